@@ -1,0 +1,71 @@
+/* chunk_table.h: per part, 16 bytes a chunk: the sequence of its last
+ * checkpointed change, and whether it is present, a hole, or bad.
+ *
+ * Object ".chunks": pages of 4 KiB, each in two slots written alternately
+ * (slot = page generation % 2), at (page * 2 + slot) * 4096: header of 32
+ * bytes (magic, page number, table generation when written, own checksum),
+ * then 254 entries of 16 bytes. Never written pages are holes of the file and
+ * mean "all chunks are holes". The generation is one counter for the whole
+ * table, raised by every store; the label records it, so that an older copy
+ * of the file is known for what it is.
+ *
+ * (CT1) A torn page leaves its other slot: the state of the last checkpoint.
+ * (CT2) Entries only move forward in sequence.
+ * (CT3) Memory: one pointer a page, and 4 KiB for pages that exist.
+ * Not thread-safe; volume/ owns it and locks. */
+#ifndef LSVD_CHUNK_CHUNK_TABLE_H
+#define LSVD_CHUNK_CHUNK_TABLE_H
+
+#include "base/uuid.h"
+#include "target/target.h"
+
+#define CHUNK_TABLE_NAME ".chunks"
+
+enum chunk_state {
+    CHUNK_HOLE = 0,
+    CHUNK_PRESENT = 1,
+    CHUNK_BAD = 2, /* known to be unreadable here */
+};
+
+struct chunk_entry {
+    uint64_t seq; /* 0: never changed */
+    uint32_t state;
+};
+
+struct chunk_table;
+
+/* A new, empty table with its object (not yet synced into the directory). */
+int chunk_table_create(struct target *part, const struct uuid *instance,
+                       uint64_t chunk_count, struct chunk_table **ret);
+
+/* Load. Damaged pages (a slot that was written and fails its check, or a page
+ * number or instance that is not ours) are counted in *ret_damaged; the other
+ * slot, or "hole", stands in for them. -ENOENT: no such object. */
+int chunk_table_open(struct target *part, const struct uuid *instance,
+                     uint64_t chunk_count, bool writable,
+                     struct chunk_table **ret, uint64_t *ret_damaged);
+
+void chunk_table_close(struct chunk_table *t); /* NULL is fine */
+
+/* chunk: from 1 to chunk_count. */
+struct chunk_entry chunk_table_get(const struct chunk_table *t,
+                                   uint64_t chunk);
+
+/* Change in memory; the page is dirty until chunk_table_store. -ENOMEM. */
+int chunk_table_set(struct chunk_table *t, uint64_t chunk,
+                    struct chunk_entry entry);
+
+/* The first chunk >= `chunk` whose entry is not all zero, or 0. */
+uint64_t chunk_table_next(const struct chunk_table *t, uint64_t chunk);
+
+/* Write the dirty pages with the next generation, and sync the object. On
+ * error the pages stay dirty. */
+int chunk_table_store(struct chunk_table *t);
+
+/* Greatest generation on disk. */
+uint64_t chunk_table_generation(const struct chunk_table *t);
+
+/* The volume has grown or shrunk. -ENOMEM: unchanged. */
+int chunk_table_resize(struct chunk_table *t, uint64_t chunk_count);
+
+#endif

@@ -1,0 +1,215 @@
+/* journal.h: the write-ahead ring: where a write becomes durable, and the
+ * index of what it holds that the parts do not have yet.
+ *
+ * Object "<volume UUID>.journal" of the cache directory, preallocated and
+ * written once: superblock copies at 0 and 4096, the ring, superblock copies
+ * in the last 8 KiB. A record is a header (with the sums of its blocks) padded
+ * to 512 bytes, then its payload padded to 512; records never wrap (a PAD
+ * record fills the end of the ring). docs/format.md has the bytes.
+ *
+ * (J1) A write is answered only when its record and every record before it
+ *      are in the file: the chain has no gap after kill -9.
+ * (J2) Every record's header holds the sum of the header before it: a record
+ *      of an earlier lap or run can never follow.
+ * (J3) Ring space is reused only after a durable superblock whose tail lies
+ *      behind it, and after everything appended until then is durable (else
+ *      a flushed version could go before its unflushed successor is safe).
+ * (J4) The index has, for each block with a live record, the newest one.
+ *      seq of an entry only grows.
+ * (J5) A failed write or sync of the journal is sticky: nothing is accepted
+ *      any more; what is indexed can still be read.
+ * (J6) replay applies nothing: it fills the index and hands out redo records.
+ * Superblocks (faults.md 5): counter c is written to pair c % 2, pair 0 =
+ * copies at 0 and end-8192, pair 1 = 4096 and end-4096, then synced. The
+ * greatest counter that stands in both copies of its pair wins; one that
+ * stands once is used only if no pair is whole.
+ *
+ * Any thread may append, sync, read. The destage calls (marked D) come from
+ * one thread at a time. */
+#ifndef LSVD_JOURNAL_JOURNAL_H
+#define LSVD_JOURNAL_JOURNAL_H
+
+#include "base/log.h"
+#include "meta/view.h"
+#include "target/target.h"
+#include <stdbool.h>
+
+#define JOURNAL_ALIGN_BYTES 512u
+#define JOURNAL_RECORD_PAYLOAD_MAX (1u << 20) /* of a WRITE record */
+#define JOURNAL_REDO_BYTES_MAX (4u << 20)     /* body of a REDO record */
+
+struct journal;
+
+enum record_type {
+    RECORD_WRITE = 1, /* whole blocks */
+    RECORD_ZERO = 2,  /* a range of blocks reads as zeroes */
+    RECORD_REDO = 3,  /* opaque to the journal: final bytes of a chunk */
+    RECORD_PAD = 4,
+};
+
+/* What the superblock carries beside the ring's own fields. */
+struct journal_identity {
+    struct uuid volume, journal;
+    uint32_t block_bytes;
+    struct view view;
+    uint64_t part_ckpt[PARTS_MAX];
+    char host[64]; /* of the last server; for messages */
+};
+
+/* One index entry, as destage sees it. */
+struct journal_block {
+    uint64_t block; /* of the volume */
+    uint64_t seq;
+    uint64_t sum;   /* 0: zeroes, no payload */
+    uint64_t at;    /* payload's place in the file; 0 for zeroes */
+};
+
+/* Make (or take over) the object, zero-written to `bytes` in all, with an
+ * empty ring. bytes >= 64 KiB, rounded down to 4 KiB. Object locked
+ * exclusively (-EBUSY). index_limit: most blocks the index may hold (0: from
+ * the size). Also the way to reset a detached journal. */
+int journal_create(struct target *cache, const char *name, uint64_t bytes,
+                   const struct journal_identity *identity,
+                   size_t index_limit, struct journal **ret);
+
+/* Open and lock an existing one; reads the superblock only. -ENOENT;
+ * -EBADMSG: no valid superblock; -EPROTO; -EBUSY. Ready for journal_replay. */
+int journal_open(struct target *cache, const char *name, size_t index_limit,
+                 struct journal **ret);
+
+/* Free; writes nothing. NULL is fine. */
+void journal_close(struct journal *j);
+
+const struct journal_identity *journal_identity(const struct journal *j);
+
+struct replay_stats {
+    uint64_t records, blocks, bytes; /* found in order and indexed */
+    uint64_t max_seq;                /* greatest seq seen, 0 if none */
+    bool torn_tail;      /* the chain ended in a record cut short */
+};
+
+struct replay_callbacks {
+    /* As for journal_append_zero. */
+    bool (*present)(void *ctx, uint64_t chunk);
+    /* Called for each REDO record in order (body valid during the call only);
+     * a negative return ends the replay. */
+    int (*redo)(void *ctx, uint64_t seq, const uint8_t *body, size_t bytes);
+    /* The seed of a block's sum, to verify payloads. */
+    uint64_t (*seed)(void *ctx, uint64_t block);
+    void *ctx;
+};
+
+/* Scan the ring from the tail and index it. At the first record that fails:
+ * if any later valid header, or a superblock, says that it had been durable
+ * -> -EBADMSG "journal corrupt at sequence ..." and nothing is given up; else
+ * a torn tail, which ends the scan. Payload sums are verified. O(ring). */
+int journal_replay(struct journal *j, const struct replay_callbacks *cb,
+                   struct replay_stats *ret);
+
+/* After create or replay: records from now on have seq_make(epoch, 1…). Must
+ * be called before the first append; epoch is above every epoch in use. */
+void journal_start(struct journal *j, uint32_t epoch);
+
+/* Store identity (view, ckpts, host) and the present tail, durably. D. */
+int journal_store_identity(struct journal *j,
+                           const struct journal_identity *identity);
+
+/* Append one WRITE record: `count` whole blocks from `first` on, their sums
+ * (never 0) and bytes; count * block_bytes <= JOURNAL_RECORD_PAYLOAD_MAX.
+ * Caller holds its exclusive lease on the blocks. Returns when J1 holds and
+ * the index is updated. -EAGAIN: no space, nothing done (see journal_space);
+ * -EIO: the journal has failed (J5). */
+int journal_append_write(struct journal *j, uint64_t first, uint32_t count,
+                         const uint64_t *sums, const void *data);
+
+/* As above: blocks [first, first + count) become zeroes. A chunk that lies
+ * wholly in the range gets one mark instead of an entry a block. Chunks for
+ * which present(ctx, chunk) is false and that have nothing in the index hold
+ * no data: they get nothing, so that trimming a huge hole is cheap. chunk
+ * counts from 0. The record names the whole range. */
+int journal_append_zero(struct journal *j, uint64_t first, uint64_t count,
+                        bool (*present)(void *ctx, uint64_t chunk),
+                        void *ctx);
+
+/* D. Append a REDO record from the space kept for destage. -ENOSPC: destage
+ * less at once. */
+int journal_append_redo(struct journal *j, const void *body, size_t bytes);
+
+/* D. A sequence of its own for one destage of a chunk. */
+uint64_t journal_take_seq(struct journal *j);
+
+/* Everything appended before this call survives a power cut when it returns
+ * 0. Group commit: the first waiter syncs for all. */
+int journal_sync(struct journal *j);
+
+/* Copy a block's newest live bytes to `to` (block_bytes), verified with the
+ * sum's seed. 1: done; 0: the journal has nothing for it; -EIO: has it, but
+ * can't read it. Caller holds a lease on the block, or is destage. */
+int journal_read(struct journal *j, uint64_t block, uint64_t seed, void *to);
+
+/* Is there an entry? For a run of blocks: fills have[0 … count-1] with 0: no,
+ * 1: data, 2: zeroes. One lock for all. */
+void journal_lookup(struct journal *j, uint64_t first, uint32_t count,
+                    uint8_t *have);
+
+/* Blocks per chunk, so that the index can list a chunk's entries; call once
+ * before replay or the first append. */
+void journal_set_chunk_blocks(struct journal *j, uint32_t chunk_blocks);
+
+/* D. Up to `max` dirty chunks (index from 0 = block / chunk_blocks), those
+ * with the oldest records first. Returns the count. */
+size_t journal_oldest_chunks(struct journal *j, uint64_t *chunks, size_t max);
+
+/* D. All live entries of a chunk, in order of block; at most max. *ret_total
+ * is how many there are. *ret_zero_seq: 0, or the sequence with which the
+ * whole chunk became zeroes (blocks with an entry are newer). Returns the
+ * count written. */
+size_t journal_chunk_blocks(struct journal *j, uint64_t chunk,
+                            struct journal_block *blocks, size_t max,
+                            size_t *ret_total, uint64_t *ret_zero_seq);
+
+/* D. Read the payload of an entry from journal_chunk_blocks (not zeroes),
+ * verified against its sum with `seed` supplied by the caller. -EIO. */
+int journal_read_at(struct journal *j, const struct journal_block *b,
+                    uint64_t seed, void *to);
+
+/* D. These entries of the chunk, and its zero mark if it still has this
+ * sequence (0: none), are durable on the parts: drop those that have not been
+ * replaced since (same seq). */
+void journal_forget(struct journal *j, uint64_t chunk,
+                    const struct journal_block *blocks, size_t count,
+                    uint64_t zero_seq);
+
+/* D. Every record <= this is no longer needed: the least live or unfinished
+ * sequence, minus one. */
+uint64_t journal_checkpoint_seq(struct journal *j);
+
+/* D. After the parts' labels: sync what was appended, store the superblock
+ * with the new tail and these checkpoints, then reuse the space (J3). */
+int journal_advance(struct journal *j, const uint64_t *part_ckpt);
+
+struct journal_space {
+    uint64_t ring_bytes, used_bytes;
+    size_t index_blocks, index_limit;
+    uint64_t live_blocks;      /* entries in the index */
+    uint64_t dirty_chunks;
+    uint64_t appended_bytes;   /* since open, headers and padding included */
+    uint64_t syncs;            /* data syncs issued since open */
+    uint64_t last_seq;
+    bool failed;               /* J5 */
+};
+void journal_space(struct journal *j, struct journal_space *ret);
+
+/* Bytes [at, at + count) of the file hold the superblocks, records …; fuzz
+ * entry: decode a superblock copy. -EBADMSG, -EPROTO. */
+struct journal_super {
+    struct journal_identity identity;
+    uint64_t counter, file_bytes, salt;
+    uint64_t tail_at, tail_chain; /* first live record; sum before it */
+    uint64_t tail_seq;            /* no live record is older */
+    uint64_t durable_seq;         /* known durable when written */
+};
+int journal_super_decode(const uint8_t *bytes, struct journal_super *ret);
+void journal_super_encode(const struct journal_super *s, uint8_t *bytes);
+
+#endif

@@ -1,0 +1,280 @@
+/* lsvd.h: the API of the engine: what plugin, tools and tests use.
+ *
+ * Errors: functions return 0 (or as described) or a negative errno, and leave
+ * one line of text for this thread (lsvd_error). Offsets and counts are bytes
+ * of the volume; any alignment and size is served. Functions on a volume may
+ * be called from any thread, except open, start, close.
+ *
+ * Promises (docs/architecture.md says how each is kept):
+ * - a write that returned 0 survives the death of the process;
+ * - a write that returned 0 before a flush began survives a power cut once
+ *   the flush returned 0, whichever threads made the calls;
+ * - a block read is one that was written there, or an error. */
+#ifndef LSVD_H
+#define LSVD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#define LSVD_EXPORT __attribute__((visibility("default")))
+
+struct lsvd_volume;
+struct io; /* base/io.h; tests only */
+
+enum lsvd_log_level { LSVD_ERROR, LSVD_WARNING, LSVD_INFO, LSVD_DEBUG };
+typedef void (*lsvd_log_cb)(void *ctx, enum lsvd_log_level level,
+                            const char *line);
+
+/* Where things are, and how to report. Borrowed for the duration of a call;
+ * lsvd_open keeps copies (not of io, which must outlive the volume). */
+struct lsvd_env {
+    struct io *io;           /* NULL: the real world */
+    lsvd_log_cb log;         /* NULL: events are dropped */
+    void *log_ctx;
+    const char *config_path; /* NULL: /etc/lsvd/lsvd.conf if it exists */
+    const char *const *data; /* roots, NULL-terminated; NULL: from config */
+    const char *const *cache; /* journal directories; NULL: from config */
+    uint64_t ram_bytes;      /* 0: from config */
+};
+
+/* The text of this thread's last error; never NULL. */
+const char *lsvd_error(void);
+
+/* "10G", "1.5M", "4096": bytes. -EINVAL. */
+int lsvd_parse_size(const char *text, uint64_t *ret);
+
+/* Versions of what the engine is built on, as "key=value" lines. */
+const char *lsvd_versions(void);
+#define LSVD_VERSION "0.1.0"
+
+/* ---- volumes as things: admin/volumes.c of core/volume ---- */
+
+struct lsvd_create_part {
+    char letter;      /* 'a' … */
+    const char *root; /* absolute */
+};
+
+struct lsvd_create {
+    const char *name;
+    uint64_t size_bytes;
+    uint32_t chunk_bytes, block_bytes; /* 0: 4 MiB, 4 KiB */
+    uint32_t replicas;                 /* 0 with EC; default 1 */
+    uint32_t ec_data, ec_parity;       /* 0: replicated */
+    uint64_t journal_bytes;            /* 0: chosen from the size */
+    const struct lsvd_create_part *parts; /* roots of single parts; the */
+    size_t part_count;                    /* others lie under data[0] */
+};
+
+/* Nothing is left behind when it fails. -EEXIST: name taken. */
+int lsvd_create(const struct lsvd_env *env, const struct lsvd_create *spec);
+
+/* One volume in a listing. Pointers are valid during the callback. */
+struct lsvd_listed {
+    const char *name;
+    uint32_t number;
+    uint64_t size_bytes;
+    char redundancy[32]; /* "3 replicas", "EC 4+2" */
+    bool read_only;
+    const char *problem; /* NULL, or why its policy can't be read */
+};
+int lsvd_list(const struct lsvd_env *env,
+              int (*cb)(void *ctx, const struct lsvd_listed *volume),
+              void *ctx);
+
+int lsvd_resize(const struct lsvd_env *env, const char *name,
+                uint64_t size_bytes, bool allow_shrink);
+
+/* Keys: read-only=on|off, append-only=on|off (others are refused by name,
+ * with what can be set). */
+int lsvd_set(const struct lsvd_env *env, const char *name, const char *key,
+             const char *value);
+
+/* Removes every trace under the roots that can be reached. -EBUSY: in use.
+ * Continues one that was interrupted. */
+int lsvd_remove(const struct lsvd_env *env, const char *name);
+
+/* ---- serving ---- */
+
+enum lsvd_open_flags {
+    LSVD_OPEN_READ_ONLY = 1,
+    LSVD_OPEN_NO_LOCK = 2, /* observe a volume that another process serves:
+                            * parts only, no journal; implies READ_ONLY; for
+                            * verify and info */
+};
+
+/* Lock, check, recover. No thread is started (fork safely after this). A
+ * volume whose parts are not all healthy opens for reading: lsvd_can_write
+ * tells, the log says why. -ENOENT: no such volume. -EBUSY: in use, text
+ * names the owner. */
+int lsvd_open(const struct lsvd_env *env, const char *name, unsigned flags,
+              struct lsvd_volume **ret);
+
+/* Start background destaging. Without it, requests that need space destage
+ * on their own thread (the simulator, the tools). */
+int lsvd_start(struct lsvd_volume *v);
+
+/* Finish, destage, detach the journal, unlock, free. An error means that the
+ * journal still holds data (safe, replayed at the next open). */
+int lsvd_close(struct lsvd_volume *v);
+
+/* Free without writing anything: what kill -9 would leave. Tests. */
+void lsvd_abandon(struct lsvd_volume *v);
+
+bool lsvd_can_write(const struct lsvd_volume *v);
+
+enum lsvd_request_flags { LSVD_FUA = 1 };
+
+int lsvd_pread(struct lsvd_volume *v, void *to, size_t count,
+               uint64_t offset);
+int lsvd_pwrite(struct lsvd_volume *v, const void *from, size_t count,
+                uint64_t offset, unsigned flags);
+int lsvd_flush(struct lsvd_volume *v);
+/* Both make the range read as zeroes and give its space back. */
+int lsvd_trim(struct lsvd_volume *v, uint64_t count, uint64_t offset,
+              unsigned flags);
+int lsvd_zero(struct lsvd_volume *v, uint64_t count, uint64_t offset,
+              unsigned flags);
+/* Prefetch into RAM. */
+int lsvd_cache(struct lsvd_volume *v, uint64_t count, uint64_t offset);
+
+/* Calls cb for consecutive, maximal runs that cover [offset, offset + count),
+ * in order; a non-zero return stops and is returned. is_data false: not
+ * allocated, reads as zeroes. */
+int lsvd_extents(struct lsvd_volume *v, uint64_t count, uint64_t offset,
+                 int (*cb)(void *ctx, uint64_t offset, uint64_t count,
+                           bool is_data),
+                 void *ctx);
+
+/* Destage up to a batch now, on this thread. 1: did something; 0: nothing to
+ * do. Must not run beside lsvd_start's thread. */
+int lsvd_destage_step(struct lsvd_volume *v);
+
+/* ---- information ---- */
+
+enum lsvd_part_state {
+    LSVD_PART_OK,
+    LSVD_PART_MISSING, /* directory or label not there */
+    LSVD_PART_STALE,   /* a label, but not of the present view */
+    LSVD_PART_FOREIGN, /* another volume's or another part's */
+    LSVD_PART_REBUILDING, /* replaced, not yet refilled */
+    LSVD_PART_ERROR,   /* can't be read */
+};
+const char *lsvd_part_state_text(enum lsvd_part_state state);
+
+struct lsvd_part_info {
+    char letter;
+    enum lsvd_part_state state;
+    char root[4096]; /* part directory: root/number/letter */
+    char instance[37];
+    char problem[256]; /* "" or why it is not OK */
+};
+
+struct lsvd_counters {
+    uint64_t read_bytes, write_bytes, reads, writes, flushes;
+    uint64_t journal_bytes, journal_syncs; /* written by us */
+    uint64_t part_bytes, part_syncs; /* written to parts, metadata included */
+    uint64_t cache_hits, cache_misses;
+    uint64_t bad_blocks, healed_blocks, lost_blocks;
+};
+
+struct lsvd_info {
+    char name[65], uuid[37];
+    uint32_t number;
+    uint64_t size_bytes;
+    uint32_t chunk_bytes, block_bytes;
+    uint32_t replicas, ec_data, ec_parity;
+    bool read_only, append_only;
+    bool in_use;        /* another process holds the lock */
+    char owner[256];    /* "" or who: "host h, pid 1, since …" */
+    bool clean;         /* nothing to replay */
+    uint64_t chunks_present;
+    uint64_t epoch, view_minor;
+    uint64_t journal_bytes, journal_used_bytes;
+    uint32_t part_count;
+    struct lsvd_part_info part[20];
+    struct lsvd_counters counters; /* of an open volume */
+};
+
+/* Of an open volume. */
+void lsvd_get_info(struct lsvd_volume *v, struct lsvd_info *ret);
+
+/* Opens nothing for writing and needs no lock; works beside a server. */
+int lsvd_info(const struct lsvd_env *env, const char *name,
+              struct lsvd_info *ret);
+
+/* ---- repair ---- */
+
+enum lsvd_chunk_finding {
+    LSVD_CHUNK_HEALTHY,
+    LSVD_CHUNK_MISSING,   /* the chunk table has it, the part does not */
+    LSVD_CHUNK_STALE,     /* valid, but older than it should be */
+    LSVD_CHUNK_CORRUPT,   /* fails a check, or is not a plain file */
+    LSVD_CHUNK_UNEXPECTED, /* a file the chunk table does not know */
+};
+
+struct lsvd_finding {
+    char part;      /* letter */
+    uint64_t chunk; /* 0: the part as a whole (label, chunk table) */
+    enum lsvd_chunk_finding kind;
+    const char *file; /* path */
+    const char *text; /* one line: what is wrong */
+};
+
+struct lsvd_lost_range {
+    uint64_t offset, count; /* bytes that can't be read any more */
+};
+
+struct lsvd_progress {
+    uint64_t chunks_done, chunks_total, bytes_done;
+};
+
+struct lsvd_repair_callbacks {
+    void (*finding)(void *ctx, const struct lsvd_finding *f);
+    void (*lost)(void *ctx, const struct lsvd_lost_range *range);
+    void (*progress)(void *ctx, const struct lsvd_progress *p);
+    bool (*cancelled)(void *ctx); /* true: stop soon, -EINTR */
+    void *ctx;
+};
+
+struct lsvd_part_report {
+    char letter;
+    enum lsvd_part_state state;
+    uint64_t healthy, missing, stale, corrupt, unexpected; /* chunks */
+};
+
+struct lsvd_report {
+    bool full;        /* every checksum was read */
+    bool beside_server;
+    bool policy_met;  /* every part holds all it should */
+    bool data_lost;
+    uint64_t lost_bytes;
+    uint64_t rebuilt; /* chunks of parts written back (rebuild) */
+    uint32_t part_count;
+    struct lsvd_part_report part[20];
+};
+
+/* Check a volume. quick: listings and chunk tables alone; full: every
+ * checksum, parity against data, parts against each other. Beside a running
+ * server it re-reads what looks wrong. Members of cb may be NULL. A return of
+ * 0 means that the check ran: the report says what it found. */
+int lsvd_verify(const struct lsvd_env *env, const char *name, bool full,
+                const struct lsvd_repair_callbacks *cb,
+                struct lsvd_report *ret);
+
+/* Write back what is missing, stale or corrupt. part 0: all parts. dry_run:
+ * only say what would be done. Needs the lock (-EBUSY names the owner). */
+int lsvd_rebuild(const struct lsvd_env *env, const char *name, char part,
+                 bool dry_run, const struct lsvd_repair_callbacks *cb,
+                 struct lsvd_report *ret);
+
+/* Make a new, empty instance of a part (in new_root, or where it was) and
+ * refill it. Refused while the old part is healthy (unless new_root is
+ * another place), or when the rest can't supply its data. */
+int lsvd_replace(const struct lsvd_env *env, const char *name, char part,
+                 const char *new_root,
+                 const struct lsvd_repair_callbacks *cb,
+                 struct lsvd_report *ret);
+
+#endif

@@ -1,0 +1,103 @@
+/* meta.h: the policy of a volume (.meta) and the names under a root
+ * (.volumesmeta): text for people, checked and replaced as a whole.
+ *
+ * Both are GLib key files (sections, key = value, # comments) whose last line
+ * is "checksum = <16 hex digits>": XXH3-64 of every byte before that line.
+ * A copy of .meta lies in every root's directory of the volume
+ * (<root>/11/.meta) and in every part's (<root>/11/a/.meta). The valid copy
+ * with the greatest generation wins; volume/ brings the others up to date.
+ * A .volumesmeta can be rebuilt from the .meta files below it.
+ *
+ * Parsers take hostile bytes: an error, never a crash, and nothing allocated
+ * beyond a small multiple of the input. Not thread-safe on one struct. */
+#ifndef LSVD_META_META_H
+#define LSVD_META_META_H
+
+#include "base/limits.h"
+#include "base/uuid.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define META_NAME ".meta"
+#define REGISTRY_NAME ".volumesmeta"
+#define META_BYTES_MAX (256u << 10)
+#define REGISTRY_BYTES_MAX (16u << 20)
+
+/* Features that this version knows; see docs/format.md. */
+#define META_INCOMPAT_KNOWN UINT64_C(0)
+#define META_RO_COMPAT_KNOWN UINT64_C(0)
+
+struct meta_part {
+    struct uuid instance; /* which label belongs here */
+    char *root;           /* absolute path; owned */
+};
+
+struct volume_meta {
+    uint64_t generation; /* grows with every change */
+    uint64_t incompat, ro_compat, compat; /* feature masks */
+    char name[VOLUME_NAME_BYTES_MAX + 1];
+    uint32_t number;
+    struct uuid uuid;
+    uint64_t size_bytes;
+    uint32_t chunk_bytes, block_bytes;
+    uint32_t replicas;                 /* 1 … 8; 0 with EC */
+    uint32_t ec_data, ec_parity;       /* K, M; 0 with replicas */
+    bool read_only, append_only;
+    bool removing;      /* lsvd remove has begun; only remove may go on */
+    uint64_t journal_bytes;
+    uint32_t part_count; /* replicas or K + M */
+    struct meta_part part[PARTS_MAX]; /* part[0] is a */
+};
+
+/* Free what the struct owns and zero it. */
+void meta_done(struct volume_meta *meta);
+
+int meta_copy(const struct volume_meta *from, struct volume_meta *ret);
+
+/* -EBADMSG: damaged; -EPROTO: format or incompatible feature of the future
+ * (text says which). On success every field is within limits.h and passes
+ * meta_check; *ret is filled only on success. Unknown keys are ignored;
+ * unknown ro_compat bits make read_only true in *ret. */
+int meta_parse(const uint8_t *bytes, size_t count, struct volume_meta *ret);
+
+/* *ret is malloc'ed text with its checksum line. */
+int meta_format(const struct volume_meta *meta, char **ret, size_t *ret_bytes);
+
+/* Judge values of a user or a file: names, sizes, ranges, powers of two,
+ * part counts, absolute roots. -EINVAL, text names the value and the range. */
+int meta_check(const struct volume_meta *meta);
+
+/* A name matches [A-Za-z0-9][A-Za-z0-9._-]* and has at most 64 bytes. -EINVAL
+ * with a text that is safe to print whatever the name holds. */
+int meta_check_name(const char *name);
+
+struct registry_entry {
+    char name[VOLUME_NAME_BYTES_MAX + 1];
+    uint32_t number;
+    struct uuid uuid;
+};
+
+struct registry {
+    uint64_t generation;
+    size_t count;
+    struct registry_entry *entry; /* owned; in order of number */
+};
+
+void registry_done(struct registry *registry);
+int registry_parse(const uint8_t *bytes, size_t count, struct registry *ret);
+int registry_format(const struct registry *registry, char **ret,
+                    size_t *ret_bytes);
+
+/* NULL if there is none. */
+const struct registry_entry *registry_find(const struct registry *registry,
+                                           const char *name);
+
+/* Add, or replace the entry of the same number. -EEXIST if the name is taken
+ * by another number. */
+int registry_add(struct registry *registry, const struct registry_entry *e);
+
+/* False if there was none of that number. */
+bool registry_remove(struct registry *registry, uint32_t number);
+
+#endif

@@ -13,13 +13,26 @@ static _Thread_local char thread_text[ERR_TEXT_BYTES];
 
 /* The arguments may point into the thread's text (a caller that quotes
  * err_text()), so nothing is formatted in place. */
-static void
+__attribute__((format(printf, 2, 0))) static void
 format_text(char *to, const char *format, va_list args)
 {
     int length = vsnprintf(to, ERR_TEXT_BYTES, format, args);
 
     if (length < 0)
         to[0] = '\0';
+}
+
+/* What does not fit is cut: the beginning names the thing. */
+static void
+append_text(char *to, const char *from)
+{
+    size_t used = strlen(to);
+    size_t bytes = strlen(from);
+
+    if (bytes > ERR_TEXT_BYTES - 1 - used)
+        bytes = ERR_TEXT_BYTES - 1 - used;
+    memcpy(to + used, from, bytes);
+    to[used + bytes] = '\0';
 }
 
 int
@@ -40,16 +53,14 @@ int
 err_wrap(int code, const char *format, ...)
 {
     char text[ERR_TEXT_BYTES];
-    size_t prefix_bytes;
     va_list args;
 
     assert(code <= 0);
     va_start(args, format);
     format_text(text, format, args);
     va_end(args);
-    prefix_bytes = strlen(text);
-    (void)snprintf(text + prefix_bytes, sizeof text - prefix_bytes, ": %s",
-                   thread_text);
+    append_text(text, ": ");
+    append_text(text, thread_text);
     memcpy(thread_text, text, sizeof text);
     return code;
 }

@@ -1,11 +1,13 @@
 /* chunk_table.h: per part, 16 bytes a chunk: the sequence of its last
  * checkpointed change, and whether it is present, a hole, or bad.
  *
- * Object ".chunks": pages of 4 KiB, each in two slots written alternately
- * (slot = page generation % 2), at (page * 2 + slot) * 4096: header of 32
- * bytes (magic, page number, table generation when written, own checksum),
- * then 254 entries of 16 bytes. Never written pages are holes of the file and
- * mean "all chunks are holes". The generation is one counter for the whole
+ * Object ".chunks": pages of 4 KiB, each in two slots at (page * 2 + slot) *
+ * 4096, written alternately: always the slot that does not hold the newest
+ * valid copy (so not derived from the generation, which other pages raise
+ * too). A page has a header of 32 bytes (magic, page number, table generation
+ * when written, own checksum), then 254 entries of 16 bytes; chunk_page.h has
+ * the bytes. Never written pages are holes of the file and mean "all chunks
+ * are holes". The generation is one counter for the whole
  * table, raised by every store; the label records it, so that an older copy
  * of the file is known for what it is.
  *
@@ -40,7 +42,8 @@ int chunk_table_create(struct target *part, const struct uuid *instance,
 
 /* Load. Damaged pages (a slot that was written and fails its check, or a page
  * number or instance that is not ours) are counted in *ret_damaged; the other
- * slot, or "hole", stands in for them. -ENOENT: no such object. */
+ * slot, or "hole", stands in for them; what a torn checkpoint left counts too.
+ * -ENOENT: no such object; -EPROTO: a format of the future. */
 int chunk_table_open(struct target *part, const struct uuid *instance,
                      uint64_t chunk_count, bool writable,
                      struct chunk_table **ret, uint64_t *ret_damaged);
@@ -51,21 +54,26 @@ void chunk_table_close(struct chunk_table *t); /* NULL is fine */
 struct chunk_entry chunk_table_get(const struct chunk_table *t,
                                    uint64_t chunk);
 
-/* Change in memory; the page is dirty until chunk_table_store. -ENOMEM. */
+/* Change in memory; the page is dirty until chunk_table_store, also if the
+ * entry is the same. -ENOMEM. -EINVAL: the sequence would go back (CT2);
+ * nothing is changed. */
 int chunk_table_set(struct chunk_table *t, uint64_t chunk,
                     struct chunk_entry entry);
 
 /* The first chunk >= `chunk` whose entry is not all zero, or 0. */
 uint64_t chunk_table_next(const struct chunk_table *t, uint64_t chunk);
 
-/* Write the dirty pages with the next generation, and sync the object. On
- * error the pages stay dirty. */
+/* Write the dirty pages with the next generation, and sync the object;
+ * nothing if none is dirty. On error the pages stay dirty. */
 int chunk_table_store(struct chunk_table *t);
 
-/* Greatest generation on disk. */
+/* Greatest generation on disk; 0: never stored. */
 uint64_t chunk_table_generation(const struct chunk_table *t);
 
-/* The volume has grown or shrunk. -ENOMEM: unchanged. */
+/* The volume grows or has shrunk. Entries beyond the new or old end, whichever
+ * is less, are forgotten on disk too, so that a later growth does not bring
+ * them back. Store the table before a greater size is in force, and after a
+ * smaller one is. -ENOMEM, or the target's error: unchanged. */
 int chunk_table_resize(struct chunk_table *t, uint64_t chunk_count);
 
 #endif

@@ -10,6 +10,9 @@
  * (C4) The table may be torn by a cut (table sum wrong): then the fragment is
  *      "doubtful": each entry counts only if the cell's bytes match it, and
  *      an entry that says zero only if the bytes are zero.
+ *      fragment_store_meta declares the table in memory to be the truth, so
+ *      whoever stores a doubtful fragment has read all its cells before, and
+ *      set the entries of the bad ones.
  * (C5) Nothing here reads or repairs another part; nothing here syncs unless
  *      told to.
  * A struct fragment is used by one thread at a time, except that cells may be
@@ -80,9 +83,10 @@ void fragment_set_entry(struct fragment *f, uint32_t row,
 /* Read and verify `count` cells from `row` on into iov (whose total length is
  * count * block_bytes, any number of pieces, each a multiple of the block
  * size). Cells whose entry says zero are filled with zeroes without a read.
- * bad: count bools, set true for each cell that failed its check. Returns 0
- * also when some are bad; -EIO when the medium refused (all cells are then
- * marked bad). */
+ * bad: count bools, set true for each cell that failed its check or that the
+ * medium refused (after -EIO each cell is asked for by itself); what iov then
+ * holds for it is undefined. Returns 0 also when some are bad; -EIO when the
+ * medium gave none of the cells (all are then marked bad). */
 int fragment_read(struct fragment *f, uint32_t row, uint32_t count,
                   const struct iovec *iov, int iov_count, bool *bad);
 
@@ -95,7 +99,8 @@ int fragment_write(struct fragment *f, uint32_t row, uint32_t count,
 int fragment_punch(struct fragment *f, uint32_t row, uint32_t count);
 
 /* Write the dirty table pages and the header with this sequence and the new
- * table sum; no sync. Clears doubtful. */
+ * table sum; no sync. Clears doubtful (see C4). On error the pages stay
+ * dirty. */
 int fragment_store_meta(struct fragment *f, uint64_t seq);
 
 int fragment_sync(struct fragment *f);

@@ -1,0 +1,223 @@
+/* fragment_cells.c: the data of a fragment: read and verify, write, punch.
+ *
+ * Neighbouring cells that are stored are moved in one call. A piece of the
+ * caller's memory holds whole cells, so that runs can be cut anywhere. */
+#include "base/err.h"
+#include "base/sum.h"
+#include "chunk/fragment.h"
+#include <assert.h>
+#include <string.h>
+
+#define RUN_PIECES_MAX 64 /* of one readv or writev */
+
+/* Walks the caller's vector from front to back. */
+struct cursor {
+    const struct iovec *iov;
+    int left;    /* pieces not used up */
+    size_t used; /* bytes of iov[0] already taken */
+};
+
+/* Cells that are moved together. */
+struct run {
+    struct iovec piece[RUN_PIECES_MAX];
+    int pieces;
+    uint32_t first, count; /* relative to the request */
+};
+
+/* Take up to `want` cells; as many as fit into RUN_PIECES_MAX pieces. */
+static void
+take(struct cursor *c, uint32_t block_bytes, uint32_t first, uint32_t want,
+     struct run *run)
+{
+    run->pieces = 0;
+    run->first = first;
+    run->count = 0;
+    while (run->count < want && run->pieces < RUN_PIECES_MAX) {
+        size_t need = (size_t)(want - run->count) * block_bytes;
+        size_t bytes;
+
+        assert(c->left > 0);
+        assert(c->iov->iov_len % block_bytes == 0);
+        bytes = c->iov->iov_len - c->used;
+        if (bytes > need)
+            bytes = need;
+        if (bytes > 0) {
+            struct iovec *piece = &run->piece[run->pieces++];
+
+            piece->iov_base = (uint8_t *)c->iov->iov_base + c->used;
+            piece->iov_len = bytes;
+            run->count += (uint32_t)(bytes / block_bytes);
+            c->used += bytes;
+        }
+        if (c->used == c->iov->iov_len) {
+            c->iov++;
+            c->left--;
+            c->used = 0;
+        }
+    }
+}
+
+/* Is the cell as its entry says? */
+static bool
+cell_is_good(const struct fragment *f, uint32_t row, const uint8_t *bytes)
+{
+    const struct geometry *g = f->geometry;
+    struct cell_entry entry = fragment_entry(f, row);
+
+    if (entry.sum == SUM_ZERO_BLOCK)
+        return sum_all_zero(bytes, g->block_bytes);
+    if (!geometry_is_parity(g, f->id.fragment)
+        && geometry_block_of(g, f->id.fragment, row) == UINT32_MAX)
+        return false; /* no such block: only a damaged entry says so */
+    return entry.sum
+        == sum_block(fragment_cell_seed(g, &f->id, row), bytes,
+                     g->block_bytes);
+}
+
+/* Judge the cells of a run that was read; those already bad stay bad. */
+static void
+judge(const struct fragment *f, uint32_t row, const struct run *run,
+      bool *bad)
+{
+    uint32_t block_bytes = f->geometry->block_bytes;
+    uint32_t cell = run->first;
+
+    for (int i = 0; i < run->pieces; i++) {
+        const uint8_t *at = run->piece[i].iov_base;
+        const uint8_t *end = at + run->piece[i].iov_len;
+
+        for (; at < end; at += block_bytes, cell++)
+            if (!bad[cell])
+                bad[cell] = !cell_is_good(f, row + cell, at);
+    }
+    assert(cell == run->first + run->count);
+}
+
+/* One unreadable sector must not cost its neighbours: ask for each cell by
+ * itself. Returns how many were read; the others are marked bad. */
+static uint32_t
+read_singly(const struct fragment *f, uint32_t row, const struct run *run,
+            bool *bad)
+{
+    uint32_t block_bytes = f->geometry->block_bytes;
+    uint32_t cell = run->first, answered = 0;
+
+    for (int i = 0; i < run->pieces; i++) {
+        uint8_t *at = run->piece[i].iov_base;
+        uint8_t *end = at + run->piece[i].iov_len;
+
+        for (; at < end; at += block_bytes, cell++) {
+            uint64_t from =
+                geometry_cell_at(f->geometry, f->id.fragment, row + cell);
+
+            if (object_read(f->object, at, block_bytes, from) < 0)
+                bad[cell] = true;
+            else
+                answered++;
+        }
+    }
+    return answered;
+}
+
+/* Read and judge one run. Returns the number of cells that the medium gave,
+ * or a negative errno if there is no use in asking it for more. */
+static int64_t
+read_run(const struct fragment *f, uint32_t row, const struct run *run,
+         bool *bad)
+{
+    int64_t answered = run->count;
+    int r;
+
+    r = object_readv(f->object, run->piece, run->pieces,
+                     geometry_cell_at(f->geometry, f->id.fragment,
+                                      row + run->first));
+    if (r == -EIO)
+        answered = read_singly(f, row, run, bad);
+    else if (r < 0)
+        return r;
+    judge(f, row, run, bad);
+    return answered;
+}
+
+static bool
+must_read(const struct fragment *f, uint32_t row)
+{
+    return f->doubtful || fragment_entry(f, row).sum != SUM_ZERO_BLOCK;
+}
+
+static void
+fill_zero(const struct run *run)
+{
+    for (int i = 0; i < run->pieces; i++)
+        memset(run->piece[i].iov_base, 0, run->piece[i].iov_len);
+}
+
+int
+fragment_read(struct fragment *f, uint32_t row, uint32_t count,
+              const struct iovec *iov, int iov_count, bool *bad)
+{
+    struct cursor cursor = {iov, iov_count, 0};
+    uint32_t block_bytes = f->geometry->block_bytes;
+    uint64_t asked = 0, answered = 0;
+    int64_t got = 0;
+    struct run run;
+
+    assert(row < f->geometry->rows);
+    assert(count <= f->geometry->rows - row);
+    memset(bad, 0, count * sizeof *bad);
+    for (uint32_t i = 0; i < count; i += run.count) {
+        bool stored = must_read(f, row + i);
+        uint32_t end = i + 1;
+
+        while (end < count && must_read(f, row + end) == stored)
+            end++;
+        take(&cursor, block_bytes, i, end - i, &run);
+        if (!stored) {
+            fill_zero(&run);
+            continue;
+        }
+        got = read_run(f, row, &run, bad);
+        if (got < 0)
+            break;
+        asked += run.count;
+        answered += (uint64_t)got;
+    }
+    if (got < 0 || (asked > 0 && answered == 0)) {
+        memset(bad, true, count * sizeof *bad);
+        return -EIO; /* the text is the target's */
+    }
+    return 0;
+}
+
+int
+fragment_write(struct fragment *f, uint32_t row, uint32_t count,
+               const struct iovec *iov, int iov_count)
+{
+    struct cursor cursor = {iov, iov_count, 0};
+    struct run run;
+    int r;
+
+    assert(row < f->geometry->rows);
+    assert(count <= f->geometry->rows - row);
+    for (uint32_t i = 0; i < count; i += run.count) {
+        take(&cursor, f->geometry->block_bytes, i, count - i, &run);
+        r = object_writev(f->object, run.piece, run.pieces,
+                          geometry_cell_at(f->geometry, f->id.fragment,
+                                           row + i));
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+int
+fragment_punch(struct fragment *f, uint32_t row, uint32_t count)
+{
+    assert(row < f->geometry->rows);
+    assert(count <= f->geometry->rows - row);
+    if (count == 0)
+        return 0;
+    return object_punch(f->object,
+                        geometry_cell_at(f->geometry, f->id.fragment, row),
+                        (uint64_t)count * f->geometry->block_bytes);
+}

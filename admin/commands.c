@@ -1,0 +1,305 @@
+/* commands.c: the commands of lsvd: call the engine, print what came of it.
+ * Errors are the engine's own line. */
+#include "request.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int
+engine_failed(const struct request *req)
+{
+    return cli_fail(&req->cli, EXIT_FAILURE, "%s", lsvd_error());
+}
+
+static int
+parse_size(const struct request *req, const char *text, uint64_t *ret)
+{
+    if (lsvd_parse_size(text, ret) < 0)
+        return cli_usage(&req->cli, "%s", lsvd_error());
+    return 0;
+}
+
+/* What a command printed as JSON is the volume as it now is. */
+static int
+print_json_info(struct request *req, const char *name)
+{
+    struct lsvd_env env = cli_env(&req->cli);
+    struct lsvd_info info;
+
+    if (lsvd_info(&env, name, &info) < 0)
+        return engine_failed(req);
+    cli_json_print(info_to_json(&info));
+    return 0;
+}
+
+/* ---- create ---- */
+
+/* A directory as a shell takes it. */
+static void
+print_quoted(const char *path)
+{
+    if (path[0] && !path[strspn(path, "abcdefghijklmnopqrstuvwxyz"
+                                      "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                      "0123456789/._-+,@%")]) {
+        fputs(path, stdout);
+        return;
+    }
+    putchar('\'');
+    for (; *path; path++)
+        if (*path == '\'')
+            fputs("'\\''", stdout);
+        else
+            putchar(*path);
+    putchar('\'');
+}
+
+static bool
+is_first_mention(const struct request *req, size_t idx)
+{
+    for (size_t i = 0; i < idx; i++)
+        if (strcmp(req->part_root[i], req->part_root[idx]) == 0)
+            return false;
+    return true;
+}
+
+/* Every root is named: any one of them is enough to find the volume. */
+static void
+print_serve_line(const struct request *req)
+{
+    const struct cli_paths *data = &req->cli.data;
+    const struct cli_paths *cache = &req->cli.cache;
+
+    printf("nbdkit lsvd %s", req->create.name);
+    if (data->count) {
+        fputs(" data=", stdout);
+        print_quoted(data->path[0]);
+    }
+    for (size_t i = 0; i < req->create.part_count; i++) {
+        if (!is_first_mention(req, i))
+            continue;
+        fputs(" data=", stdout);
+        print_quoted(req->part_root[i]);
+    }
+    for (size_t i = 0; i < cache->count; i++) {
+        fputs(" cache=", stdout);
+        print_quoted(cache->path[i]);
+    }
+    if (req->cli.config) {
+        fputs(" config=", stdout);
+        print_quoted(req->cli.config);
+    }
+    putchar('\n');
+}
+
+/* The parts' roots are where the volume can be asked for, when no --data
+ * was needed to make it. */
+static void
+add_part_roots(struct request *req)
+{
+    for (size_t i = 0; i < req->create.part_count; i++)
+        if (is_first_mention(req, i))
+            cli_add_path(&req->cli.data, req->part_root[i]);
+}
+
+static void
+print_created(const struct request *req)
+{
+    const struct lsvd_create *c = &req->create;
+    char size[CLI_SIZE_BYTES], redundancy[CLI_SIZE_BYTES];
+    const struct lsvd_info shape = {
+        .replicas = c->ec_data ? 0 : c->replicas ? c->replicas : 1,
+        .ec_data = c->ec_data,
+        .ec_parity = c->ec_parity,
+    };
+
+    printf("created %s: %s, %s; serve it with: ", c->name,
+           cli_size(c->size_bytes, size), cli_redundancy(&shape, redundancy));
+    print_serve_line(req);
+}
+
+int
+command_create(struct request *req)
+{
+    struct lsvd_create *c = &req->create;
+    struct lsvd_env env;
+    int r;
+
+    if (c->ec_data && c->replicas)
+        return cli_usage(&req->cli, "--replicas or --ec, not both");
+    c->name = req->words[0];
+    r = parse_size(req, req->words[1], &c->size_bytes);
+    if (r)
+        return r;
+    env = cli_env(&req->cli);
+    if (lsvd_create(&env, c) < 0)
+        return engine_failed(req);
+    if (c->ec_parity == 1)
+        (void)cli_fail(&req->cli, 0,
+                       "warning: EC %" PRIu32 "+1 bears the loss of one part "
+                       "only; while it is being rebuilt, nothing more",
+                       c->ec_data);
+    if (!req->cli.json) {
+        print_created(req);
+        return 0;
+    }
+    if (req->cli.data.count == 0)
+        add_part_roots(req);
+    return print_json_info(req, c->name);
+}
+
+/* ---- list ---- */
+
+struct listing {
+    const struct cli *cli;
+    json_t *array; /* NULL: for people */
+    size_t count;
+};
+
+static json_t *
+listed_to_json(const struct lsvd_listed *volume)
+{
+    json_t *entry = json_object();
+
+    if (!entry)
+        cli_no_memory();
+    cli_json_set(entry, "name", cli_json_text(volume->name));
+    cli_json_set(entry, "number", cli_json_u64(volume->number));
+    cli_json_set(entry, "size", cli_json_u64(volume->size_bytes));
+    cli_json_set(entry, "redundancy", cli_json_text(volume->redundancy));
+    cli_json_set(entry, "read_only", json_boolean(volume->read_only));
+    cli_json_set(entry, "problem", volume->problem
+                                       ? cli_json_text(volume->problem)
+                                       : json_null());
+    return entry;
+}
+
+static int
+list_one(void *ctx, const struct lsvd_listed *volume)
+{
+    struct listing *listing = ctx;
+    char size[CLI_SIZE_BYTES];
+
+    listing->count++;
+    if (listing->array) {
+        cli_json_append(listing->array, listed_to_json(volume));
+        return 0;
+    }
+    if (listing->count == 1)
+        printf("%-24s %6s %8s  %-12s %s\n", "NAME", "NUMBER", "SIZE",
+               "REDUNDANCY", "STATE");
+    printf("%-24s %6" PRIu32 " %8s  %-12s ", volume->name, volume->number,
+           volume->problem ? "?" : cli_size(volume->size_bytes, size),
+           volume->problem ? "?" : volume->redundancy);
+    cli_print_safe(volume->problem     ? volume->problem
+                   : volume->read_only ? "read-only"
+                                       : "read-write");
+    putchar('\n');
+    return 0;
+}
+
+int
+command_list(struct request *req)
+{
+    struct listing listing = { .cli = &req->cli };
+    struct lsvd_env env = cli_env(&req->cli);
+
+    if (req->cli.json) {
+        listing.array = json_array();
+        if (!listing.array)
+            cli_no_memory();
+    }
+    if (lsvd_list(&env, list_one, &listing) < 0) {
+        json_decref(listing.array);
+        return engine_failed(req);
+    }
+    if (listing.array)
+        cli_json_print(listing.array);
+    else if (listing.count == 0)
+        puts("no volumes");
+    return 0;
+}
+
+/* ---- the others ---- */
+
+int
+command_info(struct request *req)
+{
+    struct lsvd_env env = cli_env(&req->cli);
+    struct lsvd_info info;
+
+    if (req->cli.json)
+        return print_json_info(req, req->words[0]);
+    if (lsvd_info(&env, req->words[0], &info) < 0)
+        return engine_failed(req);
+    info_print(&info);
+    return 0;
+}
+
+int
+command_resize(struct request *req)
+{
+    const char *name = req->words[0];
+    struct lsvd_env env = cli_env(&req->cli);
+    char text[CLI_SIZE_BYTES];
+    uint64_t size_bytes;
+    int r = parse_size(req, req->words[1], &size_bytes);
+
+    if (r)
+        return r;
+    if (lsvd_resize(&env, name, size_bytes, req->force) < 0)
+        return engine_failed(req);
+    if (req->cli.json)
+        return print_json_info(req, name);
+    printf("resized %s: now %s (%" PRIu64 " bytes)\n", name,
+           cli_size(size_bytes, text), size_bytes);
+    return 0;
+}
+
+int
+command_set(struct request *req)
+{
+    const char *name = req->words[0];
+    const char *equals = strchr(req->words[1], '=');
+    struct lsvd_env env = cli_env(&req->cli);
+    char *key;
+    int r;
+
+    if (!equals || equals == req->words[1])
+        return cli_usage(&req->cli, "set %s: not of the form KEY=VALUE",
+                         req->words[1]);
+    key = strndup(req->words[1], (size_t)(equals - req->words[1]));
+    if (!key)
+        cli_no_memory();
+    r = lsvd_set(&env, name, key, equals + 1);
+    free(key);
+    if (r < 0)
+        return engine_failed(req);
+    if (req->cli.json)
+        return print_json_info(req, name);
+    printf("set %s: %s\n", name, req->words[1]);
+    return 0;
+}
+
+int
+command_remove(struct request *req)
+{
+    const char *name = req->words[0];
+    struct lsvd_env env = cli_env(&req->cli);
+    json_t *answer;
+
+    if (lsvd_remove(&env, name) < 0)
+        return engine_failed(req);
+    if (!req->cli.json) {
+        printf("removed %s\n", name);
+        return 0;
+    }
+    answer = json_object();
+    if (!answer)
+        cli_no_memory();
+    cli_json_set(answer, "removed", cli_json_text(name));
+    cli_json_print(answer);
+    return 0;
+}

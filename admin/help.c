@@ -1,0 +1,122 @@
+/* help.c: the texts of lsvd --help. */
+#include "request.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char common_options[] =
+    "\n"
+    "Where the volumes are (all commands):\n"
+    "  -d, --data DIR     a root that knows the volumes; may be repeated\n"
+    "  -c, --cache DIR    the directory of the journals\n"
+    "      --config FILE  defaults (else /etc/lsvd/lsvd.conf; without it\n"
+    "                     /data and /cache)\n"
+    "Output:\n"
+    "      --json         for programs\n"
+    "  -v, --verbose      say what is done on the way, too\n"
+    "  -h, --help         after a command: help for it\n"
+    "  -V, --version\n";
+
+static const char program_help[] =
+    "lsvd makes and changes volumes: virtual disks over directories, served\n"
+    "by nbdkit lsvd. lsvd-repair checks them.\n"
+    "\n"
+    "  lsvd create NAME SIZE       make a volume\n"
+    "  lsvd list                   which volumes are there\n"
+    "  lsvd info NAME              policy and state of one\n"
+    "  lsvd resize NAME SIZE       make it larger (smaller with --force)\n"
+    "  lsvd set NAME KEY=VALUE     read-only=on|off, append-only=on|off\n"
+    "  lsvd remove NAME            delete it and its data\n"
+    "\n"
+    "Examples:\n"
+    "  lsvd create mydevice1 100G --ec 4+2 --data /data --cache /cache\n"
+    "  lsvd list --data /data\n"
+    "  nbdkit lsvd mydevice1 data=/data cache=/cache\n"
+    "\n"
+    "Exit status: 0 done, 1 failed (and why on stderr), 64 wrong usage.\n";
+
+static const char create_help[] =
+    "lsvd create NAME SIZE [options]: make a volume\n"
+    "\n"
+    "NAME: letters, digits, . _ - (at most 64). SIZE: 10G, 1.5T, 4096.\n"
+    "  --replicas N         a full copy on each of N parts (1 to 8; default 1)\n"
+    "  --ec K+M             K data and M parity parts: any M may be lost\n"
+    "  --part a=DIR         the root of part a (b, c, …); the others lie\n"
+    "                       under the first --data\n"
+    "  --chunk-size SIZE    256K to 64M; default 4M\n"
+    "  --block-size SIZE    512 to 64K; default 4K\n"
+    "  --journal-size SIZE  default: chosen from the size\n"
+    "\n"
+    "Examples:\n"
+    "  lsvd create scratch 10G --data /data --cache /cache\n"
+    "  lsvd create db 200G --replicas 3 --cache /nvme/lsvd \\\n"
+    "       --part a=/mnt/disk1 --part b=/mnt/disk2 --part c=/mnt/node2\n"
+    "  lsvd create images 4T --ec 4+2 --data /data --cache /cache\n";
+
+static const char list_help[] =
+    "lsvd list [options]: which volumes the roots know\n"
+    "\n"
+    "Examples:\n"
+    "  lsvd list\n"
+    "  lsvd list --data /mnt/disk1 --data /mnt/disk2 --json\n";
+
+static const char info_help[] =
+    "lsvd info NAME [options]: policy and state of a volume\n"
+    "\n"
+    "Reads only; works beside a server. It does not check data: see\n"
+    "lsvd-repair verify.\n"
+    "\n"
+    "Examples:\n"
+    "  lsvd info mydevice1\n"
+    "  lsvd info mydevice1 --data /data --json | jq .in_use\n";
+
+static const char resize_help[] =
+    "lsvd resize NAME SIZE [options]: change the size of a volume\n"
+    "\n"
+    "The volume must not be in use. What lies beyond a smaller size is lost.\n"
+    "  --force  allow a smaller size\n"
+    "\n"
+    "Examples:\n"
+    "  lsvd resize mydevice1 200G\n"
+    "  lsvd resize mydevice1 50G --force\n";
+
+static const char set_help[] =
+    "lsvd set NAME KEY=VALUE [options]: change a property of a volume\n"
+    "\n"
+    "  read-only=on|off     no writes at all\n"
+    "  append-only=on|off\n"
+    "\n"
+    "Example:\n"
+    "  lsvd set golden-image read-only=on\n";
+
+static const char remove_help[] =
+    "lsvd remove NAME [options]: delete a volume and its data\n"
+    "\n"
+    "There is no question asked and no way back. The volume must not be in\n"
+    "use. An interrupted removal goes on when it is called again.\n"
+    "\n"
+    "Example:\n"
+    "  lsvd remove scratch --data /data --cache /cache\n";
+
+static const struct {
+    const char *command, *text;
+} helps[] = {
+    { "create", create_help },
+    { "list", list_help },
+    { "info", info_help },
+    { "resize", resize_help },
+    { "set", set_help },
+    { "remove", remove_help },
+};
+
+void
+help_print(const char *command)
+{
+    const char *text = program_help;
+
+    for (size_t i = 0; command && i < sizeof helps / sizeof helps[0]; i++)
+        if (strcmp(helps[i].command, command) == 0)
+            text = helps[i].text;
+    fputs(text, stdout);
+    fputs(common_options, stdout);
+}

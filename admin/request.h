@@ -1,0 +1,48 @@
+/* request.h: a parsed command line of lsvd, and what its commands print. */
+#ifndef LSVD_ADMIN_REQUEST_H
+#define LSVD_ADMIN_REQUEST_H
+
+#include "cli.h"
+
+#define CREATE_PARTS_MAX 26 /* a … z; the engine has its own limit */
+
+enum command_bit {
+    COMMAND_CREATE = 1,
+    COMMAND_LIST = 2,
+    COMMAND_INFO = 4,
+    COMMAND_RESIZE = 8,
+    COMMAND_SET = 16,
+    COMMAND_REMOVE = 32,
+    COMMAND_ALL = 63,
+};
+
+struct request {
+    struct cli cli;
+    bool force;
+    struct lsvd_create create; /* name and size: filled by its command */
+    struct lsvd_create_part part[CREATE_PARTS_MAX];
+    char *part_root[CREATE_PARTS_MAX]; /* owned; part[i].root points here */
+    char *const *words; /* after the command */
+};
+
+/* Commands (commands.c): exit status. */
+int command_create(struct request *req);
+int command_list(struct request *req);
+int command_info(struct request *req);
+int command_resize(struct request *req);
+int command_set(struct request *req);
+int command_remove(struct request *req);
+
+/* Options of create (create_options.c). 0 or EXIT_USAGE; *ret_known is false
+ * if the option is none of these. */
+int create_option(struct request *req, const struct cli_option *option,
+                  const char *value, bool *ret_known);
+
+/* info.c */
+json_t *info_to_json(const struct lsvd_info *info);
+void info_print(const struct lsvd_info *info);
+
+/* help.c; command NULL: the program as a whole. */
+void help_print(const char *command);
+
+#endif

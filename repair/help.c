@@ -1,0 +1,105 @@
+/* help.c: the texts of lsvd-repair --help. */
+#include "repair.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char common_help[] =
+    "\n"
+    "Where the volumes are (all commands):\n"
+    "  -d, --data DIR     a root that knows the volumes; may be repeated\n"
+    "  -c, --cache DIR    the directory of the journals\n"
+    "      --config FILE  defaults (else /etc/lsvd/lsvd.conf; without it\n"
+    "                     /data and /cache)\n"
+    "Output:\n"
+    "      --json         for programs: an object, or with several volumes\n"
+    "                     or --all an array of them\n"
+    "  -q, --quiet        print only when something is wrong (for cron)\n"
+    "  -v, --verbose      say what is done on the way, too\n"
+    "      --no-progress  no progress bar (there is none anyway when stderr\n"
+    "                     is not a terminal)\n"
+    "  -h, --help         after a command: help for it\n"
+    "  -V, --version\n"
+    "\n"
+    "Exit status, the worst of all volumes:\n"
+    "  0   every part holds all that it should\n"
+    "  1   redundancy is below policy; all data can be read\n"
+    "  2   data is lost (the ranges are printed)\n"
+    "  3   could not check\n"
+    "  64  wrong usage\n";
+
+static const char program_help[] =
+    "lsvd-repair checks volumes of lsvd and puts back what is missing.\n"
+    "\n"
+    "  lsvd-repair verify NAME...        is everything there and right?\n"
+    "  lsvd-repair rebuild NAME...       write back what is not\n"
+    "  lsvd-repair replace NAME b[=DIR]  a new, empty part b, refilled\n"
+    "\n"
+    "Examples:\n"
+    "  lsvd-repair verify --all --data /data --cache /cache\n"
+    "  lsvd-repair verify --quick mydevice1 --json\n"
+    "  lsvd-repair rebuild mydevice1\n";
+
+static const char verify_help[] =
+    "lsvd-repair verify NAME... | --all [options]: check volumes\n"
+    "\n"
+    "Changes nothing; may run beside a server.\n"
+    "  --full     read everything: every checksum, parity against data, parts\n"
+    "             against each other (the default)\n"
+    "  --quick    listings and chunk tables alone: which files are missing,\n"
+    "             misplaced or of the wrong size\n"
+    "  -a, --all  every volume that the roots know\n"
+    "\n"
+    "Examples:\n"
+    "  lsvd-repair verify mydevice1 --data /data --cache /cache\n"
+    "  lsvd-repair verify --all --quick --quiet        (hourly, from cron)\n"
+    "  lsvd-repair verify --all --json > report.json   (weekly)\n";
+
+static const char rebuild_help[] =
+    "lsvd-repair rebuild NAME... | --all [options]: write back what is "
+    "missing,\n"
+    "stale or corrupt\n"
+    "\n"
+    "The volume must not be in use. May be interrupted and called again.\n"
+    "  --part b       only this part\n"
+    "  -n, --dry-run  only say what would be done; the exit status is that\n"
+    "                 of the state found\n"
+    "  -a, --all      every volume that the roots know\n"
+    "\n"
+    "Examples:\n"
+    "  lsvd-repair rebuild mydevice1 --dry-run\n"
+    "  lsvd-repair rebuild mydevice1 --part b\n";
+
+static const char replace_help[] =
+    "lsvd-repair replace NAME b[=NEWDIR] [options]: make a new, empty part "
+    "and\n"
+    "refill it from the others\n"
+    "\n"
+    "For a part whose disk or directory is gone. An empty directory is never\n"
+    "taken for a blank part by itself: perhaps a mount is missing. Without\n"
+    "NEWDIR the part is made where it was; NEWDIR is the new root of it. The\n"
+    "volume must not be in use.\n"
+    "\n"
+    "Examples:\n"
+    "  lsvd-repair replace mydevice1 b\n"
+    "  lsvd-repair replace mydevice1 b=/mnt/newdisk\n";
+
+static const struct {
+    const char *command, *text;
+} helps[] = {
+    { "verify", verify_help },
+    { "rebuild", rebuild_help },
+    { "replace", replace_help },
+};
+
+void
+help_print(const char *command)
+{
+    const char *text = program_help;
+
+    for (size_t i = 0; command && i < sizeof helps / sizeof helps[0]; i++)
+        if (strcmp(helps[i].command, command) == 0)
+            text = helps[i].text;
+    fputs(text, stdout);
+    fputs(common_help, stdout);
+}

@@ -1,0 +1,100 @@
+/* repair.h: a parsed command line of lsvd-repair, and what is gathered of one
+ * volume while the engine checks it. */
+#ifndef LSVD_REPAIR_REPAIR_H
+#define LSVD_REPAIR_REPAIR_H
+
+#include "cli.h"
+#include <pthread.h>
+
+/* Exit status, and the worst of several volumes: the greatest. */
+enum repair_code {
+    CODE_OK = 0,      /* every part holds all that it should */
+    CODE_REDUCED = 1, /* all data can be read; redundancy is below policy */
+    CODE_LOST = 2,    /* some data can't be read any more */
+    CODE_FAILED = 3,  /* could not check */
+};
+
+#define FINDINGS_KEPT_MAX 1000
+#define RANGES_KEPT_MAX 100000
+
+enum command_bit {
+    COMMAND_VERIFY = 1,
+    COMMAND_REBUILD = 2,
+    COMMAND_REPLACE = 4,
+    COMMAND_ALL = 7,
+};
+
+/* ---- progress.c: a bar on stderr, if that is a terminal ---- */
+
+struct progress {
+    bool shown;      /* a bar is wanted */
+    bool on_screen;  /* a bar stands on the line; guarded by lock */
+    pthread_mutex_t lock;
+    const char *what; /* "mydevice1" */
+    uint64_t started_ms, drawn_ms;
+};
+
+void progress_init(struct progress *p, bool wanted);
+void progress_done(struct progress *p);
+void progress_start(struct progress *p, const char *what);
+void progress_update(struct progress *p, const struct lsvd_progress *at);
+void progress_clear(struct progress *p);
+
+/* ---- a request, and a volume ---- */
+
+struct request {
+    struct cli cli;
+    enum command_bit command;
+    bool all, quick, full, dry_run, no_progress;
+    char part; /* 0: all */
+    char *new_root; /* replace; owned; NULL: where it was */
+    struct progress progress;
+};
+
+struct kept_finding {
+    char part;
+    uint64_t chunk;
+    enum lsvd_chunk_finding kind;
+    char *file, *text; /* owned */
+};
+
+/* What came of one volume. Callbacks of the engine may come from any of its
+ * threads: lock guards the lists. */
+struct outcome {
+    struct request *req; /* only its progress changes */
+    const char *volume;
+    enum repair_code code;
+    char *error; /* owned; NULL unless code is CODE_FAILED */
+    uint32_t block_bytes; /* 0: unknown */
+    struct lsvd_report report; /* zero with an error */
+    pthread_mutex_t lock;
+    struct kept_finding *finding; /* in order of discovery; owned */
+    size_t finding_count;         /* kept */
+    uint64_t findings_total;
+    struct lsvd_lost_range *range; /* neighbours joined; owned */
+    size_t range_count;            /* kept */
+    uint64_t ranges_dropped;
+};
+
+/* ---- work.c ---- */
+
+/* Set by a signal: stop soon. */
+void work_catch_signals(void);
+bool work_interrupted(void);
+
+/* Do the request on one volume; fill *ret (outcome_done frees). */
+void work_on_volume(struct request *req, const char *volume,
+                    struct outcome *ret);
+void outcome_done(struct outcome *o);
+
+/* ---- report.c ---- */
+
+const char *kind_text(enum lsvd_chunk_finding kind);
+void report_print(const struct outcome *o);
+json_t *report_to_json(const struct outcome *o);
+
+/* ---- help.c; command NULL: the program as a whole ---- */
+
+void help_print(const char *command);
+
+#endif

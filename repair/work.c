@@ -1,0 +1,213 @@
+/* work.c: runs the engine on one volume and gathers what it reports. */
+#include "repair.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A signal handler can reach nothing else. */
+static volatile sig_atomic_t interrupted;
+
+static void
+on_signal(int number)
+{
+    (void)number;
+    interrupted = 1;
+}
+
+void
+work_catch_signals(void)
+{
+    /* The second signal kills: for a file system that hangs. */
+    struct sigaction action = {
+        .sa_handler = on_signal,
+        .sa_flags = (int)(SA_RESTART | (unsigned)SA_RESETHAND),
+    };
+
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+bool
+work_interrupted(void)
+{
+    return interrupted != 0;
+}
+
+/* ---- callbacks ---- */
+
+static char *
+must_dup(const char *text)
+{
+    char *copy = strdup(text ? text : "");
+
+    if (!copy)
+        cli_no_memory();
+    return copy;
+}
+
+static void
+on_finding(void *ctx, const struct lsvd_finding *f)
+{
+    struct outcome *o = ctx;
+
+    pthread_mutex_lock(&o->lock);
+    o->findings_total++;
+    if (o->finding_count < FINDINGS_KEPT_MAX)
+        o->finding[o->finding_count++] = (struct kept_finding){
+            .part = f->part,
+            .chunk = f->chunk,
+            .kind = f->kind,
+            .file = must_dup(f->file),
+            .text = must_dup(f->text),
+        };
+    pthread_mutex_unlock(&o->lock);
+}
+
+static bool
+joins_last(const struct outcome *o, const struct lsvd_lost_range *range)
+{
+    const struct lsvd_lost_range *last;
+
+    if (o->range_count == 0)
+        return false;
+    last = &o->range[o->range_count - 1];
+    return last->offset + last->count == range->offset;
+}
+
+static void
+add_range(struct outcome *o, const struct lsvd_lost_range *range)
+{
+    size_t count = o->range_count;
+
+    /* Grown at each power of two. */
+    if ((count & (count - 1)) == 0) {
+        size_t room = count ? 2 * count : 1;
+        struct lsvd_lost_range *grown =
+            realloc(o->range, room * sizeof *grown);
+
+        if (!grown)
+            cli_no_memory();
+        o->range = grown;
+    }
+    o->range[o->range_count++] = *range;
+}
+
+static void
+on_lost(void *ctx, const struct lsvd_lost_range *range)
+{
+    struct outcome *o = ctx;
+
+    pthread_mutex_lock(&o->lock);
+    if (joins_last(o, range))
+        o->range[o->range_count - 1].count += range->count;
+    else if (o->range_count < RANGES_KEPT_MAX)
+        add_range(o, range);
+    else
+        o->ranges_dropped++;
+    pthread_mutex_unlock(&o->lock);
+}
+
+static void
+on_progress(void *ctx, const struct lsvd_progress *at)
+{
+    struct outcome *o = ctx;
+
+    progress_update(&o->req->progress, at);
+}
+
+static bool
+is_cancelled(void *ctx)
+{
+    (void)ctx;
+    return work_interrupted();
+}
+
+/* ---- one volume ---- */
+
+static int
+call_engine(struct request *req, struct outcome *o)
+{
+    struct lsvd_env env = cli_env(&req->cli);
+    const struct lsvd_repair_callbacks cb = {
+        .finding = on_finding,
+        .lost = on_lost,
+        .progress = on_progress,
+        .cancelled = is_cancelled,
+        .ctx = o,
+    };
+
+    switch (req->command) {
+    case COMMAND_REBUILD:
+        return lsvd_rebuild(&env, o->volume, req->part, req->dry_run, &cb,
+                            &o->report);
+    case COMMAND_REPLACE:
+        return lsvd_replace(&env, o->volume, req->part, req->new_root, &cb,
+                            &o->report);
+    case COMMAND_VERIFY:
+    case COMMAND_ALL:
+        break;
+    }
+    return lsvd_verify(&env, o->volume, !req->quick, &cb, &o->report);
+}
+
+static enum repair_code
+judge(const struct outcome *o)
+{
+    if (o->report.data_lost || o->range_count)
+        return CODE_LOST;
+    return o->report.policy_met ? CODE_OK : CODE_REDUCED;
+}
+
+/* For naming blocks; not knowing their size is no reason to stop. */
+static uint32_t
+find_block_bytes(struct request *req, const char *volume)
+{
+    struct lsvd_env env = cli_env(&req->cli);
+    struct lsvd_info info;
+
+    env.log = NULL; /* the check itself will say it */
+    return lsvd_info(&env, volume, &info) < 0 ? 0 : info.block_bytes;
+}
+
+void
+work_on_volume(struct request *req, const char *volume, struct outcome *ret)
+{
+    int r;
+
+    *ret = (struct outcome){ .req = req, .volume = volume };
+    pthread_mutex_init(&ret->lock, NULL);
+    ret->finding = calloc(FINDINGS_KEPT_MAX, sizeof *ret->finding);
+    if (!ret->finding)
+        cli_no_memory();
+    if (!work_interrupted()) {
+        progress_start(&req->progress, volume);
+        r = call_engine(req, ret);
+        progress_clear(&req->progress);
+    } else {
+        r = -EINTR;
+    }
+    if (r >= 0) {
+        ret->code = judge(ret);
+        if (ret->code == CODE_LOST)
+            ret->block_bytes = find_block_bytes(req, volume);
+        return;
+    }
+    ret->code = CODE_FAILED;
+    ret->report = (struct lsvd_report){ 0 };
+    ret->error = must_dup(r == -EINTR ? "interrupted" : lsvd_error());
+}
+
+void
+outcome_done(struct outcome *o)
+{
+    for (size_t i = 0; i < o->finding_count; i++) {
+        free(o->finding[i].file);
+        free(o->finding[i].text);
+    }
+    free(o->finding);
+    free(o->range);
+    free(o->error);
+    pthread_mutex_destroy(&o->lock);
+}

@@ -45,7 +45,11 @@ int label_load(struct target *part, struct label *ret,
                int *ret_damaged_slots);
 
 /* Raise label->write_count, write the slot it names, sync the object. The
- * first store makes the object (and the caller syncs the directory). */
+ * first store (write_count 0) makes the object (and the caller syncs the
+ * directory): -EEXIST if there is one, since the older label with its greater
+ * count would win; who wants to replace it removes it first. On error
+ * write_count is as before, so that a retry writes the same slot again and
+ * never the last good one. */
 int label_store(struct target *part, struct label *label);
 
 #endif

@@ -61,7 +61,9 @@ int meta_copy(const struct volume_meta *from, struct volume_meta *ret);
  * unknown ro_compat bits make read_only true in *ret. */
 int meta_parse(const uint8_t *bytes, size_t count, struct volume_meta *ret);
 
-/* *ret is malloc'ed text with its checksum line. */
+/* *ret is malloc'ed text with its checksum line. -EINVAL: does not pass
+ * meta_check; -EROFS: has features of the future (a copy is made by copying
+ * the bytes). */
 int meta_format(const struct volume_meta *meta, char **ret, size_t *ret_bytes);
 
 /* Judge values of a user or a file: names, sizes, ranges, powers of two,
@@ -80,12 +82,15 @@ struct registry_entry {
 
 struct registry {
     uint64_t generation;
+    uint64_t ro_compat, compat; /* feature masks, kept as they were read */
     size_t count;
     struct registry_entry *entry; /* owned; in order of number */
 };
 
 void registry_done(struct registry *registry);
+/* -EBADMSG, -EPROTO as meta_parse. */
 int registry_parse(const uint8_t *bytes, size_t count, struct registry *ret);
+/* -EROFS: has read-only-compatible features of the future. */
 int registry_format(const struct registry *registry, char **ret,
                     size_t *ret_bytes);
 

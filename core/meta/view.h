@@ -27,7 +27,8 @@ struct view {
     struct uuid journal; /* zero: detached */
     struct view_absent absent[PARTS_MAX]; /* of the slots not in S */
     uint32_t history_count;
-    struct view_id history[VIEW_HISTORY_MAX]; /* newest first */
+    struct view_id history[VIEW_HISTORY_MAX]; /* ids before this one, newest
+                                               * first: [0] is previous */
 };
 
 /* Room that view_encode needs: fits a label's and a superblock's 4 KiB. */
@@ -37,7 +38,8 @@ struct view {
 int view_id_compare(const struct view_id *a, const struct view_id *b);
 bool view_id_equal(const struct view_id *a, const struct view_id *b);
 
-/* A new view id follows: previous and history are updated. */
+/* A new view id follows (greater, assert): previous and history are updated.
+ * The first id of an all-zero view follows nothing: history stays empty. */
 void view_advance(struct view *view, const struct view_id *next);
 
 /* The record states the number of slots and of history entries it holds. */

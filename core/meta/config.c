@@ -1,0 +1,262 @@
+/* config.c: the configuration file.
+ *
+ * The whole file is judged, also what is not asked for: a mistake shows at
+ * the next start of anything, not on the day that one volume starts. */
+#include "meta/config.h"
+
+#include "base/err.h"
+#include "base/limits.h"
+#include "base/memory.h"
+#include "meta/keyfile.h"
+#include "meta/meta.h"
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DEFAULTS_GROUP "defaults"
+
+static void
+list_free(char **list)
+{
+    if (list == NULL)
+        return;
+    for (size_t i = 0; list[i] != NULL; i++)
+        free(list[i]);
+    free(list);
+}
+
+void
+config_done(struct config *config)
+{
+    list_free(config->data);
+    list_free(config->cache);
+    memset(config, 0, sizeof *config);
+}
+
+/* Copy texts to a list of ours, in place of what *list was. */
+static int
+list_replace(char ***list, const char *const *texts, size_t count)
+{
+    char **copy;
+    int r;
+
+    r = mem_new(count + 1, sizeof *copy, &copy);
+    for (size_t i = 0; i < count && r == 0; i++) {
+        r = mem_dup(texts[i], &copy[i]);
+        if (r < 0)
+            list_free(copy);
+    }
+    if (r < 0)
+        return r;
+    list_free(*list);
+    *list = copy;
+    return 0;
+}
+
+/* ---- the keys ---- */
+
+static int
+set_paths(char ***list, const char *const *texts, size_t count, size_t max)
+{
+    if (count == 0)
+        return err_set(-EINVAL, "names no directory");
+    if (count > max)
+        return err_set(-EINVAL, "names %zu directories, at most %zu can be "
+                       "used", count, max);
+    for (size_t i = 0; i < count; i++)
+        if (texts[i][0] != '/')
+            return err_set(-EINVAL, "directories must be absolute paths, "
+                           "separated by ;");
+    return list_replace(list, texts, count);
+}
+
+static int
+set_data(struct config *c, const char *const *texts, size_t count)
+{
+    return set_paths(&c->data, texts, count, SIZE_MAX);
+}
+
+static int
+set_cache(struct config *c, const char *const *texts, size_t count)
+{
+    return set_paths(&c->cache, texts, count, JOURNAL_MIRRORS_MAX);
+}
+
+static int
+set_size(uint64_t *size, const char *const *texts, size_t count)
+{
+    if (count != 1)
+        return err_set(-EINVAL, "must be one size");
+    return size_parse(texts[0], size);
+}
+
+static int
+set_ram(struct config *c, const char *const *texts, size_t count)
+{
+    int r;
+
+    r = set_size(&c->ram_bytes, texts, count);
+    if (r == 0 && c->ram_bytes == 0)
+        return err_set(-EINVAL, "must be more than 0");
+    return r;
+}
+
+static int
+set_journal_size(struct config *c, const char *const *texts, size_t count)
+{
+    int r;
+
+    r = set_size(&c->journal_bytes, texts, count);
+    if (r == 0 && c->journal_bytes != 0 &&
+        c->journal_bytes < JOURNAL_BYTES_MIN)
+        return err_set(-EINVAL, "must be at least %u (or 0: chosen from the "
+                       "size of the volume)", JOURNAL_BYTES_MIN);
+    return r;
+}
+
+static const struct key {
+    const char *name;
+    int (*set)(struct config *c, const char *const *texts, size_t count);
+} keys[] = {
+    { "data", set_data },
+    { "cache", set_cache },
+    { "ram", set_ram },
+    { "journal-size", set_journal_size },
+};
+
+static const struct key *
+find_key(const char *name)
+{
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        if (strcmp(keys[i].name, name) == 0)
+            return &keys[i];
+    return NULL;
+}
+
+/* ---- the file ---- */
+
+static int
+apply_key(GKeyFile *file, const char *group, const char *name,
+          struct config *config)
+{
+    const struct key *key = find_key(name);
+    g_auto(GStrv) texts = NULL;
+    char safe[KEYFILE_SAFE_BYTES];
+    gsize count;
+    int r;
+
+    if (key == NULL) {
+        keyfile_safe(name, safe);
+        return err_set(-EINVAL, "unknown key \"%s\" (there are data, cache, "
+                       "ram, journal-size)", safe);
+    }
+    texts = g_key_file_get_string_list(file, group, name, &count, NULL);
+    if (texts == NULL)
+        return err_set(-EINVAL, "%s: not UTF-8, or a wrong escape", name);
+    r = key->set(config, (const char *const *)texts, count);
+    return r < 0 ? err_wrap(r, "%s", name) : 0;
+}
+
+static int
+apply_group(GKeyFile *file, const char *group, struct config *config)
+{
+    g_auto(GStrv) names = NULL;
+    char safe[KEYFILE_SAFE_BYTES];
+
+    keyfile_safe(group, safe);
+    names = g_key_file_get_keys(file, group, NULL, NULL);
+    for (size_t i = 0; names != NULL && names[i] != NULL; i++) {
+        int r;
+
+        r = apply_key(file, group, names[i], config);
+        if (r < 0)
+            return err_wrap(r, "[%s]", safe);
+    }
+    return 0;
+}
+
+static int
+set_defaults(struct config *config)
+{
+    const char *data = CONFIG_DATA_DEFAULT;
+    const char *cache = CONFIG_CACHE_DEFAULT;
+    int r;
+
+    config->ram_bytes = CONFIG_RAM_DEFAULT;
+    config->journal_bytes = 0;
+    r = list_replace(&config->data, &data, 1);
+    if (r == 0)
+        r = list_replace(&config->cache, &cache, 1);
+    return r;
+}
+
+/* A section that nobody asked for is applied to a config that is thrown
+ * away. */
+static int
+judge_group(GKeyFile *file, const char *group)
+{
+    struct config config = { 0 };
+    int r = 0;
+
+    if (strcmp(group, DEFAULTS_GROUP) != 0)
+        r = meta_check_name(group);
+    if (r == 0)
+        r = apply_group(file, group, &config);
+    config_done(&config);
+    return r;
+}
+
+static int
+apply_file(GKeyFile *file, const char *volume, struct config *config)
+{
+    g_auto(GStrv) groups = g_key_file_get_groups(file, NULL);
+    int r = 0;
+
+    for (size_t i = 0; groups[i] != NULL && r == 0; i++)
+        r = judge_group(file, groups[i]);
+    if (r == 0 && g_key_file_has_group(file, DEFAULTS_GROUP))
+        r = apply_group(file, DEFAULTS_GROUP, config);
+    if (r == 0 && volume != NULL && g_key_file_has_group(file, volume))
+        r = apply_group(file, volume, config);
+    return r;
+}
+
+/* 0: loaded. 1: there is none, and that is fine. */
+static int
+load_file(const char *path, bool must_exist, GKeyFile **ret)
+{
+    g_autoptr(GKeyFile) file = g_key_file_new();
+    g_autoptr(GError) error = NULL;
+
+    if (g_key_file_load_from_file(file, path, G_KEY_FILE_NONE, &error)) {
+        *ret = g_steal_pointer(&file);
+        return 0;
+    }
+    if (g_error_matches(error, G_FILE_ERROR, G_FILE_ERROR_NOENT))
+        return must_exist ? err_set(-ENOENT, "%s", error->message) : 1;
+    return err_set(-EINVAL, "%s", error->message);
+}
+
+int
+config_load(const char *path, const char *volume, struct config *ret)
+{
+    bool must_exist = path != NULL;
+    g_autoptr(GKeyFile) file = NULL;
+    struct config config = { 0 };
+    int r;
+
+    if (path == NULL)
+        path = CONFIG_PATH_DEFAULT;
+    r = set_defaults(&config);
+    if (r == 0)
+        r = load_file(path, must_exist, &file);
+    if (r == 0)
+        r = apply_file(file, volume, &config);
+    if (r < 0) {
+        config_done(&config);
+        return err_wrap(r, "%s", path);
+    }
+    *ret = config;
+    return 0;
+}

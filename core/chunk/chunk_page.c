@@ -57,6 +57,7 @@ int
 chunk_page_judge(const struct uuid *instance, uint64_t page,
                  const uint8_t *bytes, uint64_t *ret_generation)
 {
+    uint64_t generation;
     uint32_t format;
 
     if (sum_all_zero(bytes, CHUNK_PAGE_BYTES))
@@ -75,11 +76,13 @@ chunk_page_judge(const struct uuid *instance, uint64_t page,
                        "chunk table has format %" PRIu32
                        ", this version knows %d",
                        format, FORMAT_VERSION);
-    if (format < 1 || !entries_are_legal(bytes))
+    generation = get_le64(bytes + 16);
+    if (format < 1 || generation < 1 || generation > CHUNK_GENERATION_MAX
+        || !entries_are_legal(bytes))
         return err_set(-EBADMSG,
                        "chunk table page %" PRIu64 " has illegal values",
                        page);
-    *ret_generation = get_le64(bytes + 16);
+    *ret_generation = generation;
     return 0;
 }
 

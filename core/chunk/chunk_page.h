@@ -5,7 +5,7 @@
  *     0     8  magic "LSVDctab"
  *     8     4  page number, from 0
  *    12     4  format, 1
- *    16     8  generation of the table with which the page was written
+ *    16     8  generation of the table with which the page was written, from 1
  *    24     8  sum of bytes 0 … 23 and 32 … 4095, seeded with the instance
  *              UUID and the page number
  *    32  4064  254 entries: seq u64, state u32, zero u32
@@ -18,6 +18,8 @@
 
 #define CHUNK_PAGE_BYTES 4096u
 #define CHUNK_PAGE_ENTRIES 254u
+/* Out of reach of honest counting, and far from wrapping round. */
+#define CHUNK_GENERATION_MAX (UINT64_C(1) << 62)
 
 /* bytes: a page whose entries are set; fills in the rest. */
 void chunk_page_seal(const struct uuid *instance, uint64_t page,

@@ -367,6 +367,8 @@ chunk_table_store(struct chunk_table *t)
     if (!t->dirty && !t->must_sync)
         return 0;
     generation = t->attempt + 1;
+    if (generation > CHUNK_GENERATION_MAX)
+        return err_set(-EOVERFLOW, "chunk table: no generation is left");
     if (t->dirty)
         t->attempt = generation;
     for (p = t->dirty; p; p = p->next_dirty) {

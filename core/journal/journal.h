@@ -37,6 +37,7 @@
 #define JOURNAL_ALIGN_BYTES 512u
 #define JOURNAL_RECORD_PAYLOAD_MAX (1u << 20) /* of a WRITE record */
 #define JOURNAL_REDO_BYTES_MAX (4u << 20)     /* body of a REDO record */
+#define JOURNAL_ZERO_CHUNKS_MAX 1024u /* chunks that one ZERO record touches */
 
 struct journal;
 
@@ -67,7 +68,9 @@ struct journal_block {
 /* Make (or take over) the object, zero-written to `bytes` in all, with an
  * empty ring. bytes >= 64 KiB, rounded down to 4 KiB. Object locked
  * exclusively (-EBUSY). index_limit: most blocks the index may hold (0: from
- * the size). Also the way to reset a detached journal. */
+ * the size). Also the way to reset a detached journal. identity->journal must
+ * be new (random): the salt that tells this journal's records from those of
+ * its predecessors is made from it. -EINVAL: too small for its blocks. */
 int journal_create(struct target *cache, const char *name, uint64_t bytes,
                    const struct journal_identity *identity,
                    size_t index_limit, struct journal **ret);
@@ -89,7 +92,7 @@ struct replay_stats {
 };
 
 struct replay_callbacks {
-    /* As for journal_append_zero. */
+    /* As for journal_append_zero. NULL: every chunk may hold data. */
     bool (*present)(void *ctx, uint64_t chunk);
     /* Called for each REDO record in order (body valid during the call only);
      * a negative return ends the replay. */
@@ -102,7 +105,10 @@ struct replay_callbacks {
 /* Scan the ring from the tail and index it. At the first record that fails:
  * if any later valid header, or a superblock, says that it had been durable
  * -> -EBADMSG "journal corrupt at sequence ..." and nothing is given up; else
- * a torn tail, which ends the scan. Payload sums are verified. O(ring). */
+ * a torn tail, which ends the scan. Payload sums are verified. O(ring). What
+ * was found is made durable first, so that nothing read afterwards can be lost
+ * again. REDO records appended before the last journal_advance are done with
+ * and are not handed out. */
 int journal_replay(struct journal *j, const struct replay_callbacks *cb,
                    struct replay_stats *ret);
 
@@ -117,8 +123,9 @@ int journal_store_identity(struct journal *j,
 /* Append one WRITE record: `count` whole blocks from `first` on, their sums
  * (never 0) and bytes; count * block_bytes <= JOURNAL_RECORD_PAYLOAD_MAX.
  * Caller holds its exclusive lease on the blocks. Returns when J1 holds and
- * the index is updated. -EAGAIN: no space, nothing done (see journal_space);
- * -EIO: the journal has failed (J5). */
+ * the index is updated. -EAGAIN: no space, nothing done (see journal_space):
+ * destage, forget, advance, try again; -EFBIG: more than journal_payload_max,
+ * cut it; -EIO: the journal has failed (J5). */
 int journal_append_write(struct journal *j, uint64_t first, uint32_t count,
                          const uint64_t *sums, const void *data);
 
@@ -126,13 +133,17 @@ int journal_append_write(struct journal *j, uint64_t first, uint32_t count,
  * wholly in the range gets one mark instead of an entry a block. Chunks for
  * which present(ctx, chunk) is false and that have nothing in the index hold
  * no data: they get nothing, so that trimming a huge hole is cheap. chunk
- * counts from 0. The record names the whole range. */
+ * counts from 0. The record names the whole range; a range that needs nothing
+ * at all makes no record. present is called with the journal's lock held; it
+ * must be true from before the journal_forget of a destage that gave the chunk
+ * data. -EFBIG: touches more than JOURNAL_ZERO_CHUNKS_MAX chunks, or needs more
+ * entries than half the index; cut it. */
 int journal_append_zero(struct journal *j, uint64_t first, uint64_t count,
                         bool (*present)(void *ctx, uint64_t chunk),
                         void *ctx);
 
 /* D. Append a REDO record from the space kept for destage. -ENOSPC: destage
- * less at once. */
+ * less at once. It is kept until the next journal_advance. */
 int journal_append_redo(struct journal *j, const void *body, size_t bytes);
 
 /* D. A sequence of its own for one destage of a chunk. */
@@ -156,6 +167,15 @@ void journal_lookup(struct journal *j, uint64_t first, uint32_t count,
  * before replay or the first append. */
 void journal_set_chunk_blocks(struct journal *j, uint32_t chunk_blocks);
 
+/* Blocks of the volume: a record that names a block beyond is refused by
+ * replay, and a zeroed last chunk counts as whole though it is cut short. Call
+ * once before replay or the first append. */
+void journal_set_volume_blocks(struct journal *j, uint64_t volume_blocks);
+
+/* Most payload bytes that one WRITE record may have in this journal; whole
+ * blocks, at most JOURNAL_RECORD_PAYLOAD_MAX. */
+size_t journal_payload_max(const struct journal *j);
+
 /* D. Up to `max` dirty chunks (index from 0 = block / chunk_blocks), those
  * with the oldest records first. Returns the count. */
 size_t journal_oldest_chunks(struct journal *j, uint64_t *chunks, size_t max);
@@ -175,7 +195,8 @@ int journal_read_at(struct journal *j, const struct journal_block *b,
 
 /* D. These entries of the chunk, and its zero mark if it still has this
  * sequence (0: none), are durable on the parts: drop those that have not been
- * replaced since (same seq). */
+ * replaced since (same seq). While the chunk's zero mark stays, its entries
+ * stay too: it must not come to light again below them. */
 void journal_forget(struct journal *j, uint64_t chunk,
                     const struct journal_block *blocks, size_t count,
                     uint64_t zero_seq);
@@ -185,11 +206,13 @@ void journal_forget(struct journal *j, uint64_t chunk,
 uint64_t journal_checkpoint_seq(struct journal *j);
 
 /* D. After the parts' labels: sync what was appended, store the superblock
- * with the new tail and these checkpoints, then reuse the space (J3). */
+ * with the new tail and these checkpoints, then reuse the space (J3). Every
+ * REDO record appended before has been applied and checkpointed. */
 int journal_advance(struct journal *j, const uint64_t *part_ckpt);
 
 struct journal_space {
     uint64_t ring_bytes, used_bytes;
+    uint64_t free_bytes;       /* what writes may still append */
     size_t index_blocks, index_limit;
     uint64_t live_blocks;      /* entries in the index */
     uint64_t dirty_chunks;
@@ -208,6 +231,8 @@ struct journal_super {
     uint64_t tail_at, tail_chain; /* first live record; sum before it */
     uint64_t tail_seq;            /* no live record is older */
     uint64_t durable_seq;         /* known durable when written */
+    uint64_t redo_seq;            /* REDO records below are done with */
+    uint64_t index_limit;         /* bounds what a replay may need */
 };
 int journal_super_decode(const uint8_t *bytes, struct journal_super *ret);
 void journal_super_encode(const struct journal_super *s, uint8_t *bytes);

@@ -1,0 +1,84 @@
+/* read.c: the newest bytes of a block, out of the ring.
+ *
+ * The index says where, the lock is dropped, the bytes are read, the sum
+ * proves them. Destage may have moved the block to the parts meanwhile and
+ * the place may have been overwritten: then the index has changed, and the
+ * answer is "not here" or another place. */
+#include "journal/state.h"
+
+#include "base/err.h"
+#include "base/sum.h"
+
+int
+journal_read_at(struct journal *j, const struct journal_block *b,
+                uint64_t seed, void *to)
+{
+    int r = object_read(j->object, to, j->block_bytes, b->at);
+
+    if (r < 0)
+        return err_wrap(-EIO, "block %llu of the volume, journalled as %llu",
+                        (unsigned long long)b->block,
+                        (unsigned long long)b->seq);
+    if (sum_block(seed, to, j->block_bytes) != b->sum)
+        return err_set(-EIO, "%s: block %llu of the volume (sequence %llu at "
+                       "%llu) does not match its checksum", j->path,
+                       (unsigned long long)b->block,
+                       (unsigned long long)b->seq,
+                       (unsigned long long)b->at);
+    return 0;
+}
+
+/* 0: nothing; 1: data, in *ret; 2: zeroes. */
+static uint8_t
+find_locked(const struct journal *j, uint64_t block,
+            struct journal_block *ret)
+{
+    const struct index_entry *e = index_find(&j->index, block);
+    const struct index_node *node;
+
+    if (e) {
+        *ret = e->block;
+        return e->block.sum == SUM_ZERO_BLOCK ? 2 : 1;
+    }
+    node = index_find_chunk(&j->index, block / j->index.chunk_blocks);
+    return node && node->zero_seq != 0 ? 2 : 0;
+}
+
+int
+journal_read(struct journal *j, uint64_t block, uint64_t seed, void *to)
+{
+    struct journal_block b = { 0 }, seen;
+    uint8_t have;
+    int r = 0;
+
+    /* Every round more has seen the entry replaced or gone. */
+    for (bool again = false;; again = true) {
+        seen = b;
+        pthread_mutex_lock(&j->lock);
+        have = find_locked(j, block, &b);
+        pthread_mutex_unlock(&j->lock);
+        if (have == 0)
+            return 0;
+        if (have == 2) {
+            memset(to, 0, j->block_bytes);
+            return 1;
+        }
+        if (again && b.seq == seen.seq && b.at == seen.at)
+            return r;
+        r = journal_read_at(j, &b, seed, to);
+        if (r == 0)
+            return 1;
+    }
+}
+
+void
+journal_lookup(struct journal *j, uint64_t first, uint32_t count,
+               uint8_t *have)
+{
+    struct journal_block b;
+
+    pthread_mutex_lock(&j->lock);
+    for (uint32_t i = 0; i < count; i++)
+        have[i] = find_locked(j, first + i, &b);
+    pthread_mutex_unlock(&j->lock);
+}

@@ -39,7 +39,7 @@ static const char create_help[] =
     "lsvd create NAME SIZE [options]: make a volume\n"
     "\n"
     "NAME: letters, digits, . _ - (at most 64). SIZE: 10G, 1.5T, 4096.\n"
-    "  --replicas N         a full copy on each of N parts (1 to 8; default 1)\n"
+    "  --replicas N         full copies on N parts (1 to 8; default 1)\n"
     "  --ec K+M             K data and M parity parts: any M may be lost\n"
     "  --part a=DIR         the root of part a (b, c, …); the others lie\n"
     "                       under the first --data\n"

@@ -32,7 +32,9 @@ if ((${#code[@]} < 20 || ${#text[@]} < 20)); then
     exit 2
 fi
 complain 'over 80 columns' -E '^.{81}' "${code[@]}"
-complain '// comments' -E '(^|[^:"])//' "${code[@]}"
+# Not within strings, and not in an address in a comment.
+string='"(?:[^"\\]|\\.)*"'
+complain '// comments' -P "^(?:[^\"/]|$string|/(?!/))*+(?<!:)//" "${code[@]}"
 complain 'tabs' -P '\t' "${code[@]}"
 complain 'blanks at the end of a line' -E '[[:blank:]]$' "${text[@]}"
 for file in "${text[@]}"; do

@@ -1,0 +1,311 @@
+/* life.c: see life.h. */
+#include "life.h"
+#include <assert.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+uint32_t
+life_parts(const struct sim_policy *policy)
+{
+    return policy->replicas ? policy->replicas
+                            : policy->ec_data + policy->ec_parity;
+}
+
+uint32_t
+life_tolerated(const struct sim_policy *policy)
+{
+    return policy->replicas ? policy->replicas - 1 : policy->ec_parity;
+}
+
+void
+life_part_path(const struct life *l, uint32_t part, char *text, size_t bytes)
+{
+    snprintf(text, bytes, "%s/11/%c", l->one_root ? "/data" : l->root[part],
+             (char)('a' + part));
+}
+
+void
+life_event(struct life *l, const char *format, ...)
+{
+    char *line = l->event[l->event_count++ % LIFE_EVENTS];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(line, LIFE_EVENT_BYTES, format, args);
+    va_end(args);
+    if (l->verbose)
+        printf("%6" PRIu64 " %s\n", l->event_count, line);
+}
+
+void
+life_fail(struct life *l, const char *format, ...)
+{
+    va_list args;
+
+    if (l->failed)
+        return;
+    l->failed = true;
+    va_start(args, format);
+    vsnprintf(l->why, sizeof l->why, format, args);
+    va_end(args);
+}
+
+void
+life_policy_text(const struct sim_policy *policy, char *text, size_t bytes)
+{
+    char redundancy[32];
+
+    if (policy->replicas)
+        snprintf(redundancy, sizeof redundancy, "replicas=%u",
+                 policy->replicas);
+    else
+        snprintf(redundancy, sizeof redundancy, "ec=%u+%u", policy->ec_data,
+                 policy->ec_parity);
+    snprintf(text, bytes, "--config %s --block-size %u%s%s%s%s%s%s",
+             redundancy, policy->block_bytes,
+             policy->missing ? " --missing" : "",
+             policy->rot ? " --rot" : "",
+             policy->bugs & SIM_BUG_NO_JOURNAL_SYNC ? " --bug journal-sync"
+                                                    : "",
+             policy->bugs & SIM_BUG_NO_DIR_SYNC ? " --bug dir-sync" : "",
+             policy->bugs & SIM_BUG_LOST_TABLE ? " --bug table" : "",
+             policy->skip_redo ? " --bug redo" : "");
+}
+
+void
+life_print_failure(const struct life *l, FILE *out)
+{
+    uint64_t first = l->event_count > LIFE_EVENTS
+                         ? l->event_count - LIFE_EVENTS
+                         : 0;
+
+    fprintf(out, "last events:\n");
+    for (uint64_t i = first; i < l->event_count; i++)
+        fprintf(out, "%6" PRIu64 " %s\n", i + 1, l->event[i % LIFE_EVENTS]);
+    fprintf(out, "FAILED after %" PRIu64 " cuts: %s\n", l->cuts, l->why);
+}
+
+static void
+engine_log(void *ctx, enum lsvd_log_level level, const char *line)
+{
+    if (level < LSVD_DEBUG)
+        life_event(ctx, "    log: %s", line);
+}
+
+static void
+choose_shape(struct life *l)
+{
+    static const uint32_t ram[] = {4096, 64u << 10, 1u << 20};
+    uint64_t chunks = l->policy.small ? 1 : prng_between(&l->prng, 1, 3);
+    uint64_t bytes = chunks * LIFE_CHUNK_BYTES;
+    uint32_t tail = LIFE_CHUNK_BYTES / 512 - 1;
+
+    if (l->policy.small)
+        bytes = 12 * l->policy.block_bytes - 512 + 100;
+    else if (prng_one_in(&l->prng, 2))
+        bytes -= prng_below(&l->prng, tail) * 512;
+    if (prng_one_in(&l->prng, 8) && !l->policy.small)
+        bytes -= prng_below(&l->prng, 511);
+    l->volume_bytes = bytes;
+    l->env.ram_bytes = ram[prng_below(&l->prng, 3)];
+    l->one_root = prng_one_in(&l->prng, 3);
+    for (size_t i = 0; i < 4; i++)
+        l->hot[i] = prng_below(&l->prng, bytes);
+    if (chunks > 1)
+        l->hot[0] = LIFE_CHUNK_BYTES - 2 * l->policy.block_bytes;
+    l->hot[1] = bytes - 1;
+}
+
+static int
+create(struct life *l)
+{
+    struct lsvd_create_part part[LIFE_PARTS_MAX];
+    struct lsvd_create spec = {
+        .name = LIFE_VOLUME,
+        .size_bytes = l->volume_bytes,
+        .chunk_bytes = LIFE_CHUNK_BYTES,
+        .block_bytes = l->policy.block_bytes,
+        .replicas = l->policy.replicas,
+        .ec_data = l->policy.ec_data,
+        .ec_parity = l->policy.ec_parity,
+        .journal_bytes = 1u << 20,
+    };
+    uint32_t count = life_parts(&l->policy);
+
+    for (uint32_t i = 0; i < count; i++) {
+        part[i].letter = (char)('a' + i);
+        part[i].root = l->root[i];
+    }
+    if (!l->one_root) {
+        spec.parts = part;
+        spec.part_count = count;
+    }
+    return lsvd_create(&l->env, &spec);
+}
+
+static void
+make_roots(struct life *l)
+{
+    uint32_t count = life_parts(&l->policy);
+
+    assert(count <= LIFE_PARTS_MAX);
+    simio_make_dir(l->s, "/cache");
+    l->cache[0] = "/cache";
+    l->env.cache = l->cache;
+    for (uint32_t i = 0; i < count; i++) {
+        snprintf(l->root[i], sizeof l->root[i], "/p/%c", (char)('a' + i));
+        if (!l->one_root) {
+            simio_make_dir(l->s, l->root[i]);
+            l->data[i] = l->root[i];
+        }
+    }
+    if (l->one_root) {
+        simio_make_dir(l->s, "/data");
+        l->data[0] = "/data";
+    }
+    l->env.data = l->data;
+}
+
+void
+life_begin(struct life *l, const struct sim_policy *policy, uint64_t seed,
+           FILE *trace)
+{
+    uint32_t columns = policy->replicas ? 1 : policy->ec_data;
+    uint64_t table_bytes =
+        4096 + LIFE_CHUNK_BYTES / policy->block_bytes / columns * 16;
+
+    *l = (struct life){.policy = *policy, .seed = seed};
+    prng_seed(&l->prng, seed);
+    l->s = simio_new(prng_next(&l->prng));
+    l->steps_typical = 60;
+    choose_shape(l);
+    make_roots(l);
+    l->env.io = simio_io(l->s);
+    l->env.log = engine_log;
+    l->env.log_ctx = l;
+    l->m = model_new(l->volume_bytes, policy->block_bytes);
+    l->image = calloc(1, l->volume_bytes);
+    l->buffer = calloc(1, l->volume_bytes);
+    if (!l->image || !l->buffer)
+        abort();
+    life_event(l, "create %" PRIu64 " bytes, ram %" PRIu64 "%s",
+               l->volume_bytes, l->env.ram_bytes,
+               l->one_root ? ", one root" : "");
+    if (create(l) < 0)
+        life_fail(l, "create: %s", lsvd_error());
+    else if (simio_open_handles(l->s) > 0)
+        life_fail(l, "create leaves %zu handles open",
+                  simio_open_handles(l->s));
+    simio_settle(l->s);
+    simio_set_bugs(l->s, policy->bugs, table_bytes);
+    simio_set_trace(l->s, trace);
+}
+
+void
+life_end(struct life *l)
+{
+    if (l->v)
+        lsvd_abandon(l->v);
+    if (simio_open_handles(l->s) == 0)
+        simio_free(l->s);
+    life_forget_copies(l);
+    model_free(l->m);
+    free(l->image);
+    free(l->buffer);
+}
+
+int
+life_open(struct life *l, unsigned flags)
+{
+    struct lsvd_volume *v = NULL;
+    int r = lsvd_open(&l->env, LIFE_VOLUME, flags, &v);
+
+    if (r < 0) {
+        life_event(l, "open: %s", lsvd_error());
+        if (simio_open_handles(l->s) > 0)
+            life_fail(l, "open that failed leaves %zu handles open",
+                      simio_open_handles(l->s));
+        return r;
+    }
+    l->v = v;
+    life_event(l, "open: %s", lsvd_can_write(v) ? "writable" : "read-only");
+    return 0;
+}
+
+static void
+check_handles(struct life *l, const char *what)
+{
+    if (simio_open_handles(l->s) > 0)
+        life_fail(l, "%s leaves %zu handles open", what,
+                  simio_open_handles(l->s));
+}
+
+int
+life_close(struct life *l)
+{
+    int r = lsvd_close(l->v);
+
+    l->v = NULL;
+    life_event(l, "close: %s", r < 0 ? lsvd_error() : "clean");
+    check_handles(l, "close");
+    return r;
+}
+
+void
+life_crash(struct life *l, bool with_power)
+{
+    uint64_t steps = simio_get_stats(l->s)->steps;
+
+    if (l->v)
+        lsvd_abandon(l->v);
+    l->v = NULL;
+    check_handles(l, "abandon");
+    if (simio_get_stats(l->s)->steps != steps)
+        life_fail(l, "abandon changes the world");
+    if (l->failed)
+        return;
+    life_event(l, "%s", with_power ? "POWER CUT" : "KILL");
+    if (with_power)
+        simio_power_cut(l->s);
+    else
+        simio_kill(l->s);
+    model_crashed(l->m, with_power);
+    l->cuts++;
+}
+
+int
+life_read_image(struct life *l)
+{
+    uint64_t done = 0;
+
+    while (done < l->volume_bytes) {
+        size_t n = 128u << 10;
+        int r;
+
+        if (n > l->volume_bytes - done)
+            n = l->volume_bytes - done;
+        r = lsvd_pread(l->v, l->image + done, n, done);
+        if (r < 0)
+            return r;
+        done += n;
+    }
+    return 0;
+}
+
+void
+life_check_image(struct life *l, const char *when)
+{
+    char why[1024];
+
+    if (l->failed)
+        return;
+    if (life_read_image(l) < 0) {
+        if (!simio_halted(l->s))
+            life_fail(l, "%s: read: %s", when, lsvd_error());
+        return;
+    }
+    if (!model_check_image(l->m, l->image, why, sizeof why))
+        life_fail(l, "%s: %s", when, why);
+}

@@ -1,0 +1,121 @@
+/* life.h: one volume in one simulated world, with the model of what it may
+ * hold: what every mode of the simulator is made of.
+ *
+ * A life fails once, at the first thing that may not be; everything after
+ * that is skipped, and the reason and the last events are printed. */
+#ifndef LSVD_SIM_LIFE_H
+#define LSVD_SIM_LIFE_H
+
+#include "lsvd.h"
+#include "model.h"
+#include "prng.h"
+#include "simio.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+#define LIFE_VOLUME "v"
+#define LIFE_CHUNK_BYTES (256u << 10)
+#define LIFE_EVENTS 48
+#define LIFE_EVENT_BYTES 200
+#define LIFE_PARTS_MAX 8
+#define LIFE_COPIES 32
+
+struct sim_policy {
+    uint32_t replicas;           /* 0 with EC */
+    uint32_t ec_data, ec_parity; /* 0: replicated */
+    uint32_t block_bytes;
+    bool missing; /* parts are away now and then */
+    bool rot;     /* parts are damaged now and then */
+    bool small;   /* one chunk, few shapes: for exhaustive search */
+    unsigned bugs; /* enum simio_bug */
+    bool skip_redo;
+};
+
+struct life {
+    struct sim_policy policy;
+    uint64_t seed;
+    struct prng prng;
+    struct simio *s;
+    struct model *m;
+    struct lsvd_volume *v;
+    uint64_t volume_bytes;
+    bool one_root;
+    char root[LIFE_PARTS_MAX][16];
+    const char *data[LIFE_PARTS_MAX + 1];
+    const char *cache[2];
+    struct lsvd_env env;
+    uint8_t *image, *buffer; /* volume_bytes each */
+    uint64_t hot[4];         /* places that requests like */
+    struct sim_file *copy[LIFE_COPIES]; /* chunk files of earlier times */
+    uint64_t steps_typical;  /* of one cycle; where to set the next cut */
+    uint64_t cuts, recoveries, verifies, degraded;
+    bool failed;
+    char why[2048];
+    char event[LIFE_EVENTS][LIFE_EVENT_BYTES];
+    uint64_t event_count;
+    bool verbose;
+};
+
+/* A world with a volume in it, created and settled. */
+void life_begin(struct life *l, const struct sim_policy *policy,
+                uint64_t seed, FILE *trace);
+void life_end(struct life *l);
+
+uint32_t life_parts(const struct sim_policy *policy);
+uint32_t life_tolerated(const struct sim_policy *policy);
+
+/* Directory of a part: what is hidden, damaged, looked at. */
+void life_part_path(const struct life *l, uint32_t part, char *text,
+                    size_t bytes);
+
+void life_event(struct life *l, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+void life_fail(struct life *l, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* The options that make this life again, as on the command line. */
+void life_policy_text(const struct sim_policy *policy, char *text,
+                      size_t bytes);
+void life_print_failure(const struct life *l, FILE *out);
+
+/* 0, or the error; l->v is set on success. */
+int life_open(struct life *l, unsigned flags);
+int life_close(struct life *l);
+int life_read_image(struct life *l);
+
+/* Leave the volume as a crash would, and apply the crash. */
+void life_crash(struct life *l, bool with_power);
+
+/* The open volume is read whole and compared; the model follows. */
+void life_check_image(struct life *l, const char *when);
+
+/* workload.c: one random request, compared with the model. `may_fail`: errors
+ * are expected (a failure is armed). */
+void life_request(struct life *l, bool may_fail);
+
+/* recover.c: bring a crashed volume back, through cuts and with parts away if
+ * the policy says so, until it is open for writing and checked. */
+void life_recover(struct life *l);
+
+/* The volume is closed: everything must be where it belongs. */
+void life_verify(struct life *l);
+
+/* rot.c: damage the closed, healthy volume within what it can lose; read it;
+ * rebuild it. */
+void life_rot(struct life *l);
+void life_forget_copies(struct life *l);
+
+/* random.c: cuts until `cuts` of them or a failure. */
+void life_run(struct life *l, uint64_t cuts);
+
+/* exhaustive.c: all small workloads of the policy, cut before each step.
+ * `length`: most writes of a workload; `subsets`: cuts at each step. Counts
+ * are added to ret. False: failed, and said so. */
+bool exhaustive_run(const struct sim_policy *policy, unsigned length,
+                    unsigned subsets, uint64_t seed, uint64_t *ret_cuts);
+
+/* nth.c: every call of the world, then every allocation, fails once. */
+bool nth_run(const struct sim_policy *policy, uint64_t seed,
+             uint64_t *ret_failures);
+
+#endif

@@ -1,0 +1,90 @@
+/* random.c: a life of random requests and cuts. One cycle: serve until a cut
+ * or a clean close, then recover and check. */
+#include "life.h"
+
+static void
+arm(struct life *l)
+{
+    uint64_t limit = l->steps_typical + l->steps_typical / 3 + 4;
+
+    if (prng_one_in(&l->prng, 4))
+        limit = 8;
+    simio_arm_cut(l->s, prng_between(&l->prng, 1, limit));
+}
+
+static void
+learn(struct life *l, uint64_t steps)
+{
+    l->steps_typical = (l->steps_typical * 3 + steps) / 4;
+    if (l->steps_typical < 8)
+        l->steps_typical = 8;
+}
+
+static void
+serve(struct life *l)
+{
+    static const uint8_t most[] = {2, 10, 30, 80};
+    uint64_t requests =
+        prng_between(&l->prng, 1, most[prng_below(&l->prng, 4)]);
+
+    for (uint64_t i = 0; i < requests && !l->failed; i++) {
+        if (simio_halted(l->s))
+            return;
+        life_request(l, false);
+    }
+}
+
+static void
+cycle(struct life *l)
+{
+    uint64_t steps = simio_get_stats(l->s)->steps;
+    bool closed = false;
+
+    if (!prng_one_in(&l->prng, 8))
+        arm(l);
+    serve(l);
+    if (l->failed)
+        return;
+    if (!simio_halted(l->s) && !prng_one_in(&l->prng, 3)) {
+        closed = life_close(l) == 0;
+        if (!closed && !simio_halted(l->s))
+            life_fail(l, "close: %s", lsvd_error());
+    }
+    learn(l, simio_get_stats(l->s)->steps - steps);
+    /* the cut may have come after all that close had to do */
+    simio_arm_cut(l->s, 0);
+    if (l->failed)
+        return;
+    if (closed && !simio_halted(l->s)) {
+        model_flushed(l->m); /* a clean close is as good as a flush */
+        life_verify(l);
+        if (l->policy.rot && life_tolerated(&l->policy) > 0 && !l->failed &&
+            prng_one_in(&l->prng, 2))
+            life_rot(l);
+        if (prng_one_in(&l->prng, 2) && !l->failed) {
+            life_crash(l, true);
+        } else if (!l->failed && life_open(l, 0) < 0) {
+            life_fail(l, "open after a clean close: %s", lsvd_error());
+        } else if (!l->failed) {
+            life_check_image(l, "reopened");
+            return;
+        }
+    } else {
+        life_crash(l, !prng_one_in(&l->prng, 4));
+    }
+    life_recover(l);
+}
+
+void
+life_run(struct life *l, uint64_t cuts)
+{
+    if (!l->failed && life_open(l, 0) < 0)
+        life_fail(l, "open of a new volume: %s", lsvd_error());
+    while (!l->failed && l->cuts < cuts)
+        cycle(l);
+    if (l->failed || !l->v)
+        return;
+    if (life_close(l) < 0)
+        life_fail(l, "last close: %s", lsvd_error());
+    life_verify(l);
+}

@@ -1,0 +1,360 @@
+/* sim.c: the simulator: the whole engine in a world that breaks.
+ *
+ * Everything follows from the seed of a life; a failure prints the command
+ * that lives it again. */
+#include "life.h"
+#include "redo.h"
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define CUTS_A_LIFE 25
+#define POLICIES_MAX 40
+
+enum mode { MODE_RANDOM, MODE_EXHAUSTIVE, MODE_NTH };
+
+struct options {
+    enum mode mode;
+    uint64_t seed, cuts, life_cuts, seconds;
+    uint64_t replay;
+    bool is_replay, expect_failure, verbose, trace, missing_set;
+    unsigned length, subsets;
+    struct sim_policy policy[POLICIES_MAX];
+    size_t policy_count;
+};
+
+static const char usage[] =
+    "Usage: sim [OPTION]...\n"
+    "Run the volume engine in a simulated world, cut it off, and check what\n"
+    "is left.\n\n"
+    "  --seed N           of the whole run (default 1)\n"
+    "  --cuts N           at least this many (default 2000)\n"
+    "  --seconds N        stop after that time instead\n"
+    "  --config C         replicas=N or ec=K+M; may be repeated (default: "
+    "all)\n"
+    "  --block-size N     (default: 4096 and 512)\n"
+    "  --missing          take parts away at recovery (default: in half of\n"
+    "                     the lives, unless --config is given)\n"
+    "  --rot              damage parts, and expect them healed\n"
+    "  --replay SEED      live one life again (with the same options)\n"
+    "  --life-cuts N      cuts in a life (default 25)\n"
+    "  --exhaustive       all small workloads, cut at every step\n"
+    "  --length N         most writes of those (default 2)\n"
+    "  --subsets N        cuts at each step of those (default 4)\n"
+    "  --nth              every call and allocation fails once\n"
+    "  --bug NAME         break a promise of the world: journal-sync,\n"
+    "                     dir-sync, table, redo\n"
+    "  --expect-failure   succeed only if a failure is found\n"
+    "  --verbose, --trace print events, print every call\n";
+
+static void
+stop(const char *what, const char *value)
+{
+    fprintf(stderr, "sim: %s: %s\n", what, value);
+    exit(64);
+}
+
+static uint64_t
+number(const char *text)
+{
+    char *end;
+    uint64_t n = strtoull(text, &end, 0);
+
+    if (*text == '\0' || *end != '\0')
+        stop("not a number", text);
+    return n;
+}
+
+static void
+add_policy(struct options *o, struct sim_policy policy)
+{
+    if (o->policy_count == POLICIES_MAX)
+        stop("too many", "--config");
+    o->policy[o->policy_count++] = policy;
+}
+
+static struct sim_policy
+parse_config(const char *text)
+{
+    struct sim_policy p = {0};
+    char rest;
+
+    if (sscanf(text, "replicas=%u%c", &p.replicas, &rest) != 1 &&
+        sscanf(text, "ec=%u+%u%c", &p.ec_data, &p.ec_parity, &rest) != 2)
+        stop("not replicas=N or ec=K+M", text);
+    if (p.replicas + p.ec_data + p.ec_parity == 0 ||
+        life_parts(&p) > LIFE_PARTS_MAX)
+        stop("too many or no parts", text);
+    return p;
+}
+
+static void
+parse_bug(struct sim_policy *all, const char *text)
+{
+    if (strcmp(text, "journal-sync") == 0)
+        all->bugs |= SIM_BUG_NO_JOURNAL_SYNC;
+    else if (strcmp(text, "dir-sync") == 0)
+        all->bugs |= SIM_BUG_NO_DIR_SYNC;
+    else if (strcmp(text, "table") == 0)
+        all->bugs |= SIM_BUG_LOST_TABLE;
+    else if (strcmp(text, "redo") == 0)
+        all->skip_redo = true;
+    else
+        stop("no such bug", text);
+}
+
+/* Every config with every block size; without --config, with and without
+ * parts away. */
+static void
+multiply(struct options *o, const struct sim_policy *all)
+{
+    static const char *const configs[] = {"replicas=1", "replicas=2",
+                                          "replicas=3", "ec=2+1", "ec=4+2"};
+    static const uint32_t sizes[] = {4096, 512};
+    struct sim_policy given[POLICIES_MAX];
+    size_t count = o->policy_count;
+    bool is_default = count == 0;
+
+    memcpy(given, o->policy, sizeof given);
+    for (size_t i = 0; is_default && i < 5; i++)
+        given[count++] = parse_config(configs[i]);
+    o->policy_count = 0;
+    for (int missing = 0; missing < 2; missing++) {
+        for (int size = 0; size < 2; size++) {
+            for (size_t i = 0; i < count; i++) {
+                struct sim_policy p = *all;
+
+                p.replicas = given[i].replicas;
+                p.ec_data = given[i].ec_data;
+                p.ec_parity = given[i].ec_parity;
+                p.missing = missing;
+                if (p.block_bytes == 0)
+                    p.block_bytes = sizes[size];
+                else if (size > 0)
+                    continue;
+                if (is_default && !o->missing_set ? false
+                                                  : missing != all->missing)
+                    continue;
+                if (missing && is_default && life_tolerated(&p) == 0)
+                    continue;
+                add_policy(o, p);
+            }
+        }
+    }
+}
+
+static void
+parse(struct options *o, int argc, char **argv)
+{
+    enum { SEED = 256, CUTS, SECONDS, CONFIG, BLOCK_SIZE, MISSING, ROT, REPLAY,
+           LIFE_CUTS, EXHAUSTIVE, LENGTH, SUBSETS, NTH, BUG, EXPECT, VERBOSE,
+           TRACE, HELP };
+    static const struct option longs[] = {
+        {"seed", required_argument, NULL, SEED},
+        {"cuts", required_argument, NULL, CUTS},
+        {"seconds", required_argument, NULL, SECONDS},
+        {"config", required_argument, NULL, CONFIG},
+        {"block-size", required_argument, NULL, BLOCK_SIZE},
+        {"missing", no_argument, NULL, MISSING},
+        {"rot", no_argument, NULL, ROT},
+        {"replay", required_argument, NULL, REPLAY},
+        {"life-cuts", required_argument, NULL, LIFE_CUTS},
+        {"exhaustive", no_argument, NULL, EXHAUSTIVE},
+        {"length", required_argument, NULL, LENGTH},
+        {"subsets", required_argument, NULL, SUBSETS},
+        {"nth", no_argument, NULL, NTH},
+        {"bug", required_argument, NULL, BUG},
+        {"expect-failure", no_argument, NULL, EXPECT},
+        {"verbose", no_argument, NULL, VERBOSE},
+        {"trace", no_argument, NULL, TRACE},
+        {"help", no_argument, NULL, HELP},
+        {0},
+    };
+    struct sim_policy all = {0};
+    int c;
+
+    while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+        switch (c) {
+        case SEED:
+            o->seed = number(optarg);
+            break;
+        case CUTS:
+            o->cuts = number(optarg);
+            break;
+        case SECONDS:
+            o->seconds = number(optarg);
+            break;
+        case CONFIG:
+            add_policy(o, parse_config(optarg));
+            break;
+        case BLOCK_SIZE:
+            all.block_bytes = (uint32_t)number(optarg);
+            break;
+        case MISSING:
+            all.missing = o->missing_set = true;
+            break;
+        case ROT:
+            all.rot = true;
+            break;
+        case REPLAY:
+            o->replay = number(optarg);
+            o->is_replay = true;
+            break;
+        case LIFE_CUTS:
+            o->life_cuts = number(optarg);
+            break;
+        case EXHAUSTIVE:
+            o->mode = MODE_EXHAUSTIVE;
+            break;
+        case LENGTH:
+            o->length = (unsigned)number(optarg);
+            break;
+        case SUBSETS:
+            o->subsets = (unsigned)number(optarg);
+            break;
+        case NTH:
+            o->mode = MODE_NTH;
+            break;
+        case BUG:
+            parse_bug(&all, optarg);
+            break;
+        case EXPECT:
+            o->expect_failure = true;
+            break;
+        case VERBOSE:
+            o->verbose = true;
+            break;
+        case TRACE:
+            o->trace = true;
+            break;
+        case HELP:
+            fputs(usage, stdout);
+            exit(0);
+        default:
+            exit(64);
+        }
+    }
+    if (optind < argc)
+        stop("unexpected", argv[optind]);
+    redo_skip(all.skip_redo);
+    multiply(o, &all);
+}
+
+static uint64_t
+now_seconds(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec;
+}
+
+struct totals {
+    uint64_t cuts, recoveries, verifies, degraded, steps, calls;
+};
+
+static bool
+live(const struct options *o, const struct sim_policy *policy, uint64_t seed,
+     struct totals *totals)
+{
+    static struct life l; /* too large for comfort on the stack */
+    char text[160];
+    bool ok;
+
+    life_begin(&l, policy, seed, o->trace ? stdout : NULL);
+    l.verbose = o->verbose;
+    life_run(&l, o->life_cuts);
+    ok = !l.failed;
+    totals->cuts += l.cuts;
+    totals->recoveries += l.recoveries;
+    totals->verifies += l.verifies;
+    totals->degraded += l.degraded;
+    totals->steps += simio_get_stats(l.s)->steps;
+    totals->calls += simio_get_stats(l.s)->all_calls;
+    if (!ok) {
+        life_policy_text(policy, text, sizeof text);
+        life_print_failure(&l, stdout);
+        printf("replay with: sim %s --life-cuts %" PRIu64 " --replay %#" PRIx64
+               "\n", text, o->life_cuts, seed);
+    }
+    life_end(&l);
+    return ok;
+}
+
+static bool
+run_random(const struct options *o)
+{
+    struct totals t = {0};
+    uint64_t start = now_seconds();
+    bool ok = true;
+
+    for (uint64_t i = 0; ok; i++) {
+        if (o->seconds ? now_seconds() - start >= o->seconds
+                       : t.cuts >= o->cuts)
+            break;
+        ok = live(o, &o->policy[i % o->policy_count],
+                  o->is_replay ? o->replay : prng_mix(o->seed ^ i << 32), &t);
+        if (o->is_replay)
+            break;
+    }
+    printf("%" PRIu64 " verified clean, %" PRIu64 " degraded, %" PRIu64
+           " steps, %" PRIu64 " calls\n", t.verifies, t.degraded, t.steps,
+           t.calls);
+    printf("%" PRIu64 " cuts, %" PRIu64 " recoveries, %d failures\n", t.cuts,
+           t.recoveries, !ok);
+    return ok;
+}
+
+static bool
+run_others(const struct options *o)
+{
+    uint64_t count = 0;
+
+    for (size_t i = 0; i < o->policy_count; i++) {
+        const struct sim_policy *p = &o->policy[i];
+        uint64_t before = count;
+        char text[160];
+        bool ok;
+
+        life_policy_text(p, text, sizeof text);
+        ok = o->mode == MODE_NTH
+                 ? nth_run(p, o->seed, &count)
+                 : exhaustive_run(p, o->length, o->subsets, o->seed, &count);
+        printf("%s: %" PRIu64 " %s\n", text, count - before,
+               o->mode == MODE_NTH ? "failures injected" : "cuts");
+        if (!ok) {
+            printf("replay with: sim --%s --seed %" PRIu64 " %s\n",
+                   o->mode == MODE_NTH ? "nth" : "exhaustive", o->seed, text);
+            return false;
+        }
+    }
+    printf("%" PRIu64 " %s, 0 failures\n", count,
+           o->mode == MODE_NTH ? "failures injected"
+                               : "cuts and recoveries");
+    return true;
+}
+
+int
+main(int argc, char **argv)
+{
+    static struct options o = {
+        .seed = 1,
+        .cuts = 2000,
+        .life_cuts = CUTS_A_LIFE,
+        .length = 2,
+        .subsets = 4,
+    };
+    bool ok;
+
+    parse(&o, argc, argv);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    ok = o.mode == MODE_RANDOM ? run_random(&o) : run_others(&o);
+    if (o.expect_failure) {
+        printf("%s\n", ok ? "NOT FOUND: the bug was not noticed"
+                          : "found, as it must be");
+        ok = !ok;
+    }
+    return ok ? 0 : 1;
+}

@@ -38,11 +38,15 @@ int
 mem_new(size_t count, size_t bytes, void *ret_pointer)
 {
     void *p = NULL;
+    size_t product;
 
     if (count == 0 || bytes == 0) /* NULL must mean failure */
         count = bytes = 1;
+    /* calloc would check it, too, but sanitizers take that for a bug. */
+    if (__builtin_mul_overflow(count, bytes, &product))
+        return no_memory(count, bytes);
     if (!must_fail())
-        p = calloc(count, bytes); /* which checks the product */
+        p = calloc(count, bytes);
     if (p == NULL)
         return no_memory(count, bytes);
     memcpy(ret_pointer, &p, sizeof p);

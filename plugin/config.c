@@ -1,0 +1,142 @@
+/* config.c: parameters are a table, one small function a kind. */
+#define NBDKIT_API_VERSION 2
+#include "config.h"
+
+#include <errno.h>
+#include <nbdkit-plugin.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "report.h"
+
+static int
+set_volume(struct config *config, const char *value)
+{
+    if (config->volume != NULL) {
+        nbdkit_error("lsvd: volume=%s: volume %s was given already; to "
+                     "serve several, give none", value, config->volume);
+        return -1;
+    }
+    if (*value == '\0') {
+        nbdkit_error("lsvd: volume=: the name is empty");
+        return -1;
+    }
+    config->volume = strdup(value);
+    if (config->volume == NULL)
+        nbdkit_error("lsvd: out of memory");
+    return config->volume == NULL ? -1 : 0;
+}
+
+/* Paths are made absolute here, as the server changes to / later, but not
+ * resolved: a root that is missing today must not hide a volume that
+ * another root knows. */
+static int
+add_path(struct paths *paths, const char *value)
+{
+    const char **at;
+    char *path;
+
+    path = nbdkit_absolute_path(value);
+    if (path == NULL)
+        return -1;
+    at = realloc(paths->at, (paths->count + 2) * sizeof(*at));
+    if (at == NULL) {
+        free(path);
+        nbdkit_error("lsvd: out of memory");
+        return -1;
+    }
+    at[paths->count] = path;
+    at[paths->count + 1] = NULL;
+    paths->at = at;
+    paths->count++;
+    return 0;
+}
+
+static int
+add_data(struct config *config, const char *value)
+{
+    return add_path(&config->data, value);
+}
+
+static int
+add_cache(struct config *config, const char *value)
+{
+    return add_path(&config->cache, value);
+}
+
+static int
+set_ram(struct config *config, const char *value)
+{
+    int64_t bytes;
+
+    bytes = nbdkit_parse_size(value);
+    if (bytes < 0)
+        return -1;
+    if (bytes == 0) {
+        nbdkit_error("lsvd: ram=%s: must be more than 0", value);
+        return -1;
+    }
+    config->ram_bytes = (uint64_t)bytes;
+    return 0;
+}
+
+static int
+set_config_path(struct config *config, const char *value)
+{
+    free(config->config_path);
+    config->config_path = nbdkit_absolute_path(value);
+    return config->config_path == NULL ? -1 : 0;
+}
+
+static const struct parameter {
+    const char *key;
+    int (*set)(struct config *config, const char *value);
+} parameters[] = {
+    { "volume", set_volume },
+    { "data", add_data },
+    { "cache", add_cache },
+    { "ram", set_ram },
+    { "config", set_config_path },
+};
+
+int
+config_set(struct config *config, const char *key, const char *value)
+{
+    for (size_t i = 0; i < sizeof(parameters) / sizeof(parameters[0]); i++)
+        if (strcmp(key, parameters[i].key) == 0)
+            return parameters[i].set(config, value);
+    nbdkit_error("lsvd: unknown parameter '%s' (known: volume, data, cache, "
+                 "ram, config)", key);
+    return -1;
+}
+
+static void
+free_paths(struct paths *paths)
+{
+    for (size_t i = 0; i < paths->count; i++)
+        free((void *)(uintptr_t)paths->at[i]);
+    free(paths->at);
+    *paths = (struct paths){ 0 };
+}
+
+void
+config_free(struct config *config)
+{
+    free(config->volume);
+    free(config->config_path);
+    free_paths(&config->data);
+    free_paths(&config->cache);
+    *config = (struct config){ 0 };
+}
+
+struct lsvd_env
+config_env(const struct config *config)
+{
+    return (struct lsvd_env){
+        .log = report_event,
+        .config_path = config->config_path,
+        .data = config->data.at,
+        .cache = config->cache.at,
+        .ram_bytes = config->ram_bytes,
+    };
+}

@@ -1,0 +1,37 @@
+/* exports.h: the volumes that this server has open.
+ *
+ * A volume is opened once, by the first who asks for it, and shared by all
+ * connections; it stays open until the server ends, so that a client that
+ * reconnects finds it warm and no other server slips in between. */
+#ifndef LSVD_PLUGIN_EXPORTS_H
+#define LSVD_PLUGIN_EXPORTS_H
+
+#include <lsvd.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "config.h"
+
+struct export;
+
+/* Serve config->volume alone (open it now), or any volume of the roots when
+ * it is NULL. Borrows config. 0, or -1 after an nbdkit_error. */
+int exports_open(const struct config *config);
+
+/* The server has forked: threads may run from now on. 0 or -1. */
+int exports_start(void);
+
+/* No request is running any more: close all, print what fails. */
+void exports_close(void);
+
+/* The export a client asked for; opened for reading alone if it wasn't open
+ * and read_only is set. NULL after an nbdkit_error. Never given back: it
+ * lives until exports_close. */
+const struct export *exports_get(const char *name, bool read_only);
+
+struct lsvd_volume *export_volume(const struct export *e);
+const char *export_volume_name(const struct export *e);
+uint64_t export_size_bytes(const struct export *e);
+uint32_t export_block_bytes(const struct export *e);
+
+#endif

@@ -1,0 +1,131 @@
+/* listing.c: what a client sees before it chooses an export. */
+#define NBDKIT_API_VERSION 2
+#include "listing.h"
+
+#include <inttypes.h>
+#include <nbdkit-plugin.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "report.h"
+
+#define DESCRIPTION_BYTES 512
+
+/* "10 GiB", or bytes where that isn't exact. */
+static void
+format_size(char *to, size_t to_bytes, uint64_t bytes)
+{
+    static const char *const unit[] = { "bytes", "KiB", "MiB", "GiB",
+                                        "TiB", "PiB" };
+    size_t i = 0;
+
+    while (bytes != 0 && bytes % 1024 == 0 &&
+           i + 1 < sizeof(unit) / sizeof(unit[0])) {
+        bytes /= 1024;
+        i++;
+    }
+    (void)snprintf(to, to_bytes, "%" PRIu64 " %s", bytes, unit[i]);
+}
+
+static void
+describe(char *to, size_t to_bytes, const struct lsvd_listed *volume)
+{
+    char size[32];
+
+    if (volume->problem != NULL) {
+        (void)snprintf(to, to_bytes, "can't be served: %s", volume->problem);
+        return;
+    }
+    format_size(size, sizeof(size), volume->size_bytes);
+    (void)snprintf(to, to_bytes, "%s, %s%s", size, volume->redundancy,
+                   volume->read_only ? ", read-only" : "");
+}
+
+struct add_context {
+    const char *only; /* NULL: all */
+    struct nbdkit_exports *to;
+};
+
+static int
+add_one(void *ctx, const struct lsvd_listed *volume)
+{
+    const struct add_context *add = ctx;
+    char text[DESCRIPTION_BYTES];
+
+    if (add->only != NULL && strcmp(volume->name, add->only) != 0)
+        return 0;
+    describe(text, sizeof(text), volume);
+    return nbdkit_add_export(add->to, volume->name, text);
+}
+
+int
+listing_add(const struct config *config, struct nbdkit_exports *to)
+{
+    struct add_context add = { .only = config->volume, .to = to };
+    struct lsvd_env env = config_env(config);
+    int r;
+
+    r = lsvd_list(&env, add_one, &add);
+    return r < 0 ? report_error("listing the volumes", r) : 0;
+}
+
+struct only_context {
+    unsigned count;
+    const char *name; /* of the last one */
+};
+
+static int
+count_one(void *ctx, const struct lsvd_listed *volume)
+{
+    struct only_context *only = ctx;
+
+    only->count++;
+    only->name = only->count > 1 ? NULL : nbdkit_strdup_intern(volume->name);
+    return 0;
+}
+
+const char *
+listing_default(const struct config *config)
+{
+    struct only_context only = { 0 };
+    struct lsvd_env env = config_env(config);
+    int r;
+
+    if (config->volume != NULL)
+        return config->volume;
+    r = lsvd_list(&env, count_one, &only);
+    if (r < 0) {
+        (void)report_error("listing the volumes", r);
+        return NULL;
+    }
+    return only.count == 1 ? only.name : "";
+}
+
+struct describe_context {
+    const char *name;
+    const char *text; /* NULL until found */
+};
+
+static int
+describe_one(void *ctx, const struct lsvd_listed *volume)
+{
+    struct describe_context *found = ctx;
+    char text[DESCRIPTION_BYTES];
+
+    if (strcmp(volume->name, found->name) != 0)
+        return 0;
+    describe(text, sizeof(text), volume);
+    found->text = nbdkit_strdup_intern(text);
+    return 0;
+}
+
+const char *
+listing_describe(const struct config *config, const char *name)
+{
+    struct describe_context found = { .name = name };
+    struct lsvd_env env = config_env(config);
+
+    if (lsvd_list(&env, describe_one, &found) < 0)
+        nbdkit_debug("lsvd: listing the volumes: %s", lsvd_error());
+    return found.text;
+}

@@ -1,0 +1,356 @@
+/* plugin.c: nbdkit's callbacks; each calls the engine and reports. */
+#define NBDKIT_API_VERSION 2
+#include <assert.h>
+#include <inttypes.h>
+#include <lsvd.h>
+#include <nbdkit-plugin.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config.h"
+#include "exports.h"
+#include "hangup.h"
+#include "listing.h"
+#include "report.h"
+
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
+
+/* What every client can send; larger requests are still served. */
+#define REQUEST_BYTES_MAX (32u << 20)
+#define PREFERRED_BYTES_MIN 512u /* nbdkit refuses less */
+
+/* -D lsvd.io=1: each request and how it ended (with -v). nbdkit finds the
+ * variable by this name, so it is exported. */
+extern int lsvd_debug_io;
+__attribute__((visibility("default"))) int lsvd_debug_io = 0;
+
+static struct config config; /* nbdkit passes no context to .config */
+
+struct handle {
+    const struct export *export;
+    bool read_only;
+};
+
+/* ---- life of the server ---- */
+
+static int
+plugin_config(const char *key, const char *value)
+{
+    return config_set(&config, key, value);
+}
+
+/* Before the fork: what is wrong is still seen where it was started. */
+static int
+plugin_get_ready(void)
+{
+    return exports_open(&config);
+}
+
+static int
+plugin_after_fork(void)
+{
+    if (exports_start() < 0)
+        return -1;
+    return hangup_start();
+}
+
+/* Every connection has ended: nbdkit waits for them before it calls this. */
+static void
+plugin_cleanup(void)
+{
+    hangup_stop();
+    exports_close();
+}
+
+static void
+plugin_unload(void)
+{
+    config_free(&config);
+}
+
+static void
+plugin_dump(void)
+{
+    const char *line = lsvd_versions();
+    int bytes;
+
+    printf("lsvd_version=%s\n", LSVD_VERSION);
+    for (; *line != '\0'; line += line[bytes] == '\n' ? bytes + 1 : bytes) {
+        bytes = (int)strcspn(line, "\n");
+        if (bytes > 0 && strncmp(line, "lsvd_version=", 13) != 0)
+            printf("%s%.*s\n", strncmp(line, "lsvd_", 5) == 0 ? "" : "lsvd_",
+                   bytes, line);
+    }
+}
+
+/* ---- exports ---- */
+
+static int
+plugin_list_exports(int read_only, int is_tls, struct nbdkit_exports *exports)
+{
+    (void)read_only;
+    (void)is_tls;
+    return listing_add(&config, exports);
+}
+
+static const char *
+plugin_default_export(int read_only, int is_tls)
+{
+    (void)read_only;
+    (void)is_tls;
+    return listing_default(&config);
+}
+
+static void *
+plugin_open(int read_only)
+{
+    struct handle *h;
+
+    h = calloc(1, sizeof(*h));
+    if (h == NULL) {
+        nbdkit_error("lsvd: out of memory");
+        return NULL;
+    }
+    h->read_only = read_only != 0;
+    h->export = exports_get(nbdkit_export_name(), h->read_only);
+    if (h->export != NULL)
+        return h;
+    free(h);
+    return NULL;
+}
+
+static void
+plugin_close(void *handle)
+{
+    free(handle);
+}
+
+static const char *
+plugin_export_description(void *handle)
+{
+    const struct handle *h = handle;
+
+    return listing_describe(&config, export_volume_name(h->export));
+}
+
+/* ---- what an export can do ---- */
+
+static int64_t
+plugin_get_size(void *handle)
+{
+    const struct handle *h = handle;
+
+    return (int64_t)export_size_bytes(h->export);
+}
+
+static int
+plugin_block_size(void *handle, uint32_t *minimum, uint32_t *preferred,
+                  uint32_t *maximum)
+{
+    const struct handle *h = handle;
+    const uint32_t block_bytes = export_block_bytes(h->export);
+
+    assert(block_bytes >= PREFERRED_BYTES_MIN);
+    *minimum = 1;
+    *preferred = block_bytes;
+    *maximum = REQUEST_BYTES_MAX;
+    return 0;
+}
+
+static int
+plugin_can_write(void *handle)
+{
+    const struct handle *h = handle;
+
+    return !h->read_only && lsvd_can_write(export_volume(h->export));
+}
+
+static int
+plugin_can(void *handle)
+{
+    (void)handle;
+    return 1;
+}
+
+static int
+plugin_can_fua(void *handle)
+{
+    (void)handle;
+    return NBDKIT_FUA_NATIVE;
+}
+
+static int
+plugin_can_cache(void *handle)
+{
+    (void)handle;
+    return NBDKIT_CACHE_NATIVE;
+}
+
+static int
+plugin_is_rotational(void *handle)
+{
+    (void)handle;
+    return 0;
+}
+
+/* ---- requests ---- */
+
+static struct lsvd_volume *
+begin(void *handle)
+{
+    const struct handle *h = handle;
+
+    hangup_enter();
+    return export_volume(h->export);
+}
+
+static int
+end(const char *what, uint64_t count, uint64_t offset, int r)
+{
+    hangup_leave();
+    if (lsvd_debug_io != 0)
+        nbdkit_debug("lsvd: %s %" PRIu64 " at %" PRIu64 ": %s", what, count,
+                     offset, r < 0 ? lsvd_error() : "ok");
+    return r < 0 ? report_error(what, r) : 0;
+}
+
+static unsigned
+request_flags(uint32_t flags)
+{
+    return (flags & NBDKIT_FLAG_FUA) != 0 ? LSVD_FUA : 0;
+}
+
+static int
+plugin_pread(void *handle, void *to, uint32_t count, uint64_t offset,
+             uint32_t flags)
+{
+    struct lsvd_volume *v = begin(handle);
+
+    (void)flags;
+    return end("read", count, offset, lsvd_pread(v, to, count, offset));
+}
+
+static int
+plugin_pwrite(void *handle, const void *from, uint32_t count, uint64_t offset,
+              uint32_t flags)
+{
+    struct lsvd_volume *v = begin(handle);
+
+    return end("write", count, offset,
+               lsvd_pwrite(v, from, count, offset, request_flags(flags)));
+}
+
+static int
+plugin_flush(void *handle, uint32_t flags)
+{
+    struct lsvd_volume *v = begin(handle);
+
+    (void)flags;
+    return end("flush", 0, 0, lsvd_flush(v));
+}
+
+static int
+plugin_trim(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+    struct lsvd_volume *v = begin(handle);
+
+    return end("trim", count, offset,
+               lsvd_trim(v, count, offset, request_flags(flags)));
+}
+
+/* With or without NBDKIT_FLAG_MAY_TRIM the space is given back; both always
+ * cost less than writing zeroes, so NBDKIT_FLAG_FAST_ZERO is always met. */
+static int
+plugin_zero(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+    struct lsvd_volume *v = begin(handle);
+
+    return end("zero", count, offset,
+               lsvd_zero(v, count, offset, request_flags(flags)));
+}
+
+static int
+plugin_cache(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+    struct lsvd_volume *v = begin(handle);
+
+    (void)flags;
+    return end("cache", count, offset, lsvd_cache(v, count, offset));
+}
+
+struct extents_context {
+    struct nbdkit_extents *to;
+    bool only_one;
+};
+
+static int
+add_extent(void *ctx, uint64_t offset, uint64_t count, bool is_data)
+{
+    const struct extents_context *add = ctx;
+
+    if (nbdkit_add_extent(add->to, offset, count, is_data ? 0 :
+                          NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO) < 0)
+        return -ENOMEM; /* nbdkit has said so */
+    return add->only_one ? 1 : 0;
+}
+
+static int
+plugin_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
+               struct nbdkit_extents *extents)
+{
+    struct extents_context add = {
+        .to = extents,
+        .only_one = (flags & NBDKIT_FLAG_REQ_ONE) != 0,
+    };
+    struct lsvd_volume *v = begin(handle);
+
+    return end("extents", count, offset,
+               lsvd_extents(v, count, offset, add_extent, &add));
+}
+
+static struct nbdkit_plugin plugin = {
+    .name = "lsvd",
+    .longname = "lsvd virtual disks",
+    .version = LSVD_VERSION,
+    .description = "Replicated and erasure-coded virtual disks over "
+                   "directories",
+    .config_help = CONFIG_HELP,
+    .magic_config_key = "volume",
+    .errno_is_preserved = 1,
+
+    .unload = plugin_unload,
+    .dump_plugin = plugin_dump,
+    .config = plugin_config,
+    .get_ready = plugin_get_ready,
+    .after_fork = plugin_after_fork,
+    .cleanup = plugin_cleanup,
+
+    .list_exports = plugin_list_exports,
+    .default_export = plugin_default_export,
+    .open = plugin_open,
+    .close = plugin_close,
+    .export_description = plugin_export_description,
+
+    .get_size = plugin_get_size,
+    .block_size = plugin_block_size,
+    .can_write = plugin_can_write,
+    .can_flush = plugin_can,
+    .is_rotational = plugin_is_rotational,
+    .can_trim = plugin_can,
+    .can_zero = plugin_can,
+    .can_fast_zero = plugin_can,
+    .can_extents = plugin_can,
+    .can_multi_conn = plugin_can,
+    .can_fua = plugin_can_fua,
+    .can_cache = plugin_can_cache,
+
+    .pread = plugin_pread,
+    .pwrite = plugin_pwrite,
+    .flush = plugin_flush,
+    .trim = plugin_trim,
+    .zero = plugin_zero,
+    .extents = plugin_extents,
+    .cache = plugin_cache,
+};
+
+NBDKIT_REGISTER_PLUGIN(plugin)

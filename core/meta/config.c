@@ -141,6 +141,7 @@ apply_key(GKeyFile *file, const char *group, const char *name,
           struct config *config)
 {
     const struct key *key = find_key(name);
+    g_autoptr(GError) error = NULL;
     g_auto(GStrv) texts = NULL;
     char safe[KEYFILE_SAFE_BYTES];
     gsize count;
@@ -151,8 +152,8 @@ apply_key(GKeyFile *file, const char *group, const char *name,
         return err_set(-EINVAL, "unknown key \"%s\" (there are data, cache, "
                        "ram, journal-size)", safe);
     }
-    texts = g_key_file_get_string_list(file, group, name, &count, NULL);
-    if (texts == NULL)
+    texts = g_key_file_get_string_list(file, group, name, &count, &error);
+    if (texts == NULL || error != NULL)
         return err_set(-EINVAL, "%s: not UTF-8, or a wrong escape", name);
     r = key->set(config, (const char *const *)texts, count);
     return r < 0 ? err_wrap(r, "%s", name) : 0;

@@ -180,14 +180,16 @@ keyfile_uuid(GKeyFile *file, const char *group, const char *key,
 int
 keyfile_text(GKeyFile *file, const char *group, const char *key, char **ret)
 {
-    char *text;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *text = NULL;
 
     if (!g_key_file_has_key(file, group, key, NULL))
         return bad_value(group, key, "missing");
-    text = g_key_file_get_string(file, group, key, NULL);
-    if (text == NULL)
+    text = g_key_file_get_string(file, group, key, &error);
+    /* For a wrong escape GLib returns both a text and an error. */
+    if (text == NULL || error != NULL)
         return bad_value(group, key, "not UTF-8, or a wrong escape");
-    *ret = text;
+    *ret = g_steal_pointer(&text);
     return 0;
 }
 

@@ -118,8 +118,8 @@ choose_shape(struct life *l)
     l->hot[1] = bytes - 1;
 }
 
-static int
-create(struct life *l)
+int
+life_create(struct life *l)
 {
     struct lsvd_create_part part[LIFE_PARTS_MAX];
     struct lsvd_create spec = {
@@ -169,13 +169,9 @@ make_roots(struct life *l)
 }
 
 void
-life_begin(struct life *l, const struct sim_policy *policy, uint64_t seed,
-           FILE *trace)
+life_begin_empty(struct life *l, const struct sim_policy *policy,
+                 uint64_t seed)
 {
-    uint32_t columns = policy->replicas ? 1 : policy->ec_data;
-    uint64_t table_bytes =
-        4096 + LIFE_CHUNK_BYTES / policy->block_bytes / columns * 16;
-
     *l = (struct life){.policy = *policy, .seed = seed};
     prng_seed(&l->prng, seed);
     l->s = simio_new(prng_next(&l->prng));
@@ -190,14 +186,24 @@ life_begin(struct life *l, const struct sim_policy *policy, uint64_t seed,
     l->buffer = calloc(1, l->volume_bytes);
     if (!l->image || !l->buffer)
         abort();
+}
+
+void
+life_begin(struct life *l, const struct sim_policy *policy, uint64_t seed,
+           FILE *trace)
+{
+    uint32_t columns = policy->replicas ? 1 : policy->ec_data;
+    uint64_t table_bytes =
+        4096 + LIFE_CHUNK_BYTES / policy->block_bytes / columns * 16;
+
+    life_begin_empty(l, policy, seed);
     life_event(l, "create %" PRIu64 " bytes, ram %" PRIu64 "%s",
                l->volume_bytes, l->env.ram_bytes,
                l->one_root ? ", one root" : "");
-    if (create(l) < 0)
+    if (life_create(l) < 0)
         life_fail(l, "create: %s", lsvd_error());
-    else if (simio_open_handles(l->s) > 0)
-        life_fail(l, "create leaves %zu handles open",
-                  simio_open_handles(l->s));
+    else
+        life_check_handles(l, "create");
     simio_settle(l->s);
     simio_set_bugs(l->s, policy->bugs, table_bytes);
     simio_set_trace(l->s, trace);
@@ -224,9 +230,7 @@ life_open(struct life *l, unsigned flags)
 
     if (r < 0) {
         life_event(l, "open: %s", lsvd_error());
-        if (simio_open_handles(l->s) > 0)
-            life_fail(l, "open that failed leaves %zu handles open",
-                      simio_open_handles(l->s));
+        life_check_handles(l, "open that failed");
         return r;
     }
     l->v = v;
@@ -234,8 +238,8 @@ life_open(struct life *l, unsigned flags)
     return 0;
 }
 
-static void
-check_handles(struct life *l, const char *what)
+void
+life_check_handles(struct life *l, const char *what)
 {
     if (simio_open_handles(l->s) > 0)
         life_fail(l, "%s leaves %zu handles open", what,
@@ -249,7 +253,7 @@ life_close(struct life *l)
 
     l->v = NULL;
     life_event(l, "close: %s", r < 0 ? lsvd_error() : "clean");
-    check_handles(l, "close");
+    life_check_handles(l, "close");
     return r;
 }
 
@@ -261,7 +265,7 @@ life_crash(struct life *l, bool with_power)
     if (l->v)
         lsvd_abandon(l->v);
     l->v = NULL;
-    check_handles(l, "abandon");
+    life_check_handles(l, "abandon");
     if (simio_get_stats(l->s)->steps != steps)
         life_fail(l, "abandon changes the world");
     if (l->failed)

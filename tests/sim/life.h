@@ -56,6 +56,11 @@ struct life {
     bool verbose;
 };
 
+/* A world with roots and no volume. */
+void life_begin_empty(struct life *l, const struct sim_policy *policy,
+                      uint64_t seed);
+/* Create the volume: 0 or the error. */
+int life_create(struct life *l);
 /* A world with a volume in it, created and settled. */
 void life_begin(struct life *l, const struct sim_policy *policy,
                 uint64_t seed, FILE *trace);
@@ -82,6 +87,9 @@ void life_print_failure(const struct life *l, FILE *out);
 int life_open(struct life *l, unsigned flags);
 int life_close(struct life *l);
 int life_read_image(struct life *l);
+
+/* None may be open once a volume is gone. */
+void life_check_handles(struct life *l, const char *what);
 
 /* Leave the volume as a crash would, and apply the crash. */
 void life_crash(struct life *l, bool with_power);
@@ -117,5 +125,10 @@ bool exhaustive_run(const struct sim_policy *policy, unsigned length,
 /* nth.c: every call of the world, then every allocation, fails once. */
 bool nth_run(const struct sim_policy *policy, uint64_t seed,
              uint64_t *ret_failures);
+
+/* admin.c: create, resize, remove, rebuild and replace, cut at every step and
+ * failing at every call. */
+bool admin_run(const struct sim_policy *policy, uint64_t seed,
+               uint64_t *ret_cuts);
 
 #endif

@@ -13,7 +13,7 @@
 #define CUTS_A_LIFE 25
 #define POLICIES_MAX 40
 
-enum mode { MODE_RANDOM, MODE_EXHAUSTIVE, MODE_NTH };
+enum mode { MODE_RANDOM, MODE_EXHAUSTIVE, MODE_NTH, MODE_ADMIN };
 
 struct options {
     enum mode mode;
@@ -44,6 +44,8 @@ static const char usage[] =
     "  --length N         most writes of those (default 2)\n"
     "  --subsets N        cuts at each step of those (default 4)\n"
     "  --nth              every call and allocation fails once\n"
+    "  --admin            create, resize, remove, rebuild, replace, cut at\n"
+    "                     every step and failing at every call\n"
     "  --bug NAME         break a promise of the world: journal-sync,\n"
     "                     dir-sync, table, redo\n"
     "  --expect-failure   succeed only if a failure is found\n"
@@ -149,7 +151,7 @@ static void
 parse(struct options *o, int argc, char **argv)
 {
     enum { SEED = 256, CUTS, SECONDS, CONFIG, BLOCK_SIZE, MISSING, ROT, REPLAY,
-           LIFE_CUTS, EXHAUSTIVE, LENGTH, SUBSETS, NTH, BUG, EXPECT, VERBOSE,
+           LIFE_CUTS, EXHAUSTIVE, LENGTH, SUBSETS, NTH, ADMIN, BUG, EXPECT, VERBOSE,
            TRACE, HELP };
     static const struct option longs[] = {
         {"seed", required_argument, NULL, SEED},
@@ -165,6 +167,7 @@ parse(struct options *o, int argc, char **argv)
         {"length", required_argument, NULL, LENGTH},
         {"subsets", required_argument, NULL, SUBSETS},
         {"nth", no_argument, NULL, NTH},
+        {"admin", no_argument, NULL, ADMIN},
         {"bug", required_argument, NULL, BUG},
         {"expect-failure", no_argument, NULL, EXPECT},
         {"verbose", no_argument, NULL, VERBOSE},
@@ -216,6 +219,9 @@ parse(struct options *o, int argc, char **argv)
             break;
         case NTH:
             o->mode = MODE_NTH;
+            break;
+        case ADMIN:
+            o->mode = MODE_ADMIN;
             break;
         case BUG:
             parse_bug(&all, optarg);
@@ -308,32 +314,49 @@ run_random(const struct options *o)
 }
 
 static bool
+run_one_policy(const struct options *o, const struct sim_policy *p,
+               uint64_t *count)
+{
+    switch (o->mode) {
+    case MODE_NTH:
+        return nth_run(p, o->seed, count);
+    case MODE_ADMIN:
+        return admin_run(p, o->seed, count);
+    case MODE_EXHAUSTIVE:
+    case MODE_RANDOM:
+        break;
+    }
+    return exhaustive_run(p, o->length, o->subsets, o->seed, count);
+}
+
+/* The modes that try everything, policy by policy. */
+static bool
 run_others(const struct options *o)
 {
+    static const char *const names[] = {"random", "exhaustive", "nth",
+                                        "admin"};
+    static const char *const units[] = {"cuts", "cuts and recoveries",
+                                        "failures injected", "interruptions"};
     uint64_t count = 0;
+    bool ok = true;
 
     for (size_t i = 0; i < o->policy_count; i++) {
         const struct sim_policy *p = &o->policy[i];
         uint64_t before = count;
         char text[160];
-        bool ok;
 
         life_policy_text(p, text, sizeof text);
-        ok = o->mode == MODE_NTH
-                 ? nth_run(p, o->seed, &count)
-                 : exhaustive_run(p, o->length, o->subsets, o->seed, &count);
-        printf("%s: %" PRIu64 " %s\n", text, count - before,
-               o->mode == MODE_NTH ? "failures injected" : "cuts");
-        if (!ok) {
+        if (!run_one_policy(o, p, &count)) {
             printf("replay with: sim --%s --seed %" PRIu64 " %s\n",
-                   o->mode == MODE_NTH ? "nth" : "exhaustive", o->seed, text);
-            return false;
+                   names[o->mode], o->seed, text);
+            ok = false;
         }
+        printf("%s: %" PRIu64 " %s\n", text, count - before,
+               units[o->mode]);
     }
-    printf("%" PRIu64 " %s, 0 failures\n", count,
-           o->mode == MODE_NTH ? "failures injected"
-                               : "cuts and recoveries");
-    return true;
+    printf("%" PRIu64 " %s, %s\n", count, units[o->mode],
+           ok ? "0 failures" : "FAILED");
+    return ok;
 }
 
 int

@@ -1,0 +1,402 @@
+/* admin.c: the calls that make, change, mend and remove volumes, interrupted
+ * at each of their steps. Whatever was left, the same call made again must
+ * finish the job, and no byte may differ. */
+#include "life.h"
+#include "base/memory.h"
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#define SPARE_ROOT "/spare"
+
+enum interruption { BY_POWER, BY_KILL, BY_EIO, BY_ENOSPC, BY_MEMORY,
+                    INTERRUPTIONS };
+
+static const char *const interruption_names[INTERRUPTIONS] = {
+    "power cut", "kill", "EIO", "ENOSPC", "ENOMEM",
+};
+
+struct scenario {
+    const char *name;
+    bool (*applies)(const struct sim_policy *policy);
+    void (*prepare)(struct life *l);
+    int (*act)(struct life *l);
+    /* act was interrupted, or returned 0: make it whole and judge */
+    void (*finish)(struct life *l, int result, bool crashed);
+};
+
+static bool
+always(const struct sim_policy *policy)
+{
+    (void)policy;
+    return true;
+}
+
+static bool
+has_redundancy(const struct sim_policy *policy)
+{
+    return life_tolerated(policy) > 0;
+}
+
+/* The closed volume: opens, holds what it must, closes, verifies. */
+static void
+judge(struct life *l)
+{
+    if (l->failed)
+        return;
+    if (life_open(l, 0) < 0) {
+        life_fail(l, "open afterwards: %s", lsvd_error());
+        return;
+    }
+    if (!lsvd_can_write(l->v))
+        life_fail(l, "not writable afterwards");
+    life_check_image(l, "afterwards");
+    for (int i = 0; i < 3 && !l->failed; i++)
+        life_request(l, false);
+    if (life_close(l) < 0)
+        life_fail(l, "close afterwards: %s", lsvd_error());
+    model_flushed(l->m);
+    life_verify(l);
+}
+
+static void
+prepare_nothing(struct life *l)
+{
+    (void)l;
+}
+
+/* A volume that was used and closed. */
+static void
+prepare_volume(struct life *l)
+{
+    if (life_create(l) < 0 || life_open(l, 0) < 0) {
+        life_fail(l, "create: %s", lsvd_error());
+        return;
+    }
+    for (int i = 0; i < 12 && !l->failed; i++)
+        life_request(l, false);
+    if (life_close(l) < 0)
+        life_fail(l, "close: %s", lsvd_error());
+    model_flushed(l->m);
+    simio_settle(l->s);
+}
+
+/* ---- create ---- */
+
+static void
+finish_create(struct life *l, int result, bool crashed)
+{
+    int r = result == 0 && !crashed ? 0 : life_create(l);
+
+    life_event(l, "create again: %s", r < 0 ? lsvd_error() : "done");
+    if (r == -EEXIST && !crashed)
+        life_fail(l, "a create that failed left a volume");
+    else if (result == 0 && crashed && r != -EEXIST)
+        life_fail(l, "a volume that was made is gone");
+    else if (r < 0 && r != -EEXIST)
+        life_fail(l, "create again: %s", lsvd_error());
+    judge(l);
+}
+
+/* ---- resize ---- */
+
+static uint64_t
+grown(const struct life *l)
+{
+    return l->volume_bytes + LIFE_CHUNK_BYTES + 12345;
+}
+
+static uint64_t
+shrunk(const struct life *l)
+{
+    return l->volume_bytes / 2 + 100;
+}
+
+static int
+act_grow(struct life *l)
+{
+    return lsvd_resize(&l->env, LIFE_VOLUME, grown(l), false);
+}
+
+/* What lies behind the old end is zero. */
+static void
+check_tail(struct life *l)
+{
+    uint64_t count = grown(l) - l->volume_bytes;
+    uint64_t half = l->volume_bytes < count ? l->volume_bytes : count;
+
+    if (l->failed || life_open(l, 0) < 0) {
+        life_fail(l, "open after growing: %s", lsvd_error());
+        return;
+    }
+    for (uint64_t done = 0; done < count && !l->failed; done += half) {
+        if (half > count - done)
+            half = count - done;
+        if (lsvd_pread(l->v, l->buffer, half, l->volume_bytes + done) < 0)
+            life_fail(l, "read of what was added: %s", lsvd_error());
+        for (uint64_t i = 0; i < half && !l->failed; i++) {
+            if (l->buffer[i] != 0)
+                life_fail(l, "what was added is not zero at %" PRIu64,
+                          l->volume_bytes + done + i);
+        }
+    }
+    if (life_close(l) < 0)
+        life_fail(l, "close after growing: %s", lsvd_error());
+}
+
+static void
+finish_grow(struct life *l, int result, bool crashed)
+{
+    struct lsvd_info info;
+
+    if (lsvd_info(&l->env, LIFE_VOLUME, &info) < 0)
+        life_fail(l, "info: %s", lsvd_error());
+    else if (info.size_bytes != grown(l) &&
+             (info.size_bytes != l->volume_bytes || result == 0))
+        life_fail(l, "size %" PRIu64 " after a resize", info.size_bytes);
+    judge(l);
+    (void)crashed;
+    if (!l->failed && act_grow(l) < 0)
+        life_fail(l, "resize again: %s", lsvd_error());
+    check_tail(l);
+    judge(l);
+}
+
+/* Less, and then as much again: what was cut off must not come back. */
+static int
+act_shrink(struct life *l)
+{
+    int r = lsvd_resize(&l->env, LIFE_VOLUME, shrunk(l), true);
+
+    return r < 0 ? r : lsvd_resize(&l->env, LIFE_VOLUME, l->volume_bytes,
+                                   false);
+}
+
+static void
+finish_shrink(struct life *l, int result, bool crashed)
+{
+    (void)crashed;
+    if (result < 0 && act_shrink(l) < 0) {
+        life_fail(l, "resize again: %s", lsvd_error());
+        return;
+    }
+    model_write_begin(l->m, shrunk(l), l->volume_bytes - shrunk(l), NULL);
+    model_write_end(l->m, true, true);
+    judge(l);
+}
+
+/* ---- remove ---- */
+
+static int
+act_remove(struct life *l)
+{
+    return lsvd_remove(&l->env, LIFE_VOLUME);
+}
+
+static void
+finish_remove(struct life *l, int result, bool crashed)
+{
+    int r = act_remove(l);
+
+    if (result == 0 && r != -ENOENT)
+        life_fail(l, "a volume that was removed is there%s",
+                  crashed ? " again" : "");
+    if (r < 0 && r != -ENOENT)
+        life_fail(l, "remove again: %s", lsvd_error());
+    model_free(l->m);
+    l->m = model_new(l->volume_bytes, l->policy.block_bytes);
+    if (!l->failed && life_create(l) < 0)
+        life_fail(l, "create after remove: %s", lsvd_error());
+    judge(l);
+}
+
+/* ---- rebuild and replace ---- */
+
+static void
+delete_some(struct life *l)
+{
+    char dir[64], path[400];
+    char **names;
+
+    prepare_volume(l);
+    life_part_path(l, 0, dir, sizeof dir);
+    names = simio_names(l->s, dir);
+    for (size_t i = 0; names && names[i]; i++) {
+        if (strspn(names[i], "0123456789") != strlen(names[i]))
+            continue;
+        snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+        if (i % 2)
+            simio_delete(l->s, path);
+        else
+            simio_flip(l->s, path, 5000, 1);
+    }
+    simio_names_free(names);
+}
+
+static int
+act_rebuild(struct life *l)
+{
+    static const struct lsvd_repair_callbacks none;
+    struct lsvd_report report;
+
+    return lsvd_rebuild(&l->env, LIFE_VOLUME, 0, false, &none, &report);
+}
+
+static void
+finish_rebuild(struct life *l, int result, bool crashed)
+{
+    (void)crashed;
+    if (result < 0 && act_rebuild(l) < 0)
+        life_fail(l, "rebuild again: %s", lsvd_error());
+    life_verify(l);
+    judge(l);
+}
+
+static void
+prepare_replace(struct life *l)
+{
+    prepare_volume(l);
+    simio_make_dir(l->s, SPARE_ROOT);
+}
+
+static int
+act_replace(struct life *l)
+{
+    static const struct lsvd_repair_callbacks none;
+    struct lsvd_report report;
+
+    return lsvd_replace(&l->env, LIFE_VOLUME, 'a', SPARE_ROOT, &none,
+                        &report);
+}
+
+/* However far it came: what a person would do next mends it. */
+static void
+finish_replace(struct life *l, int result, bool crashed)
+{
+    (void)crashed;
+    if (result < 0 && act_replace(l) < 0) {
+        life_event(l, "replace again: %s", lsvd_error());
+        if (act_rebuild(l) < 0)
+            life_fail(l, "neither replace nor rebuild: %s", lsvd_error());
+    }
+    life_verify(l);
+    judge(l);
+}
+
+static const struct scenario scenarios[] = {
+    {"create", always, prepare_nothing, life_create, finish_create},
+    {"grow", always, prepare_volume, act_grow, finish_grow},
+    {"shrink", always, prepare_volume, act_shrink, finish_shrink},
+    {"remove", always, prepare_volume, act_remove, finish_remove},
+    {"rebuild", has_redundancy, delete_some, act_rebuild, finish_rebuild},
+    {"replace", has_redundancy, prepare_replace, act_replace, finish_replace},
+};
+
+static void
+arm(struct life *l, enum interruption by, uint64_t nth)
+{
+    switch (by) {
+    case BY_POWER:
+    case BY_KILL:
+        simio_arm_cut(l->s, nth);
+        break;
+    case BY_EIO:
+        simio_arm_failure(l->s, nth, -EIO);
+        break;
+    case BY_ENOSPC:
+        simio_arm_failure(l->s, nth, -ENOSPC);
+        break;
+    case BY_MEMORY:
+        mem_fail_after((long)nth - 1);
+        break;
+    case INTERRUPTIONS:
+        assert(false);
+    }
+}
+
+static bool
+disarm(struct life *l, enum interruption by)
+{
+    bool fired = false;
+
+    if (by == BY_MEMORY) {
+        fired = mem_fail_after(-1);
+    } else if (by == BY_EIO || by == BY_ENOSPC) {
+        fired = simio_failure_fired(l->s);
+        if (fired)
+            life_event(l, "(it was a %s)",
+                       simio_call_name(simio_failure_kind(l->s)));
+        simio_arm_failure(l->s, 0, 0);
+    } else {
+        fired = simio_halted(l->s);
+        simio_arm_cut(l->s, 0);
+    }
+    return fired;
+}
+
+static bool
+interrupt(const struct scenario *scenario, const struct sim_policy *policy,
+          enum interruption by, uint64_t nth, uint64_t seed, bool *ret_fired)
+{
+    struct life l;
+    bool ok, crashed;
+    int r;
+
+    life_begin_empty(&l, policy, prng_mix(seed + nth % 7));
+    scenario->prepare(&l);
+    *ret_fired = false;
+    if (!l.failed) {
+        life_event(&l, "%s, %s at %" PRIu64, scenario->name,
+                   interruption_names[by], nth);
+        arm(&l, by, nth);
+        r = scenario->act(&l);
+        life_event(&l, "    -> %s", r < 0 ? lsvd_error() : "done");
+        *ret_fired = disarm(&l, by);
+        life_check_handles(&l, scenario->name);
+        crashed = simio_halted(l.s);
+        if (!l.failed && crashed)
+            life_crash(&l, by == BY_POWER);
+        if (!l.failed && r < 0 && !*ret_fired)
+            life_fail(&l, "%s: %s", scenario->name, lsvd_error());
+        if (!l.failed)
+            scenario->finish(&l, r, crashed);
+    }
+    ok = !l.failed;
+    if (!ok) {
+        life_print_failure(&l, stdout);
+        printf("in %s, with %s at number %" PRIu64 "\n", scenario->name,
+               interruption_names[by], nth);
+    }
+    life_end(&l);
+    return ok;
+}
+
+bool
+admin_run(const struct sim_policy *policy, uint64_t seed, uint64_t *ret_cuts)
+{
+    struct sim_policy small = *policy;
+    size_t count = sizeof scenarios / sizeof *scenarios;
+    bool ok = true;
+
+    for (size_t i = 0; i < count; i++) {
+        if (!scenarios[i].applies(&small))
+            continue;
+        for (int by = 0; by < INTERRUPTIONS; by++) {
+            bool fired = true;
+
+            for (uint64_t nth = 1; fired; nth++) {
+                bool good = interrupt(&scenarios[i], &small,
+                                      (enum interruption)by, nth, seed,
+                                      &fired);
+
+                *ret_cuts += fired;
+                if (good)
+                    continue;
+                ok = false;
+                break; /* the other kinds may tell more */
+            }
+        }
+    }
+    return ok;
+}

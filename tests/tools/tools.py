@@ -1,0 +1,112 @@
+"""What the tests of lsvd, lsvd-repair and demo share.
+
+LSVD_BUILD names the build directory (default: build in the sources).
+"""
+import json
+import os
+import pathlib
+import subprocess
+
+SOURCES = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("LSVD_BUILD", SOURCES / "build"))
+PLUGIN = BUILD / "plugin" / "nbdkit-lsvd-plugin.so"
+TIMEOUT = 120
+
+
+class Result:
+    """How a program ended."""
+
+    def __init__(self, done):
+        self.code = done.returncode
+        self.out = done.stdout
+        self.err = done.stderr
+
+    def json(self):
+        return json.loads(self.out)
+
+    def failed_with_one_line(self, program, code, *words):
+        """It ended with code, printed one line, and names the things."""
+        lines = self.err.splitlines()
+        assert self.code == code, self.err
+        assert self.out == ""
+        assert len(lines) == 1, self.err
+        assert lines[0].startswith(program + ": ")
+        for word in words:
+            assert word in lines[0]
+
+
+def run(*words, cwd=None):
+    return Result(subprocess.run([str(w) for w in words], cwd=cwd, text=True,
+                                 capture_output=True, timeout=TIMEOUT,
+                                 stdin=subprocess.DEVNULL))
+
+
+class World:
+    """Roots, a cache directory, and the programs bound to them."""
+
+    def __init__(self, path):
+        self.path = path
+        self.cache = path / "cache"
+        self.roots = [path / ("disk%d" % i) for i in range(1, 5)]
+        for directory in [self.cache] + self.roots:
+            directory.mkdir()
+
+    def where(self):
+        return ["--data", self.roots[0], "--data", self.roots[1],
+                "--cache", self.cache]
+
+    def lsvd(self, *words):
+        return run(BUILD / "admin" / "lsvd", *words, *self.where())
+
+    def repair(self, *words):
+        return run(BUILD / "repair" / "lsvd-repair", *words, *self.where())
+
+    def parts(self, count):
+        """Options that put each part in a root of its own."""
+        return [w for letter, root in zip("abcd"[:count], self.roots)
+                for w in ("--part", "%s=%s" % (letter, root))]
+
+    def create(self, name, *policy, size="16M", parts=3):
+        done = self.lsvd("create", name, size, "--chunk-size", "256K",
+                         *policy, *self.parts(parts))
+        assert done.code == 0, done.err
+        return done
+
+    def plugin_words(self, name):
+        return [PLUGIN, name, "data=%s" % self.roots[0],
+                "data=%s" % self.roots[1], "cache=%s" % self.cache]
+
+    def while_served(self, name, command):
+        """Run a shell command beside a server; $uri is where it is."""
+        return run("nbdkit", "-U", "-", *self.plugin_words(name),
+                   "--run", command)
+
+    def fill(self, name, count=6 << 20):
+        """Copy random bytes to the front; returns them."""
+        data = os.urandom(count)
+        image = self.path / "image"
+        image.write_bytes(data)
+        done = self.while_served(name, "nbdcopy %s \"$uri\"" % image)
+        assert done.code == 0, done.err
+        return data
+
+    def read(self, name, count):
+        image = self.path / "read"
+        done = self.while_served(name, "nbdcopy \"$uri\" %s" % image)
+        assert done.code == 0, done.err
+        return image.read_bytes()[:count]
+
+    def part(self, letter, number=11):
+        root = self.roots["abcd".index(letter)]
+        return root / str(number) / letter
+
+    def chunks(self, letter):
+        """The chunk files of a part, in order."""
+        return sorted((p for p in self.part(letter).iterdir()
+                       if p.name.isdigit()), key=lambda p: int(p.name))
+
+    def files(self):
+        """Every path under the roots and the cache."""
+        return sorted(str(p.relative_to(self.path))
+                      for top in self.roots + [self.cache]
+                      for p in top.rglob("*"))

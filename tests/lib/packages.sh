@@ -18,7 +18,7 @@ packages_check=(libcmocka-dev python3 python3-pytest python3-libnbd
 install_packages()
 {
     local -a missing=() as_root=()
-    local package
+    local package output
 
     for package; do
         [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" \
@@ -34,11 +34,12 @@ install_packages()
         as_root=(sudo)
     fi
     echo "installing: ${missing[*]}"
-    "${as_root[@]}" apt-get -qq update >&2 || return 1
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends \
-        "${missing[@]}" >/dev/null || {
+    if ! output=$("${as_root[@]}" apt-get -qq update 2>&1 &&
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -y \
+            -o Dpkg::Use-Pty=0 install --no-install-recommends \
+            "${missing[@]}" 2>&1); then
+        printf '%s\n' "$output" >&2
         echo "$0: could not install: ${missing[*]}" >&2
         return 1
-    }
+    fi
 }

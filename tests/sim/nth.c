@@ -52,9 +52,13 @@ prepare(struct life *l)
 static void
 act(struct life *l)
 {
+    char why[1024];
+
     if (life_open(l, 0) < 0)
         return;
-    life_check_image(l, "recovered");
+    if (life_read_image(l) == 0 &&
+        !model_check_image(l->m, l->image, why, sizeof why))
+        life_fail(l, "recovered: %s", why);
     for (int i = 0; i < REQUESTS && !l->failed; i++)
         life_request(l, true);
     for (int i = 0; i < 8 && !l->failed; i++) {

@@ -25,8 +25,15 @@ work_catch_signals(void)
         .sa_flags = (int)(SA_RESTART | (unsigned)SA_RESETHAND),
     };
 
+    sigset_t both;
+
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    /* Whoever started us may have them blocked. */
+    sigemptyset(&both);
+    sigaddset(&both, SIGINT);
+    sigaddset(&both, SIGTERM);
+    sigprocmask(SIG_UNBLOCK, &both, NULL);
 }
 
 bool

@@ -1,7 +1,9 @@
 """lsvd-repair: verify, rebuild, replace; exit status and JSON."""
+import json
 import os
 import pty
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -239,6 +241,24 @@ def test_beside_a_server_verify_runs_and_rebuild_does_not(world):
     done = world.while_served("vm1", "%s rebuild vm1 %s" % (REPAIR, where))
     assert done.code == 3
     assert "pid" in done.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_is_not_checked(world, number):
+    """The signal is already pending when the program begins."""
+    def make_pending():
+        signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+        os.kill(os.getpid(), number)
+
+    world.create("vm1", "--replicas", "2", parts=2)
+    done = subprocess.run(
+        [REPAIR, "verify", "vm1", "--json", *world.where()], text=True,
+        capture_output=True, preexec_fn=make_pending, check=False)
+    assert done.returncode == 3
+    assert "interrupted" in done.stderr
+    result = json.loads(done.stdout)
+    assert result["error"] == "interrupted"
+    assert result["policy_met"] is None
 
 
 def on_a_terminal(*words):

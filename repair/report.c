@@ -75,11 +75,13 @@ verdict(const struct outcome *o)
 static void
 print_finding(const struct kept_finding *f)
 {
-    if (f->chunk)
-        printf("  part %c chunk %" PRIu64 " %s: ", f->part, f->chunk,
-               kind_text(f->kind));
+    if (f->part)
+        printf("  part %c ", f->part);
     else
-        printf("  part %c %s: ", f->part, kind_text(f->kind));
+        fputs("  volume ", stdout);
+    if (f->chunk)
+        printf("chunk %" PRIu64 " ", f->chunk);
+    printf("%s: ", kind_text(f->kind));
     cli_print_safe(f->file);
     if (f->text[0]) {
         fputs(f->file[0] ? ": " : "", stdout);
@@ -202,7 +204,7 @@ letter_to_json(char letter)
 {
     const char text[2] = { letter, '\0' };
 
-    return cli_json_text(text);
+    return letter ? cli_json_text(text) : json_null();
 }
 
 static json_t *

@@ -2,6 +2,7 @@
 #include "repair.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,6 +60,14 @@ on_finding(void *ctx, const struct lsvd_finding *f)
 {
     struct outcome *o = ctx;
 
+    if (f->kind == LSVD_CHUNK_HEALTHY) {
+        /* Not something wrong: put right. A whole part is many lines. */
+        if (o->req->cli.verbose)
+            (void)cli_fail(&o->req->cli, 0, "%s: part %c chunk %" PRIu64
+                           " %s: %s", o->volume, f->part, f->chunk, f->text,
+                           f->file ? f->file : "");
+        return;
+    }
     pthread_mutex_lock(&o->lock);
     o->findings_total++;
     if (o->finding_count < FINDINGS_KEPT_MAX)

@@ -1,0 +1,227 @@
+/* Golden images: what format 1 wrote must decode for ever, to the same values.
+ *
+ *   test-meta-golden DIR           check
+ *   test-meta-golden --write DIR   make the images that are missing
+ * An image that exists is never written: a format that changed is a new image
+ * beside the old one. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "base/err.h"
+#include "sample.h"
+#include "target/target.h"
+#include <stdlib.h>
+
+#define GOLDEN_BYTES_MAX 65536
+
+struct golden {
+    struct target *folder;
+};
+
+static uint8_t *
+load(void **state, const char *name, size_t *ret_bytes)
+{
+    const struct golden *g = *state;
+    uint8_t *bytes;
+
+    if (target_load(g->folder, name, GOLDEN_BYTES_MAX, &bytes, ret_bytes) < 0)
+        fail_msg("%s", err_text());
+    return bytes;
+}
+
+static void
+make_label(struct label *ret)
+{
+    sample_label(ret);
+}
+
+static void
+make_meta(char roots[PARTS_MAX][64], struct volume_meta *ret)
+{
+    sample_meta(0, 4, 2, roots, ret);
+    ret->append_only = true;
+}
+
+static void
+make_registry(struct registry *ret)
+{
+    static const struct {
+        const char *name;
+        uint32_t number;
+    } volumes[] = { { "mydevice1", 11 }, { "end", 12 }, { "A.b-c_d", 65535 } };
+
+    memset(ret, 0, sizeof *ret);
+    ret->generation = 5;
+    for (size_t i = 0; i < sizeof volumes / sizeof volumes[0]; i++) {
+        struct registry_entry e = { .number = volumes[i].number };
+
+        (void)snprintf(e.name, sizeof e.name, "%s", volumes[i].name);
+        e.uuid = sample_uuid(volumes[i].number);
+        if (registry_add(ret, &e) < 0)
+            abort();
+    }
+}
+
+/* Encoding what was decoded gives the same bytes: so every field is compared,
+ * and this version writes what format 1 is. */
+
+static void
+label_of_format_1(void **state)
+{
+    uint8_t ours[LABEL_SLOT_BYTES];
+    struct label label, expected;
+    size_t count;
+    uint8_t *bytes = load(state, "v1-label.bin", &count);
+
+    assert_int_equal(count, LABEL_SLOT_BYTES);
+    assert_int_equal(label_decode(bytes, &label), 0);
+    make_label(&expected);
+    assert_int_equal(label.write_count, expected.write_count);
+    assert_int_equal(label.ckpt, expected.ckpt);
+    assert_int_equal(label.view.history_count, 4);
+    label_encode(&expected, ours);
+    assert_memory_equal(ours, bytes, sizeof ours);
+    label_encode(&label, ours);
+    assert_memory_equal(ours, bytes, sizeof ours);
+    free(bytes);
+}
+
+static void
+meta_of_format_1(void **state)
+{
+    char roots[PARTS_MAX][64];
+    struct volume_meta meta, expected;
+    size_t count, our_count;
+    uint8_t *bytes = load(state, "v1-meta.txt", &count);
+    char *ours;
+
+    assert_int_equal(meta_parse(bytes, count, &meta), 0);
+    make_meta(roots, &expected);
+    assert_string_equal(meta.name, expected.name);
+    assert_int_equal(meta.size_bytes, expected.size_bytes);
+    assert_int_equal(meta.ec_data, 4);
+    assert_true(meta.append_only);
+    assert_int_equal(meta_format(&meta, &ours, &our_count), 0);
+    free(ours);
+    meta_done(&meta);
+    assert_int_equal(meta_format(&expected, &ours, &our_count), 0);
+    assert_int_equal(our_count, count);
+    assert_memory_equal(ours, bytes, count);
+    free(ours);
+    free(bytes);
+}
+
+static void
+registry_of_format_1(void **state)
+{
+    struct registry registry, expected;
+    size_t count, our_count;
+    uint8_t *bytes = load(state, "v1-registry.txt", &count);
+    char *ours;
+
+    assert_int_equal(registry_parse(bytes, count, &registry), 0);
+    make_registry(&expected);
+    assert_int_equal(registry.count, expected.count);
+    assert_int_equal(registry_find(&registry, "end")->number, 12);
+    registry_done(&registry);
+    assert_int_equal(registry_format(&expected, &ours, &our_count), 0);
+    assert_int_equal(our_count, count);
+    assert_memory_equal(ours, bytes, count);
+    free(ours);
+    registry_done(&expected);
+    free(bytes);
+}
+
+/* ---- making them ---- */
+
+static int
+write_missing(struct target *folder, const char *name, const void *bytes,
+              size_t count)
+{
+    struct object *o;
+    int r;
+
+    r = target_open(folder, name,
+                    OBJECT_WRITE | OBJECT_CREATE | OBJECT_EXCL, &o);
+    if (r == -EEXIST)
+        return 0;
+    if (r < 0)
+        return r;
+    r = object_write(o, bytes, count, 0);
+    object_close(o);
+    return r;
+}
+
+static int
+write_all(struct target *folder)
+{
+    char roots[PARTS_MAX][64];
+    uint8_t label_bytes[LABEL_SLOT_BYTES];
+    struct volume_meta meta;
+    struct registry registry;
+    struct label label;
+    size_t count;
+    char *text;
+    int r;
+
+    make_label(&label);
+    label_encode(&label, label_bytes);
+    r = write_missing(folder, "v1-label.bin", label_bytes,
+                      sizeof label_bytes);
+    make_meta(roots, &meta);
+    if (r == 0)
+        r = meta_format(&meta, &text, &count);
+    if (r == 0) {
+        r = write_missing(folder, "v1-meta.txt", text, count);
+        free(text);
+    }
+    make_registry(&registry);
+    if (r == 0)
+        r = registry_format(&registry, &text, &count);
+    if (r == 0) {
+        r = write_missing(folder, "v1-registry.txt", text, count);
+        free(text);
+    }
+    registry_done(&registry);
+    return r;
+}
+
+static struct golden golden;
+
+static int
+give_folder(void **state)
+{
+    *state = &golden;
+    return 0;
+}
+
+int
+main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(label_of_format_1),
+        cmocka_unit_test(meta_of_format_1),
+        cmocka_unit_test(registry_of_format_1),
+    };
+    bool is_writing = argc == 3 && strcmp(argv[1], "--write") == 0;
+    struct io *io = io_system();
+    int r;
+
+    if (argc != 2 && !is_writing) {
+        (void)fprintf(stderr, "usage: %s [--write] DIR\n", argv[0]);
+        return 64;
+    }
+    r = io->ops->open_dir(io, argv[argc - 1], 0, &golden.folder);
+    if (r == 0 && is_writing)
+        r = write_all(golden.folder);
+    if (r < 0) {
+        (void)fprintf(stderr, "%s\n", err_text());
+        return 1;
+    }
+    r = is_writing ? 0 : cmocka_run_group_tests(tests, give_folder, NULL);
+    target_close(golden.folder);
+    return r;
+}

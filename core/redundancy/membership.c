@@ -1,0 +1,91 @@
+/* membership.c: see membership.h. Pure. */
+#include "redundancy/membership.h"
+#include "base/err.h"
+
+uint32_t
+membership_write_quorum(uint32_t replicas, uint32_t ec_data,
+                        uint32_t ec_parity)
+{
+    if (replicas > 0)
+        return replicas - replicas / 2;
+    return ec_parity >= 2 ? ec_data + 1 : ec_data;
+}
+
+int
+membership_choose(const struct label *const *labels, uint32_t count,
+                  struct view *ret)
+{
+    const struct view *best = NULL;
+    bool tie = false;
+
+    for (uint32_t i = 0; i < count; i++) {
+        const struct view *view = labels[i] ? &labels[i]->view : NULL;
+        int order;
+
+        if (!view)
+            continue;
+        order = best ? view_id_compare(&view->id, &best->id) : 1;
+        if (order > 0) {
+            best = view;
+            tie = false;
+        } else if (order == 0 && !view_id_equal(&view->id, &best->id)) {
+            tie = true;
+        }
+    }
+    if (!best)
+        return err_set(-ENOENT, "no part has a readable label");
+    if (tie)
+        return err_set(-EEXIST,
+                       "two parts claim the same view %u.%u from different "
+                       "starts: their histories have diverged",
+                       best->id.epoch, best->id.minor);
+    *ret = *best;
+    return 0;
+}
+
+const char *
+membership_objection(const struct label *label, uint32_t slot,
+                     const struct view *view, uint64_t journal_ckpt)
+{
+    if (!(view->members & UINT32_C(1) << slot))
+        return "is not in the view in force";
+    if (!uuid_equal(&view->instance[slot], &label->instance))
+        return "is not the instance that the view in force knows";
+    if (!view_id_equal(&label->view.id, &view->id) &&
+        !view_id_equal(&label->view.id, &view->previous))
+        return "missed changes, or was restored from an old copy";
+    if (label->ckpt < journal_ckpt)
+        return "is older than the journal recorded: restored from an old "
+               "copy?";
+    return NULL;
+}
+
+static uint32_t
+missing_count(uint32_t set, uint32_t present)
+{
+    return (uint32_t)__builtin_popcount(set & ~present);
+}
+
+bool
+membership_proven(const struct view *view, uint32_t present, uint32_t w)
+{
+    return missing_count(view->members, present) < w &&
+           missing_count(view->complete_members, present) < w;
+}
+
+uint32_t
+membership_next_epoch(const struct label *const *labels, uint32_t count,
+                      const struct view *view)
+{
+    uint32_t epoch = view->id.epoch;
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (!labels[i])
+            continue;
+        if (labels[i]->promised > epoch)
+            epoch = labels[i]->promised;
+        if (labels[i]->view.id.epoch > epoch)
+            epoch = labels[i]->view.id.epoch;
+    }
+    return epoch + 1;
+}

@@ -1,0 +1,40 @@
+/* membership.h: which parts may be used: the pure part of the rules R1-R7.
+ *
+ * (R3) The view in force is the greatest in any readable label. Without a
+ *      journal that proves it, fewer than w members of S and of Q may be out
+ *      of sight, else a newer view could exist among them.
+ * (R5) A part is usable if the view counts it in and its label has the view's
+ *      id, or the one before it (cut while the view was being written), and
+ *      its checkpoint is not older than the journal recorded: otherwise it
+ *      was rolled back or missed a change. */
+#ifndef LSVD_REDUNDANCY_MEMBERSHIP_H
+#define LSVD_REDUNDANCY_MEMBERSHIP_H
+
+#include "meta/label.h"
+#include <stdbool.h>
+
+/* w: least number of in-sync parts for writing. data 1, parity 0 and
+ * replicas > 0 for a replicated volume. */
+uint32_t membership_write_quorum(uint32_t replicas, uint32_t ec_data,
+                                 uint32_t ec_parity);
+
+/* The view in force among these labels (NULL: not readable). -ENOENT: none;
+ * -EEXIST: two views of equal number that are not the same, and nothing
+ * decides. */
+int membership_choose(const struct label *const *labels, uint32_t count,
+                      struct view *ret);
+
+/* R5. journal_ckpt: what the journal recorded for this part, 0 if unknown.
+ * NULL, or why not (a constant text). */
+const char *membership_objection(const struct label *label, uint32_t slot,
+                                 const struct view *view,
+                                 uint64_t journal_ckpt);
+
+/* R3 without a journal. present: bit per part seen. */
+bool membership_proven(const struct view *view, uint32_t present, uint32_t w);
+
+/* R4: the least epoch that nobody has used or promised. */
+uint32_t membership_next_epoch(const struct label *const *labels,
+                               uint32_t count, const struct view *view);
+
+#endif

@@ -1,0 +1,219 @@
+/* apply.c: a plan's bytes, in place. Any number of times, cut anywhere: the
+ * same bytes, so the same result. */
+#include "volume/volume.h"
+#include "base/err.h"
+#include "base/memory.h"
+#include "base/sum.h"
+#include <assert.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RUN_CELLS_MAX 256
+
+void
+plan_release(struct lsvd_volume *v, struct plan *plan)
+{
+    if (plan->pin)
+        chunk_put(v, plan->pin);
+    plan->pin = NULL;
+}
+
+/* A table that a cut left torn (C4): keep what its cells confirm. An entry
+ * that says zero over bytes that are not must not become a trusted zero. */
+static int
+settle_doubt(struct lsvd_volume *v, struct fragment *f)
+{
+    uint8_t *cells = NULL;
+    bool bad[64];
+    int r;
+
+    r = mem_new_aligned(sizeof bad * v->g.block_bytes, &cells);
+    for (uint32_t row = 0; r == 0 && row < v->g.rows; row += 64) {
+        uint32_t count = v->g.rows - row < 64 ? v->g.rows - row : 64;
+        struct iovec iov = {cells, (size_t)count * v->g.block_bytes};
+
+        memset(bad, 0, sizeof bad);
+        r = fragment_read(f, row, count, &iov, 1, bad);
+        for (uint32_t i = 0; i < count && r == 0; i++) {
+            struct cell_entry entry = fragment_entry(f, row + i);
+            uint64_t sums[EC_DATA_MAX] = {0};
+
+            if (!bad[i] || entry.sum != SUM_ZERO_BLOCK)
+                continue;
+            entry.sum = 1; /* matches no bytes: stays an error */
+            fragment_set_entry(f, row + i, entry,
+                               geometry_is_parity(&v->g, f->id.fragment)
+                                   ? sums
+                                   : NULL);
+        }
+    }
+    free(cells);
+    return r;
+}
+
+static int
+write_cells(struct lsvd_volume *v, struct fragment *f,
+            const struct plan_cell *cells, uint32_t count, bool fresh)
+{
+    struct iovec iov[RUN_CELLS_MAX];
+    uint32_t run;
+    int r = 0;
+
+    for (uint32_t i = 0; i < count && r == 0; i += run) {
+        for (run = 0; i + run < count && run < RUN_CELLS_MAX; run++) {
+            const struct plan_cell *cell = &cells[i + run];
+
+            if (cell->row != cells[i].row + run ||
+                !cell->data != !cells[i].data)
+                break;
+            iov[run] = (struct iovec){cell->data, v->g.block_bytes};
+        }
+        if (cells[i].data) {
+            r = fragment_write(f, cells[i].row, run, iov, (int)run);
+            atomic_fetch_add(&v->count.part_bytes,
+                             (uint64_t)run * v->g.block_bytes);
+        } else if (!fresh) {
+            r = fragment_punch(f, cells[i].row, run);
+        }
+    }
+    return r;
+}
+
+static uint64_t
+meta_bytes(const struct fragment *f)
+{
+    uint64_t table = geometry_table_bytes(f->geometry, f->id.fragment);
+    uint64_t pages = (table + 4095) / 4096, dirty = 0;
+
+    for (uint64_t i = 0; i < (pages + 63) / 64; i++)
+        dirty += (uint64_t)__builtin_popcountll(f->dirty_pages[i]);
+    return FRAGMENT_HEADER_BYTES + dirty * 4096;
+}
+
+/* A file made anew for a chunk that was a hole or is overwritten whole. */
+static int
+make_fragment(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
+              struct fragment **ret)
+{
+    struct fragment_id id = {.volume = v->meta.uuid,
+                             .instance = v->part[slot].label.instance,
+                             .chunk = c->number,
+                             .fragment = slot};
+    char name[24];
+    int r;
+
+    fragment_name(c->number, name);
+    r = fragment_create(v->part[slot].dir, name, &v->g, &id, ret);
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&c->lock);
+    assert(!c->fragment[slot]);
+    c->fragment[slot] = *ret;
+    c->state[slot] = FRAGMENT_OK;
+    pthread_mutex_unlock(&c->lock);
+    atomic_fetch_add(&v->chunks.memory, fragment_memory(*ret));
+    return 0;
+}
+
+static int
+apply_to_part(struct lsvd_volume *v, const struct plan *plan,
+              struct chunk *c, uint32_t slot)
+{
+    const struct plan_cell *cells = plan->cells[slot];
+    uint32_t count = plan->cell_count[slot];
+    struct fragment *f = NULL;
+    int r = 0;
+
+    if (plan->fresh)
+        r = make_fragment(v, c, slot, &f);
+    else
+        f = chunk_fragment(v, c, slot, NULL);
+    if (r < 0)
+        return r;
+    if (!f)
+        return err_set(-EIO, "its file of chunk %llu can't be used",
+                       (unsigned long long)plan->chunk);
+    if (f->doubtful) {
+        r = settle_doubt(v, f);
+        if (r < 0)
+            return r;
+    }
+    r = write_cells(v, f, cells, count, plan->fresh);
+    if (r < 0)
+        return r;
+    for (uint32_t i = 0; i < count; i++)
+        fragment_set_entry(f, cells[i].row, cells[i].entry,
+                           cells[i].stripe_sums);
+    atomic_fetch_add(&v->count.part_bytes, meta_bytes(f));
+    return fragment_store_meta(f, plan->seq);
+}
+
+static int
+remove_from_part(struct lsvd_volume *v, uint64_t chunk, uint32_t slot)
+{
+    char name[24];
+    int r;
+
+    fragment_name(chunk, name);
+    r = target_remove(v->part[slot].dir, name);
+    return r == -ENOENT ? 0 : r;
+}
+
+int
+plan_apply(struct lsvd_volume *v, struct plan *plan, uint32_t parts)
+{
+    struct lease lease;
+    struct chunk *c;
+    int r;
+
+    if (plan->nothing)
+        return 0;
+    if (!plan->pin) {
+        r = chunk_get(v, plan->chunk, &plan->pin);
+        if (r < 0)
+            return r;
+    }
+    c = plan->pin;
+    lease_get(&v->chunk_leases, &lease, plan->chunk, plan->chunk + 1, true);
+    if (plan->fresh || plan->remove)
+        chunk_forget_fragments(v, c);
+    r = 0;
+    for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
+        if (!(parts & UINT32_C(1) << i))
+            continue;
+        r = plan->remove ? remove_from_part(v, plan->chunk, i)
+                         : apply_to_part(v, plan, c, i);
+        if (r < 0)
+            err_wrap(r, "part %c", v->part[i].letter);
+    }
+    if (r < 0) /* memory and files may differ now */
+        chunk_forget_fragments(v, c);
+    lease_put(&v->chunk_leases, &lease);
+    return r;
+}
+
+int
+plan_sync(struct lsvd_volume *v, const struct plan *plan, uint32_t parts)
+{
+    int r;
+
+    if (plan->nothing || plan->remove)
+        return 0;
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        struct fragment *f;
+
+        if (!(parts & UINT32_C(1) << i))
+            continue;
+        f = chunk_fragment(v, plan->pin, i, NULL);
+        if (!f)
+            return err_set(-EIO, "part %c: lost the file of chunk %llu",
+                           v->part[i].letter,
+                           (unsigned long long)plan->chunk);
+        atomic_fetch_add(&v->count.part_syncs, 1);
+        r = fragment_sync(f);
+        if (r < 0)
+            return err_wrap(r, "part %c", v->part[i].letter);
+    }
+    return 0;
+}

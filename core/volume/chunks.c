@@ -1,0 +1,256 @@
+/* chunks.c: chunks with their open fragments, the least recently used closed
+ * when descriptors or memory run over their bounds.
+ *
+ * A fragment's state on a part, and who changes it:
+ *   UNKNOWN -> LOADING -> OK | AWAY | MISSING | STALE | CORRUPT
+ *                                       chunk_fragment (first user loads,
+ *                                       the others wait)
+ *   any -> UNKNOWN                      chunk_forget_fragments (exclusive
+ *                                       lease), eviction (no pins) */
+#include "volume/volume.h"
+#include "base/err.h"
+#include "base/memory.h"
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define OPEN_FRAGMENTS_MAX 512
+#define OPEN_MEMORY_MAX (64u << 20)
+
+int
+chunk_store_init(struct lsvd_volume *v)
+{
+    struct chunk_store *s = &v->chunks;
+
+    s->limit = OPEN_FRAGMENTS_MAX / v->g.part_count;
+    s->bucket_count = 1024;
+    return mem_new(s->bucket_count, sizeof(struct chunk *), &s->bucket);
+}
+
+static void
+chunk_free(struct lsvd_volume *v, struct chunk *c)
+{
+    chunk_forget_fragments(v, c);
+    pthread_mutex_destroy(&c->lock);
+    pthread_cond_destroy(&c->changed);
+    free(c);
+}
+
+void
+chunk_store_done(struct lsvd_volume *v)
+{
+    struct chunk *c = v->chunks.oldest, *next;
+
+    for (; c; c = next) {
+        next = c->newer;
+        assert(c->pins == 0);
+        chunk_free(v, c);
+    }
+    free(v->chunks.bucket);
+    v->chunks.bucket = NULL;
+    v->chunks.newest = v->chunks.oldest = NULL;
+    v->chunks.count = 0;
+}
+
+static struct chunk **
+bucket_of(struct chunk_store *s, uint64_t number)
+{
+    return &s->bucket[(number * UINT64_C(0x9e3779b97f4a7c15) >> 32) %
+                      s->bucket_count];
+}
+
+static void
+order_remove(struct chunk_store *s, struct chunk *c)
+{
+    if (c->newer)
+        c->newer->older = c->older;
+    else
+        s->newest = c->older;
+    if (c->older)
+        c->older->newer = c->newer;
+    else
+        s->oldest = c->newer;
+    c->newer = c->older = NULL;
+}
+
+static void
+order_add(struct chunk_store *s, struct chunk *c)
+{
+    c->older = s->newest;
+    c->newer = NULL;
+    if (s->newest)
+        s->newest->newer = c;
+    else
+        s->oldest = c;
+    s->newest = c;
+}
+
+/* Take the oldest unpinned chunk out, if the store is over its bounds. */
+static struct chunk *
+evict_one(struct chunk_store *s)
+{
+    struct chunk *c = s->oldest;
+    struct chunk **at;
+
+    if (s->count < s->limit && atomic_load(&s->memory) < OPEN_MEMORY_MAX)
+        return NULL;
+    while (c && c->pins > 0)
+        c = c->newer;
+    if (!c)
+        return NULL;
+    for (at = bucket_of(s, c->number); *at != c; at = &(*at)->next_in_hash)
+        ;
+    *at = c->next_in_hash;
+    order_remove(s, c);
+    s->count--;
+    return c;
+}
+
+static struct chunk *
+find_and_pin(struct chunk_store *s, uint64_t number)
+{
+    struct chunk *c = *bucket_of(s, number);
+
+    while (c && c->number != number)
+        c = c->next_in_hash;
+    if (!c)
+        return NULL;
+    c->pins++;
+    order_remove(s, c);
+    order_add(s, c);
+    return c;
+}
+
+int
+chunk_get(struct lsvd_volume *v, uint64_t number, struct chunk **ret)
+{
+    struct chunk_store *s = &v->chunks;
+    struct chunk *c, *fresh, *victim;
+    int r;
+
+    assert(number >= 1);
+    assert(number <= v->g.chunk_count);
+    pthread_mutex_lock(&s->lock);
+    c = find_and_pin(s, number);
+    pthread_mutex_unlock(&s->lock);
+    if (c) {
+        *ret = c;
+        return 0;
+    }
+    r = mem_new(1, sizeof *fresh, &fresh);
+    if (r < 0)
+        return r;
+    fresh->number = number;
+    fresh->pins = 1;
+    pthread_mutex_init(&fresh->lock, NULL);
+    pthread_cond_init(&fresh->changed, NULL);
+
+    pthread_mutex_lock(&s->lock);
+    c = find_and_pin(s, number); /* somebody else was faster? */
+    victim = c ? NULL : evict_one(s);
+    if (!c) {
+        struct chunk **bucket = bucket_of(s, number);
+
+        fresh->next_in_hash = *bucket;
+        *bucket = fresh;
+        order_add(s, fresh);
+        s->count++;
+    }
+    pthread_mutex_unlock(&s->lock);
+    if (c)
+        chunk_free(v, fresh);
+    if (victim)
+        chunk_free(v, victim);
+    *ret = c ? c : fresh;
+    return 0;
+}
+
+void
+chunk_put(struct lsvd_volume *v, struct chunk *c)
+{
+    pthread_mutex_lock(&v->chunks.lock);
+    assert(c->pins > 0);
+    c->pins--;
+    pthread_mutex_unlock(&v->chunks.lock);
+}
+
+static enum fragment_state
+fragment_load(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
+              struct fragment **ret)
+{
+    struct part *p = &v->part[slot];
+    struct fragment_id id = {.volume = v->meta.uuid,
+                             .chunk = c->number,
+                             .fragment = slot};
+    struct chunk_entry truth;
+    int r;
+
+    *ret = NULL;
+    if (!(v->usable & UINT32_C(1) << slot))
+        return FRAGMENT_AWAY;
+    id.instance = p->label.instance;
+    truth = chunk_truth(v, c->number);
+    if (truth.state != CHUNK_PRESENT)
+        return FRAGMENT_MISSING;
+    r = fragment_open(p->dir, &v->g, &id, !v->observer, ret);
+    if (r == -ENOENT) {
+        volume_note_bad(v, c, slot, UINT32_MAX, "the file is missing");
+        return FRAGMENT_MISSING;
+    }
+    if (r < 0) {
+        volume_note_bad(v, c, slot, UINT32_MAX, err_text());
+        return FRAGMENT_CORRUPT;
+    }
+    if ((*ret)->seq < truth.seq) {
+        fragment_close(*ret);
+        *ret = NULL;
+        volume_note_bad(v, c, slot, UINT32_MAX,
+                        "the file is older than the chunk table says");
+        return FRAGMENT_STALE;
+    }
+    return FRAGMENT_OK;
+}
+
+struct fragment *
+chunk_fragment(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
+               enum fragment_state *ret)
+{
+    enum fragment_state state;
+    struct fragment *f;
+
+    pthread_mutex_lock(&c->lock);
+    while (c->state[slot] == FRAGMENT_LOADING)
+        pthread_cond_wait(&c->changed, &c->lock);
+    state = c->state[slot];
+    f = c->fragment[slot];
+    if (state == FRAGMENT_UNKNOWN)
+        c->state[slot] = FRAGMENT_LOADING;
+    pthread_mutex_unlock(&c->lock);
+    if (state == FRAGMENT_UNKNOWN) {
+        state = fragment_load(v, c, slot, &f);
+        if (f)
+            atomic_fetch_add(&v->chunks.memory, fragment_memory(f));
+        pthread_mutex_lock(&c->lock);
+        c->state[slot] = state;
+        c->fragment[slot] = f;
+        pthread_cond_broadcast(&c->changed);
+        pthread_mutex_unlock(&c->lock);
+    }
+    if (ret)
+        *ret = state;
+    return f;
+}
+
+void
+chunk_forget_fragments(struct lsvd_volume *v, struct chunk *c)
+{
+    for (uint32_t i = 0; i < PARTS_MAX; i++) {
+        assert(c->state[i] != FRAGMENT_LOADING);
+        if (c->fragment[i])
+            atomic_fetch_sub(&v->chunks.memory,
+                             fragment_memory(c->fragment[i]));
+        fragment_close(c->fragment[i]);
+        c->fragment[i] = NULL;
+        c->state[i] = FRAGMENT_UNKNOWN;
+    }
+}

@@ -1,0 +1,314 @@
+/* create.c: making a volume (faults.md O1).
+ *
+ * Directories and labels (INIT) -> chunk tables -> labels LIVE with the first
+ * view -> copies of .meta -> registry entries, last. A failure before the
+ * registry takes everything back. */
+#include "base/err.h"
+#include "base/memory.h"
+#include "volume/volume.h"
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define JOURNAL_DEFAULT_MIN (UINT64_C(16) << 20)
+#define JOURNAL_DEFAULT_MAX (UINT64_C(512) << 20)
+
+static uint64_t
+default_journal_bytes(uint64_t size_bytes)
+{
+    uint64_t bytes = size_bytes / 4;
+
+    if (bytes < JOURNAL_DEFAULT_MIN)
+        bytes = JOURNAL_DEFAULT_MIN;
+    if (bytes > JOURNAL_DEFAULT_MAX)
+        bytes = JOURNAL_DEFAULT_MAX;
+    return bytes & ~UINT64_C(4095);
+}
+
+static int
+check_counts(const struct lsvd_create *spec, bool data_given, uint32_t parts)
+{
+    if (spec->replicas > 0 && (spec->ec_data > 0 || spec->ec_parity > 0))
+        return err_set(-EINVAL, "replicas and erasure coding exclude each "
+                       "other");
+    if (spec->replicas > REPLICAS_MAX)
+        return err_set(-EINVAL, "%u replicas: 1 … %u are possible",
+                       spec->replicas, REPLICAS_MAX);
+    if (spec->ec_data > 0 &&
+        (spec->ec_data < EC_DATA_MIN || spec->ec_data > EC_DATA_MAX ||
+         spec->ec_parity < 1 || spec->ec_parity > EC_PARITY_MAX))
+        return err_set(-EINVAL, "EC %u+%u: %u … %u data and 1 … %u parity "
+                       "parts are possible", spec->ec_data, spec->ec_parity,
+                       EC_DATA_MIN, EC_DATA_MAX, EC_PARITY_MAX);
+    if (spec->part_count > 0 && spec->part_count < parts && !data_given)
+        return err_set(-EINVAL, "%u parts are needed and %zu given; give the "
+                       "others too, or a data directory for them", parts,
+                       spec->part_count);
+    for (size_t i = 0; i < spec->part_count; i++) {
+        const struct lsvd_create_part *p = &spec->parts[i];
+
+        if (p->letter < 'a' || (uint32_t)(p->letter - 'a') >= parts)
+            return err_set(-EINVAL, "part %c: the volume has parts a … %c",
+                           isprint((unsigned char)p->letter) ? p->letter
+                                                             : '?',
+                           (char)('a' + parts - 1));
+        for (size_t j = 0; j < i; j++) {
+            if (spec->parts[j].letter == p->letter)
+                return err_set(-EINVAL, "part %c is given twice", p->letter);
+            if (strcmp(spec->parts[j].root, p->root) == 0)
+                return err_set(-EINVAL, "parts %c and %c are given the same "
+                               "directory %s", spec->parts[j].letter,
+                               p->letter, p->root);
+        }
+    }
+    return 0;
+}
+
+/* The policy that the user asked for; number and UUIDs come later. */
+static int
+meta_from_spec(const struct lsvd_create *spec, const struct config *config,
+               bool data_given, struct volume_meta *meta)
+{
+    uint32_t replicas = spec->replicas, parts;
+    int r;
+
+    if (replicas == 0 && spec->ec_data == 0)
+        replicas = 1;
+    parts = replicas ? replicas : spec->ec_data + spec->ec_parity;
+    r = meta_check_name(spec->name);
+    if (r == 0)
+        r = check_counts(spec, data_given, parts);
+    if (r < 0)
+        return r;
+    snprintf(meta->name, sizeof meta->name, "%s", spec->name);
+    meta->generation = 1;
+    meta->size_bytes = spec->size_bytes;
+    meta->chunk_bytes = spec->chunk_bytes ? spec->chunk_bytes
+                                          : CHUNK_BYTES_DEFAULT;
+    meta->block_bytes = spec->block_bytes ? spec->block_bytes
+                                          : BLOCK_BYTES_DEFAULT;
+    meta->replicas = replicas;
+    meta->ec_data = spec->ec_data;
+    meta->ec_parity = spec->ec_parity;
+    meta->journal_bytes = spec->journal_bytes ? spec->journal_bytes
+                          : config->journal_bytes
+                              ? config->journal_bytes
+                              : default_journal_bytes(spec->size_bytes);
+    meta->part_count = parts;
+    for (uint32_t i = 0; i < parts; i++) {
+        const char *root = config->data[0];
+
+        for (size_t j = 0; j < spec->part_count; j++) {
+            if (spec->parts[j].letter == (char)('a' + i))
+                root = spec->parts[j].root;
+        }
+        r = mem_dup(root, &meta->part[i].root);
+        if (r < 0)
+            return r;
+    }
+    meta->number = VOLUME_NUMBER_FIRST;
+    return 0;
+}
+
+struct used_numbers {
+    uint32_t greatest;
+};
+
+static int
+note_number(void *ctx, const char *name)
+{
+    struct used_numbers *used = ctx;
+    char *end;
+    unsigned long number;
+
+    if (!isdigit((unsigned char)name[0]))
+        return 0;
+    number = strtoul(name, &end, 10);
+    if (!*end && number <= VOLUME_NUMBER_MAX && number > used->greatest)
+        used->greatest = (uint32_t)number;
+    return 0;
+}
+
+/* Is the name free, and which number is, under this root? */
+static int
+survey_root(struct io *io, const struct logger *log, const char *path,
+            const char *name, struct used_numbers *used)
+{
+    const struct registry_entry *entry;
+    struct registry registry;
+    struct target *root;
+    bool damaged;
+    int r;
+
+    r = io->ops->open_dir(io, path, 0, &root);
+    if (r < 0)
+        return err_wrap(r, "data directory");
+    r = registry_load(root, log, &registry, &damaged);
+    if (r == 0) {
+        entry = registry_find(&registry, name);
+        if (entry)
+            r = err_set(-EEXIST, "volume %s exists already (%s/%u)", name,
+                        path, entry->number);
+        for (size_t i = 0; i < registry.count; i++) {
+            if (registry.entry[i].number > used->greatest)
+                used->greatest = registry.entry[i].number;
+        }
+        registry_done(&registry);
+    }
+    if (r == 0)
+        r = target_list(root, note_number, used);
+    target_close(root);
+    return r;
+}
+
+static int
+choose_number(struct io *io, const struct logger *log,
+              const struct config *config, struct volume_meta *meta)
+{
+    struct used_numbers used = {VOLUME_NUMBER_FIRST - 1};
+    int r;
+
+    for (uint32_t i = 0; i < meta->part_count; i++) {
+        r = survey_root(io, log, meta->part[i].root, meta->name, &used);
+        if (r < 0)
+            return r;
+    }
+    /* Other roots of this machine should not know the name either. */
+    for (size_t i = 0; config->data[i]; i++) {
+        r = survey_root(io, log, config->data[i], meta->name, &used);
+        if (r == -EEXIST)
+            return r;
+    }
+    if (used.greatest >= VOLUME_NUMBER_MAX)
+        return err_set(-ENOSPC, "no volume number is left");
+    meta->number = used.greatest + 1;
+    return 0;
+}
+
+static int
+make_part(struct lsvd_volume *v, uint32_t slot)
+{
+    char number[16], letter[2] = {(char)('a' + slot), 0};
+    struct part *p = &v->part[slot];
+    struct target *root, *dir;
+    int r;
+
+    p->slot = slot;
+    p->letter = letter[0];
+    snprintf(number, sizeof number, "%u", v->meta.number);
+    r = v->io->ops->open_dir(v->io, v->meta.part[slot].root, 0, &root);
+    if (r < 0)
+        return r;
+    r = target_subdir(root, number, DIR_CREATE, &dir);
+    target_close(root);
+    if (r < 0)
+        return r;
+    r = target_subdir(dir, letter, DIR_CREATE, &p->dir);
+    target_close(dir);
+    if (r == 0)
+        r = part_take_lock(v, p, true);
+    if (r == 0)
+        r = part_init(v, p->dir, slot, &v->meta.part[slot].instance,
+                      &p->table);
+    return r;
+}
+
+/* Every label LIVE, in the first view, with everything in it. */
+static int
+make_live(struct lsvd_volume *v)
+{
+    int damaged, r;
+
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        struct part *p = &v->part[i];
+
+        r = label_load(p->dir, &p->label, &damaged);
+        if (r < 0)
+            return r;
+        p->label.state = LABEL_LIVE;
+        p->label.promised = v->view.id.epoch;
+        v->usable |= UINT32_C(1) << i;
+    }
+    return volume_install_view(v, &v->view, true);
+}
+
+static int
+first_view(struct lsvd_volume *v)
+{
+    struct view *view = &v->view;
+    int r;
+
+    view->id.epoch = 1;
+    r = v->io->ops->random(v->io, view->id.start.b, sizeof view->id.start.b);
+    for (uint32_t i = 0; i < v->meta.part_count && r == 0; i++) {
+        r = v->io->ops->random(v->io, v->meta.part[i].instance.b,
+                               sizeof v->meta.part[i].instance.b);
+        view->instance[i] = v->meta.part[i].instance;
+        view->members |= UINT32_C(1) << i;
+    }
+    view->complete_members = view->members;
+    return r;
+}
+
+static void
+take_back(struct lsvd_volume *v)
+{
+    static const char *const names[] = {LABEL_NAME, CHUNK_TABLE_NAME,
+                                        LOCK_NAME,  META_NAME,
+                                        META_NAME ".new"};
+
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        struct part *p = &v->part[i];
+
+        for (size_t n = 0; p->dir && n < sizeof names / sizeof *names; n++)
+            (void)target_remove(p->dir, names[n]);
+    }
+    parts_close(v);
+    volume_remove_dirs(v->io, &v->meta);
+}
+
+int
+lsvd_create(const struct lsvd_env *env, const struct lsvd_create *spec)
+{
+    bool data_given = env->data && env->data[0];
+    char text[512];
+    struct lsvd_volume *v;
+    int r;
+
+    r = volume_new(env, NULL, &v);
+    if (r < 0)
+        return r;
+    r = meta_from_spec(spec, &v->config, data_given, &v->meta);
+    if (r == 0)
+        r = v->io->ops->random(v->io, v->meta.uuid.b, sizeof v->meta.uuid.b);
+    if (r == 0)
+        r = first_view(v);
+    if (r == 0) {
+        r = meta_check(&v->meta);
+        if (r < 0)
+            err_wrap(r, "volume %s", spec->name);
+    }
+    if (r == 0)
+        r = choose_number(v->io, &v->log, &v->config, &v->meta);
+    if (r < 0) {
+        volume_free(v);
+        return r;
+    }
+    geometry_init(&v->g, v->meta.size_bytes, v->meta.chunk_bytes,
+                  v->meta.block_bytes, v->meta.replicas, v->meta.ec_data,
+                  v->meta.ec_parity);
+    for (uint32_t i = 0; i < v->g.part_count && r == 0; i++)
+        r = make_part(v, i);
+    if (r == 0)
+        r = make_live(v);
+    if (r == 0)
+        r = volume_store_meta_everywhere(v->io, &v->meta);
+    if (r < 0) {
+        snprintf(text, sizeof text, "%s", err_text());
+        take_back(v);
+        r = err_set(r, "volume %s: %s", spec->name, text);
+    }
+    volume_free(v);
+    return r;
+}

@@ -1,0 +1,440 @@
+/* destage.c: from the journal to the parts, in batches (faults.md O4).
+ *
+ * Happy path: chunks with the oldest records -> plans -> redo records ->
+ *   journal durable -> bytes in place on all parts -> files synced -> new
+ *   names synced -> chunk tables -> index forgets -> labels -> journal tail.
+ * (D3) No byte is in place before every record it came from is durable.
+ * (D4) A chunk table moves only after the bytes are durable on all parts; the
+ *      journal's tail only after tables and labels.
+ * Fails: the batch is kept and tried again as it is, the files opened anew
+ *   (never a second sync of the same descriptors). No space: writers get
+ *   -ENOSPC until it returns. Anything else: writers get -EIO; reads go on. */
+#include "volume/volume.h"
+#include "base/err.h"
+#include "base/memory.h"
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define BATCH_CHUNKS_MAX 32
+#define BATCH_BYTES_MAX (16u << 20)
+#define TICK_MS 250
+#define AGE_TICKS_MAX 20 /* oldest record is destaged within 5 s */
+
+struct batch {
+    struct plan *first, *last;
+    size_t count;
+    uint64_t bytes;
+};
+
+bool
+journal_has_chunk(void *ctx, uint64_t chunk)
+{
+    struct lsvd_volume *v = ctx;
+
+    return chunk_truth(v, chunk + 1).state == CHUNK_PRESENT;
+}
+
+void
+batch_free(struct lsvd_volume *v)
+{
+    struct plan *plan, *next;
+
+    for (plan = v->batch ? v->batch->first : NULL; plan; plan = next) {
+        next = plan->next;
+        plan_release(v, plan);
+        plan_free(plan);
+    }
+    free(v->batch);
+    v->batch = NULL;
+}
+
+/* A chunk with a damaged file is made whole before it is changed. */
+static int
+make_whole(struct lsvd_volume *v, uint64_t chunk)
+{
+    struct chunk *c;
+    struct lease lease;
+    uint32_t broken = 0;
+    uint64_t lost;
+    int r;
+
+    if (chunk_truth(v, chunk).state != CHUNK_PRESENT)
+        return 0;
+    r = chunk_get(v, chunk, &c);
+    if (r < 0)
+        return r;
+    lease_get(&v->chunk_leases, &lease, chunk, chunk + 1, false);
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        if (!chunk_fragment(v, c, i, NULL))
+            broken |= UINT32_C(1) << i;
+    }
+    lease_put(&v->chunk_leases, &lease);
+    chunk_put(v, c);
+    for (uint32_t i = 0; i < v->g.part_count && r >= 0; i++) {
+        if (broken & UINT32_C(1) << i)
+            r = fragment_rebuild(v, chunk, i, &lost);
+    }
+    return r < 0 ? r : 0;
+}
+
+/* Rows whose parity fits into one redo record. */
+static uint32_t
+redo_rows_max(const struct lsvd_volume *v)
+{
+    size_t row = 8 + v->g.data_count * 40u +
+                 (size_t)v->g.parity_count * (8u + v->g.block_bytes);
+
+    return v->g.is_ec ? (uint32_t)((JOURNAL_REDO_BYTES_MAX - 4096u) / row)
+                      : UINT32_MAX;
+}
+
+static int
+log_redo(struct lsvd_volume *v, const struct plan *plan)
+{
+    uint8_t *body;
+    size_t bytes;
+    int r;
+
+    r = redo_encode(v, plan, &body, &bytes);
+    if (r == 0 && body)
+        r = journal_append_redo(v->journal, body, bytes);
+    free(body);
+    return r;
+}
+
+/* 0: added; 1: no journal space for its redo record, the batch is full. */
+static int
+batch_add(struct lsvd_volume *v, uint64_t chunk)
+{
+    uint32_t rows = redo_rows_max(v);
+    struct plan *plan;
+    int r;
+
+    r = make_whole(v, chunk);
+    if (r < 0)
+        return r;
+    for (;;) {
+        r = plan_build(v, chunk, rows, &plan);
+        if (r < 0)
+            return r;
+        r = log_redo(v, plan);
+        if (r == 0)
+            break;
+        rows = (uint32_t)plan->block_count / 2;
+        plan_free(plan);
+        if (r != -ENOSPC)
+            return r;
+        if (v->batch->count > 0)
+            return 1;
+        if (rows == 0)
+            return err_set(-EIO, "the journal is too small to destage");
+    }
+    if (v->batch->last)
+        v->batch->last->next = plan;
+    else
+        v->batch->first = plan;
+    v->batch->last = plan;
+    v->batch->count++;
+    v->batch->bytes += plan->block_count * v->g.block_bytes;
+    return 0;
+}
+
+static int
+batch_build(struct lsvd_volume *v)
+{
+    uint64_t chunks[BATCH_CHUNKS_MAX];
+    size_t count;
+    int r;
+
+    count = journal_oldest_chunks(v->journal, chunks, BATCH_CHUNKS_MAX);
+    if (count == 0)
+        return 0;
+    r = mem_new(1, sizeof *v->batch, &v->batch);
+    for (size_t i = 0; i < count && r == 0; i++) {
+        if (v->batch->bytes >= BATCH_BYTES_MAX)
+            break;
+        r = batch_add(v, chunks[i] + 1);
+    }
+    if (r < 0 && v->batch && v->batch->count > 0) {
+        /* What is ready can go; the failing chunk comes again. */
+        log_event(&v->log, LOG_ERROR_LEVEL, "volume %s: destage: %s",
+                  v->meta.name, err_text());
+        r = 0;
+    }
+    if (r < 0) {
+        batch_free(v);
+        return r;
+    }
+    return 1;
+}
+
+/* Tell verify in another process which chunks are being changed. */
+static void
+mark_flux(struct lsvd_volume *v, bool in_flux)
+{
+    struct object *lock = v->part[0].lock;
+    struct plan *plan;
+
+    for (plan = v->batch->first; plan && lock; plan = plan->next) {
+        if (in_flux)
+            (void)object_lock(lock, LOCK_CHUNK_AT + plan->chunk, 1, true);
+        else
+            (void)object_unlock(lock, LOCK_CHUNK_AT + plan->chunk, 1);
+    }
+}
+
+static int
+batch_put_in_place(struct lsvd_volume *v)
+{
+    uint32_t parts = volume_all_parts(v);
+    bool names = false;
+    struct plan *plan;
+    int r;
+
+    r = journal_sync(v->journal); /* D3 */
+    for (plan = v->batch->first; plan && r == 0; plan = plan->next) {
+        r = plan_apply(v, plan, parts);
+        names |= plan->fresh || plan->remove;
+    }
+    for (plan = v->batch->first; plan && r == 0; plan = plan->next)
+        r = plan_sync(v, plan, parts);
+    for (uint32_t i = 0; i < v->g.part_count && names && r == 0; i++) {
+        atomic_fetch_add(&v->count.part_syncs, 1);
+        r = target_sync(v->part[i].dir);
+    }
+    return r;
+}
+
+int
+tables_store(struct lsvd_volume *v, uint32_t parts)
+{
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        uint64_t before;
+        int r;
+
+        if (!(parts & UINT32_C(1) << i) || !v->part[i].table)
+            continue;
+        /* Only the destage caller changes tables: reading one here while
+         * others read it needs no lock. */
+        before = chunk_table_generation(v->part[i].table);
+        r = chunk_table_store(v->part[i].table);
+        if (r < 0)
+            return err_wrap(r, "part %c", v->part[i].letter);
+        if (chunk_table_generation(v->part[i].table) != before) {
+            atomic_fetch_add(&v->count.part_bytes, 4096);
+            atomic_fetch_add(&v->count.part_syncs, 1);
+        }
+    }
+    return 0;
+}
+
+static int
+batch_checkpoint(struct lsvd_volume *v)
+{
+    uint64_t ckpts[PARTS_MAX], ckpt;
+    struct plan *plan;
+    int r = 0;
+
+    pthread_mutex_lock(&v->table_lock);
+    for (plan = v->batch->first; plan; plan = plan->next) {
+        struct chunk_entry entry = {plan->seq, CHUNK_PRESENT};
+
+        if (plan->remove || plan->nothing)
+            entry.state = CHUNK_HOLE;
+        for (uint32_t i = 0; i < v->g.part_count && r == 0; i++)
+            r = chunk_table_set(v->part[i].table, plan->chunk, entry);
+    }
+    pthread_mutex_unlock(&v->table_lock);
+    if (r == 0)
+        r = tables_store(v, volume_all_parts(v));
+    if (r < 0)
+        return r;
+    for (plan = v->batch->first; plan; plan = plan->next)
+        journal_forget(v->journal, plan->chunk - 1, plan->blocks,
+                       plan->block_count, plan->zero_seq);
+    ckpt = journal_checkpoint_seq(v->journal);
+    r = volume_labels_checkpoint(v, ckpt);
+    if (r < 0)
+        return r;
+    for (uint32_t i = 0; i < PARTS_MAX; i++)
+        ckpts[i] = i < v->g.part_count ? ckpt : 0;
+    return journal_advance(v->journal, ckpts);
+}
+
+static int
+batch_run(struct lsvd_volume *v)
+{
+    int r;
+
+    mark_flux(v, true);
+    r = batch_put_in_place(v);
+    if (r == 0)
+        r = batch_checkpoint(v);
+    mark_flux(v, false);
+    return r;
+}
+
+/* Files that gave wrong bytes, one a call. */
+static bool
+heal_one(struct lsvd_volume *v)
+{
+    struct heal heal;
+    uint64_t lost = 0;
+    int r;
+
+    pthread_mutex_lock(&v->state_lock);
+    if (v->heal_count == 0) {
+        pthread_mutex_unlock(&v->state_lock);
+        return false;
+    }
+    heal = v->heal[--v->heal_count];
+    pthread_mutex_unlock(&v->state_lock);
+    r = fragment_rebuild(v, heal.chunk, heal.slot, &lost);
+    if (r < 0)
+        log_event(&v->log, LOG_ERROR_LEVEL,
+                  "volume %s: chunk %llu of part %c could not be healed: %s",
+                  v->meta.name, (unsigned long long)heal.chunk,
+                  v->part[heal.slot].letter, err_text());
+    else if (r > 0)
+        log_event(&v->log, LOG_WARNING_LEVEL,
+                  "volume %s: chunk %llu of part %c healed", v->meta.name,
+                  (unsigned long long)heal.chunk, v->part[heal.slot].letter);
+    return true;
+}
+
+/* Tell the waiting writers how it ended. */
+static void
+report(struct lsvd_volume *v, int r)
+{
+    int before;
+
+    pthread_mutex_lock(&v->state_lock);
+    before = atomic_load(&v->destage_error);
+    atomic_store(&v->destage_error,
+                 r < 0 ? (r == -ENOSPC ? r : -EIO) : 0);
+    v->destage_rounds++;
+    v->free_checked_at = 0;
+    pthread_cond_broadcast(&v->progress);
+    pthread_mutex_unlock(&v->state_lock);
+    if (r < 0 && before == 0)
+        log_event(&v->log, LOG_ERROR_LEVEL,
+                  "volume %s: destage: %s; writes get %s until it works "
+                  "again, the data is safe in the journal",
+                  v->meta.name, err_text(),
+                  r == -ENOSPC ? "ENOSPC" : "EIO");
+    if (r >= 0 && before < 0)
+        log_event(&v->log, LOG_WARNING_LEVEL,
+                  "volume %s: destage works again", v->meta.name);
+}
+
+int
+destage_batch(struct lsvd_volume *v)
+{
+    int r = 1;
+
+    if (!v->attached)
+        return 0;
+    if (!v->batch) {
+        if (heal_one(v))
+            return 1;
+        r = batch_build(v);
+        if (r == 0)
+            return 0;
+    }
+    if (r > 0) {
+        r = batch_run(v);
+        if (r < 0 && r != -ENOSPC) /* once more, with files opened anew */
+            r = batch_run(v);
+    }
+    report(v, r);
+    if (r < 0)
+        return r;
+    batch_free(v);
+    return 1;
+}
+
+int
+lsvd_destage_step(struct lsvd_volume *v)
+{
+    return destage_batch(v);
+}
+
+/* Is it time to move something? Not while blocks are still being rewritten
+ * in the journal, unless it fills up or they get old. */
+static bool
+is_due(struct lsvd_volume *v, uint64_t *last_seq, unsigned *age)
+{
+    struct journal_space now;
+    bool due, quiet;
+
+    journal_space(v->journal, &now);
+    quiet = now.last_seq == *last_seq;
+    *last_seq = now.last_seq;
+    *age = now.dirty_chunks == 0 ? 0 : *age + 1;
+    due = quiet || now.used_bytes > now.ring_bytes / 4 ||
+          now.index_blocks > now.index_limit / 2 || *age >= AGE_TICKS_MAX;
+    return now.dirty_chunks > 0 && due;
+}
+
+/* Batches until the journal is nearly empty, or one fails. */
+static void
+destage_round(struct lsvd_volume *v)
+{
+    struct journal_space now;
+
+    do {
+        if (destage_batch(v) <= 0)
+            return;
+        journal_space(v->journal, &now);
+    } while (now.used_bytes > now.ring_bytes / 8 && !atomic_load(&v->stopping));
+}
+
+static void *
+destage_thread(void *arg)
+{
+    struct lsvd_volume *v = arg;
+    uint64_t last_seq = 0;
+    unsigned age = 0;
+    bool asked;
+
+    pthread_mutex_lock(&v->state_lock);
+    while (!atomic_load(&v->stopping)) {
+        struct timespec until;
+
+        asked = v->space_waiters > 0 || v->heal_count > 0;
+        if (!asked || atomic_load(&v->destage_error) != 0) {
+            clock_gettime(CLOCK_REALTIME, &until);
+            until.tv_nsec += TICK_MS * 1000000L;
+            until.tv_sec += until.tv_nsec / 1000000000L;
+            until.tv_nsec %= 1000000000L;
+            pthread_cond_timedwait(&v->work, &v->state_lock, &until);
+            asked = v->space_waiters > 0 || v->heal_count > 0;
+        }
+        if (atomic_load(&v->stopping))
+            break;
+        pthread_mutex_unlock(&v->state_lock);
+        if (asked || v->batch || is_due(v, &last_seq, &age)) {
+            destage_round(v);
+            age = 0;
+        }
+        pthread_mutex_lock(&v->state_lock);
+    }
+    pthread_mutex_unlock(&v->state_lock);
+    return NULL;
+}
+
+int
+lsvd_start(struct lsvd_volume *v)
+{
+    int r;
+
+    if (!v->attached)
+        return 0;
+    r = pthread_create(&v->thread, NULL, destage_thread, v);
+    if (r != 0)
+        return err_set(-r, "volume %s: can't start a thread", v->meta.name);
+    v->threaded = true;
+    return 0;
+}

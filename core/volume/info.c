@@ -1,0 +1,185 @@
+/* info.c: what a volume is and how it is doing, and the small calls of the
+ * API that need no volume. */
+#include "base/err.h"
+#include "volume/volume.h"
+#include <isa-l.h>
+#include <stdio.h>
+#include <string.h>
+#include <xxhash.h>
+
+const char *
+lsvd_error(void)
+{
+    return err_text();
+}
+
+int
+lsvd_parse_size(const char *text, uint64_t *ret)
+{
+    return size_parse(text, ret);
+}
+
+const char *
+lsvd_part_state_text(enum lsvd_part_state state)
+{
+    switch (state) {
+    case LSVD_PART_OK:
+        return "ok";
+    case LSVD_PART_MISSING:
+        return "missing";
+    case LSVD_PART_STALE:
+        return "stale";
+    case LSVD_PART_FOREIGN:
+        return "foreign";
+    case LSVD_PART_REBUILDING:
+        return "rebuilding";
+    case LSVD_PART_ERROR:
+        return "error";
+    }
+    return "unknown";
+}
+
+static uint64_t
+count_present(struct lsvd_volume *v)
+{
+    uint64_t count = 0, chunk = 0, next;
+
+    do {
+        next = 0;
+        pthread_mutex_lock(&v->table_lock);
+        for (uint32_t i = 0; i < v->g.part_count; i++) {
+            uint64_t n;
+
+            if (!v->part[i].table || chunk >= v->g.chunk_count)
+                continue;
+            n = chunk_table_next(v->part[i].table, chunk + 1);
+            if (n != 0 && (next == 0 || n < next))
+                next = n;
+        }
+        pthread_mutex_unlock(&v->table_lock);
+        if (next != 0)
+            count += chunk_truth(v, next).state == CHUNK_PRESENT;
+        chunk = next;
+    } while (next != 0);
+    return count;
+}
+
+static void
+fill_counters(struct lsvd_volume *v, struct lsvd_counters *ret)
+{
+    struct volume_counters *from = &v->count;
+    struct cache_counts cache = {0};
+    struct journal_space space = {0};
+
+    if (v->cache)
+        cache = cache_counts(v->cache);
+    if (v->journal)
+        journal_space(v->journal, &space);
+    *ret = (struct lsvd_counters){
+        .read_bytes = atomic_load(&from->read_bytes),
+        .write_bytes = atomic_load(&from->write_bytes),
+        .reads = atomic_load(&from->reads),
+        .writes = atomic_load(&from->writes),
+        .flushes = atomic_load(&from->flushes),
+        .journal_bytes = space.appended_bytes,
+        .journal_syncs = space.syncs,
+        .part_bytes = atomic_load(&from->part_bytes),
+        .part_syncs = atomic_load(&from->part_syncs),
+        .cache_hits = cache.hits,
+        .cache_misses = cache.misses,
+        .bad_blocks = atomic_load(&from->bad_blocks),
+        .healed_blocks = atomic_load(&from->healed_blocks),
+        .lost_blocks = atomic_load(&from->lost_blocks),
+    };
+}
+
+static void
+fill_parts(struct lsvd_volume *v, struct lsvd_info *ret)
+{
+    ret->part_count = v->g.part_count;
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        struct lsvd_part_info *info = &ret->part[i];
+        struct part *p = &v->part[i];
+
+        info->letter = p->letter;
+        info->state = p->state;
+        if (p->dir)
+            snprintf(info->root, sizeof info->root, "%s", p->dir->path);
+        else
+            part_path(&v->meta, i, info->root, sizeof info->root);
+        uuid_format(&v->meta.part[i].instance, info->instance);
+        if (p->state != LSVD_PART_OK)
+            snprintf(info->problem, sizeof info->problem, "%s", p->problem);
+    }
+}
+
+void
+lsvd_get_info(struct lsvd_volume *v, struct lsvd_info *ret)
+{
+    struct journal_space space = {0};
+
+    memset(ret, 0, sizeof *ret);
+    memcpy(ret->name, v->meta.name, sizeof ret->name);
+    uuid_format(&v->meta.uuid, ret->uuid);
+    ret->number = v->meta.number;
+    ret->size_bytes = v->meta.size_bytes;
+    ret->chunk_bytes = v->meta.chunk_bytes;
+    ret->block_bytes = v->meta.block_bytes;
+    ret->replicas = v->meta.replicas;
+    ret->ec_data = v->meta.ec_data;
+    ret->ec_parity = v->meta.ec_parity;
+    ret->read_only = v->meta.read_only;
+    ret->append_only = v->meta.append_only;
+    ret->clean = uuid_is_zero(&v->view.journal);
+    ret->chunks_present = count_present(v);
+    ret->epoch = v->view.id.epoch;
+    ret->view_minor = v->view.id.minor;
+    ret->journal_bytes = v->meta.journal_bytes;
+    if (v->journal) {
+        journal_space(v->journal, &space);
+        ret->journal_used_bytes = space.used_bytes;
+    }
+    fill_parts(v, ret);
+    fill_counters(v, &ret->counters);
+}
+
+int
+lsvd_info(const struct lsvd_env *env, const char *name, struct lsvd_info *ret)
+{
+    struct lsvd_volume *v;
+    struct object *lock;
+    int r;
+
+    r = volume_open(env, name, LSVD_OPEN_NO_LOCK | OPEN_INSPECT, &v);
+    if (r < 0)
+        return r;
+    lsvd_get_info(v, ret);
+    for (uint32_t i = 0; i < v->g.part_count && !ret->in_use; i++) {
+        if (!v->part[i].dir ||
+            target_open(v->part[i].dir, LOCK_NAME, 0, &lock) < 0)
+            continue;
+        if (object_is_locked(lock, 0, 1) > 0) {
+            ret->in_use = true;
+            part_owner(v->part[i].dir, ret->owner, sizeof ret->owner);
+        }
+        object_close(lock);
+    }
+    volume_free(v);
+    return 0;
+}
+
+#define TEXT_(x) #x
+#define TEXT(x) TEXT_(x)
+
+const char *
+lsvd_versions(void)
+{
+    return "lsvd_version=" LSVD_VERSION "\n"
+           "lsvd_format=" TEXT(FORMAT_VERSION) "\n"
+           "lsvd_isal=" TEXT(ISAL_MAJOR_VERSION) "." TEXT(
+               ISAL_MINOR_VERSION) "." TEXT(ISAL_PATCH_VERSION) "\n"
+           "lsvd_xxhash=" TEXT(XXH_VERSION_MAJOR) "." TEXT(
+               XXH_VERSION_MINOR) "." TEXT(XXH_VERSION_RELEASE) "\n"
+           "lsvd_ec_max=" TEXT(EC_DATA_MAX) "+" TEXT(EC_PARITY_MAX) "\n"
+           "lsvd_replicas_max=" TEXT(REPLICAS_MAX) "\n";
+}

@@ -1,0 +1,360 @@
+/* manage.c: list, resize, set, remove. */
+#include "base/err.h"
+#include "base/memory.h"
+#include "volume/volume.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void
+redundancy_text(const struct volume_meta *meta, char *text, size_t bytes)
+{
+    if (meta->replicas > 0)
+        snprintf(text, bytes, "%u replica%s", meta->replicas,
+                 meta->replicas == 1 ? "" : "s");
+    else
+        snprintf(text, bytes, "EC %u+%u", meta->ec_data, meta->ec_parity);
+}
+
+static int
+list_entry(struct io *io, const struct config *config, const char *name,
+           uint32_t number,
+           int (*cb)(void *ctx, const struct lsvd_listed *volume), void *ctx)
+{
+    const struct logger silent = {NULL, NULL};
+    struct lsvd_listed listed = {.name = name, .number = number};
+    struct volume_meta meta;
+    char problem[512];
+    int r;
+
+    r = volume_find(io, &silent, config, name, &meta, NULL, 0, NULL);
+    if (r < 0) {
+        snprintf(problem, sizeof problem, "%s", err_text());
+        listed.problem = problem;
+        return cb(ctx, &listed);
+    }
+    listed.number = meta.number;
+    listed.size_bytes = meta.size_bytes;
+    listed.read_only = meta.read_only;
+    redundancy_text(&meta, listed.redundancy, sizeof listed.redundancy);
+    if (meta.removing)
+        listed.problem = "being removed; finish with lsvd remove";
+    r = cb(ctx, &listed);
+    meta_done(&meta);
+    return r;
+}
+
+int
+lsvd_list(const struct lsvd_env *env,
+          int (*cb)(void *ctx, const struct lsvd_listed *volume), void *ctx)
+{
+    struct registry all = {0}, one;
+    struct config config;
+    struct logger log;
+    struct roots roots;
+    struct io *io;
+    bool damaged;
+    int r;
+
+    r = env_load(env, NULL, &config, &io, &log);
+    if (r < 0)
+        return r;
+    r = roots_open(io, &log, config.data, &roots);
+    if (r < 0) {
+        config_done(&config);
+        return r;
+    }
+    for (size_t i = 0; i < roots.count && r == 0; i++) {
+        r = registry_load(roots.root[i], &log, &one, &damaged);
+        if (r < 0)
+            break;
+        for (size_t n = 0; n < one.count && r != -ENOMEM; n++) {
+            if (!registry_find(&all, one.entry[n].name))
+                r = registry_add(&all, &one.entry[n]);
+        }
+        registry_done(&one);
+        if (r == -EEXIST)
+            r = 0;
+    }
+    for (size_t n = 0; n < all.count && r == 0; n++)
+        r = list_entry(io, &config, all.entry[n].name, all.entry[n].number,
+                       cb, ctx);
+    registry_done(&all);
+    roots_close(&roots);
+    config_done(&config);
+    return r;
+}
+
+/* The volume to ourselves, everything destaged. */
+static int
+open_settled(const struct lsvd_env *env, const char *name,
+             struct lsvd_volume **ret)
+{
+    int r;
+
+    r = volume_open(env, name, OPEN_REPAIR, ret);
+    if (r < 0)
+        return r;
+    if ((*ret)->usable != volume_all_parts(*ret)) {
+        lsvd_abandon(*ret);
+        return err_set(-EIO, "volume %s: not all its parts are healthy; see "
+                       "lsvd-repair verify %s", name, name);
+    }
+    if ((*ret)->attached) {
+        r = volume_detach(*ret);
+        if (r < 0)
+            lsvd_abandon(*ret);
+    }
+    return r;
+}
+
+static int
+store_and_close(struct lsvd_volume *v)
+{
+    int r;
+
+    v->meta.generation++;
+    r = volume_store_meta_everywhere(v->io, &v->meta);
+    if (r == 0)
+        return lsvd_close(v);
+    lsvd_abandon(v);
+    return r;
+}
+
+/* What is cut off must read as zeroes should the volume grow again. */
+static int
+clear_tail(const struct lsvd_env *env, const char *name, uint64_t size_bytes)
+{
+    struct lsvd_volume *v;
+    int r;
+
+    r = lsvd_open(env, name, 0, &v);
+    if (r < 0)
+        return r;
+    if (!lsvd_can_write(v))
+        r = err_set(-EROFS, "volume %s can't be written now: it stays as it "
+                    "is", name);
+    if (r == 0)
+        r = lsvd_zero(v, v->meta.size_bytes - size_bytes, size_bytes,
+                      LSVD_FUA);
+    if (r < 0) {
+        (void)lsvd_close(v);
+        return r;
+    }
+    return lsvd_close(v);
+}
+
+int
+lsvd_resize(const struct lsvd_env *env, const char *name, uint64_t size_bytes,
+            bool allow_shrink)
+{
+    struct lsvd_volume *v;
+    uint64_t old;
+    int r;
+
+    r = open_settled(env, name, &v);
+    if (r < 0)
+        return r;
+    old = v->meta.size_bytes;
+    v->meta.size_bytes = size_bytes;
+    r = meta_check(&v->meta);
+    if (r == 0 && size_bytes < old && !allow_shrink)
+        r = err_set(-EPERM, "volume %s has %llu bytes: shrinking it to %llu "
+                    "destroys what lies behind; needs force", name,
+                    (unsigned long long)old, (unsigned long long)size_bytes);
+    if (r == 0 && size_bytes < old && (v->meta.read_only ||
+                                       v->meta.append_only))
+        r = err_set(-EROFS, "volume %s is read-only or append-only: not "
+                    "shrunk", name);
+    if (r == 0 && size_bytes < old) {
+        lsvd_abandon(v);
+        r = clear_tail(env, name, size_bytes);
+        if (r == 0)
+            r = open_settled(env, name, &v);
+        if (r < 0)
+            return r;
+        v->meta.size_bytes = size_bytes;
+    }
+    if (r < 0 || size_bytes == old) {
+        lsvd_abandon(v);
+        return r;
+    }
+    return store_and_close(v);
+}
+
+int
+lsvd_set(const struct lsvd_env *env, const char *name, const char *key,
+         const char *value)
+{
+    struct lsvd_volume *v;
+    bool on = strcmp(value, "on") == 0 || strcmp(value, "true") == 0 ||
+              strcmp(value, "yes") == 0 || strcmp(value, "1") == 0;
+    bool off = strcmp(value, "off") == 0 || strcmp(value, "false") == 0 ||
+               strcmp(value, "no") == 0 || strcmp(value, "0") == 0;
+    int r;
+
+    if (strcmp(key, "read-only") != 0 && strcmp(key, "append-only") != 0)
+        return err_set(-EINVAL, "%s can't be set; read-only and append-only "
+                       "can", key);
+    if (!on && !off)
+        return err_set(-EINVAL, "%s=%s: on or off is meant", key, value);
+    r = open_settled(env, name, &v);
+    if (r < 0)
+        return r;
+    if (strcmp(key, "read-only") == 0)
+        v->meta.read_only = on;
+    else
+        v->meta.append_only = on;
+    return store_and_close(v);
+}
+
+void
+volume_remove_dirs(struct io *io, const struct volume_meta *meta)
+{
+    char number[16];
+
+    snprintf(number, sizeof number, "%u", meta->number);
+    for (uint32_t i = 0; i < meta->part_count; i++) {
+        char letter[2] = {(char)('a' + i), 0};
+        struct target *root, *dir;
+
+        if (io->ops->open_dir(io, meta->part[i].root, 0, &root) < 0)
+            continue;
+        if (target_subdir(root, number, 0, &dir) == 0) {
+            (void)target_remove(dir, META_NAME);
+            (void)target_remove_dir(dir, letter);
+            (void)target_sync(dir);
+            target_close(dir);
+        }
+        (void)target_remove_dir(root, number);
+        (void)target_sync(root);
+        target_close(root);
+    }
+}
+
+struct names {
+    char name[64][256];
+    size_t count;
+};
+
+static int
+take_name(void *ctx, const char *name)
+{
+    struct names *names = ctx;
+
+    if (names->count == sizeof names->name / sizeof names->name[0])
+        return 1;
+    snprintf(names->name[names->count++], sizeof names->name[0], "%s", name);
+    return 0;
+}
+
+/* A few at a time: a listing is not promised to survive removals. */
+static int
+empty_dir(struct target *dir)
+{
+    struct names *names;
+    size_t removed;
+    int r;
+
+    r = mem_new(1, sizeof *names, &names);
+    if (r < 0)
+        return r;
+    do {
+        names->count = removed = 0;
+        r = target_list(dir, take_name, names);
+        for (size_t i = 0; i < names->count && r >= 0; i++)
+            removed += target_remove(dir, names->name[i]) == 0;
+    } while (r >= 0 && removed > 0);
+    free(names);
+    return r < 0 ? r : target_sync(dir);
+}
+
+static int
+forget_in_registries(struct io *io, const struct logger *log,
+                     const struct volume_meta *meta)
+{
+    for (uint32_t i = 0; i < meta->part_count; i++) {
+        struct registry registry;
+        struct target *root;
+        bool damaged;
+        int r;
+
+        if (io->ops->open_dir(io, meta->part[i].root, 0, &root) < 0)
+            continue;
+        r = registry_load(root, log, &registry, &damaged);
+        if (r == 0) {
+            if (registry_remove(&registry, meta->number)) {
+                registry.generation++;
+                r = registry_store(root, &registry);
+            }
+            registry_done(&registry);
+        }
+        target_close(root);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static void
+remove_journals(struct lsvd_volume *v)
+{
+    char uuid[UUID_TEXT_BYTES], name[64];
+
+    uuid_format(&v->meta.uuid, uuid);
+    snprintf(name, sizeof name, "%s.journal", uuid);
+    for (size_t i = 0; v->config.cache[i]; i++) {
+        struct target *dir;
+
+        if (v->io->ops->open_dir(v->io, v->config.cache[i], 0, &dir) < 0)
+            continue;
+        (void)target_remove(dir, name);
+        target_close(dir);
+    }
+}
+
+/* removing is durable in every copy before the first name goes, so that an
+ * interrupted removal is known for what it is. */
+int
+lsvd_remove(const struct lsvd_env *env, const char *name)
+{
+    struct lsvd_volume *v;
+    int r;
+
+    r = volume_new(env, name, &v);
+    if (r < 0)
+        return r;
+    r = volume_find(v->io, &v->log, &v->config, name, &v->meta, NULL, 0,
+                    NULL);
+    if (r < 0)
+        goto out;
+    for (uint32_t i = 0; i < v->meta.part_count && r == 0; i++) {
+        struct part *p = &v->part[i];
+
+        p->letter = (char)('a' + i);
+        if (part_dir_open(v->io, &v->meta, i, 0, &p->dir) == 0)
+            r = part_take_lock(v, p, true);
+    }
+    if (r < 0)
+        goto out;
+    if (!v->meta.removing) {
+        v->meta.removing = true;
+        v->meta.generation++;
+        r = volume_store_meta(v->io, &v->meta);
+        if (r < 0)
+            goto out;
+    }
+    r = forget_in_registries(v->io, &v->log, &v->meta);
+    for (uint32_t i = 0; i < v->meta.part_count && r == 0; i++) {
+        if (v->part[i].dir)
+            r = empty_dir(v->part[i].dir);
+    }
+    if (r < 0)
+        goto out;
+    parts_close(v);
+    volume_remove_dirs(v->io, &v->meta);
+    remove_journals(v);
+out:
+    volume_free(v);
+    return r;
+}

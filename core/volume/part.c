@@ -1,0 +1,395 @@
+/* part.c: the parts of a volume as they are found: directory, lock, label,
+ * chunk table. A part is what its label says, wherever it lies. */
+#include "volume/volume.h"
+#include "base/err.h"
+#include <ctype.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define OWNER_BYTES 256
+
+void
+part_fail(struct part *p, enum lsvd_part_state state, const char *format, ...)
+{
+    va_list args;
+
+    p->state = state;
+    va_start(args, format);
+    vsnprintf(p->problem, sizeof p->problem, format, args);
+    va_end(args);
+}
+
+void
+part_owner(struct target *dir, char *text, size_t bytes)
+{
+    struct object *object;
+    struct object_stat stat;
+    size_t count;
+
+    text[0] = 0;
+    if (target_open(dir, LOCK_NAME, 0, &object) < 0)
+        return;
+    if (object_stat(object, &stat) == 0 && stat.size_bytes >= OWNER_BYTES) {
+        char owner[OWNER_BYTES];
+
+        if (object_read(object, owner, sizeof owner, 0) == 0) {
+            count = strnlen(owner, sizeof owner - 1);
+            owner[count] = 0;
+            for (size_t i = 0; i < count; i++) {
+                if (!isprint((unsigned char)owner[i]))
+                    owner[i] = '?';
+            }
+            snprintf(text, bytes, "%s", owner);
+        }
+    }
+    object_close(object);
+}
+
+/* For people who meet the lock; nothing depends on it. */
+static void
+owner_write(struct lsvd_volume *v, struct part *p)
+{
+    char owner[OWNER_BYTES] = "", host[65] = "?", since[32] = "?";
+    time_t now = (time_t)v->io->ops->wall_seconds(v->io);
+    struct tm tm;
+
+    gethostname(host, sizeof host - 1);
+    if (gmtime_r(&now, &tm))
+        strftime(since, sizeof since, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    snprintf(owner, sizeof owner, "host %s, pid %ld, since %s", host,
+             (long)getpid(), since);
+    (void)object_write(p->lock, owner, sizeof owner, 0);
+}
+
+int
+part_take_lock(struct lsvd_volume *v, struct part *p, bool exclusive)
+{
+    char owner[OWNER_BYTES];
+    int r;
+
+    if (!p->lock) {
+        r = target_open(p->dir, LOCK_NAME, OBJECT_WRITE | OBJECT_CREATE,
+                        &p->lock);
+        if (r < 0 && !exclusive)
+            r = target_open(p->dir, LOCK_NAME, 0, &p->lock);
+        if (r < 0)
+            return r;
+    }
+    r = object_lock(p->lock, 0, 1, exclusive);
+    if (r == -EBUSY) {
+        part_owner(p->dir, owner, sizeof owner);
+        return err_set(-EBUSY,
+                       "volume %s is in use by %s; not started (part %c, %s)",
+                       v->meta.name, owner[0] ? owner : "another process",
+                       p->letter, p->dir->path);
+    }
+    if (r < 0)
+        return r;
+    if (exclusive)
+        owner_write(v, p);
+    return 0;
+}
+
+/* Open the directory under this root and see what label it has. 0: this
+ * volume's; the label's slot may differ from the letter. */
+static int
+candidate_open(struct lsvd_volume *v, const char *root, uint32_t slot,
+               bool exclusive, struct part *ret)
+{
+    struct volume_meta where = v->meta; /* shallow: only root differs */
+    char path[PATH_TEXT_MAX];
+    int r;
+
+    memcpy(path, root, strlen(root) + 1);
+    where.part[slot].root = path;
+    memset(ret, 0, sizeof *ret);
+    ret->slot = slot;
+    ret->letter = (char)('a' + slot);
+    r = part_dir_open(v->io, &where, slot, 0, &ret->dir);
+    if (r < 0) {
+        part_fail(ret, LSVD_PART_MISSING, "%s", err_text());
+        return r;
+    }
+    r = target_open(ret->dir, LABEL_NAME, 0, &ret->lock);
+    if (r == 0) { /* only to see that it is there: lock before reading */
+        object_close(ret->lock);
+        ret->lock = NULL;
+        if (!v->observer)
+            r = part_take_lock(v, ret, exclusive);
+        if (r < 0)
+            return r;
+    }
+    r = label_load(ret->dir, &ret->label, &ret->damaged_label_slots);
+    if (r < 0) {
+        part_fail(ret,
+                  r == -ENOENT ? LSVD_PART_MISSING : LSVD_PART_ERROR, "%s",
+                  err_text());
+        return r;
+    }
+    ret->has_label = true;
+    return 0;
+}
+
+static void
+candidate_close(struct part *p)
+{
+    object_close(p->lock);
+    target_close(p->dir);
+    p->lock = NULL;
+    p->dir = NULL;
+}
+
+/* Judge a label against the policy, whichever letter it was found under. */
+static void
+candidate_judge(struct lsvd_volume *v, struct part *p)
+{
+    const struct label *label = &p->label;
+    uint32_t slot = label->slot;
+
+    if (!uuid_equal(&label->volume, &v->meta.uuid)) {
+        part_fail(p, LSVD_PART_FOREIGN, "%s holds a part of another volume",
+                  p->dir->path);
+        return;
+    }
+    if (slot >= v->g.part_count ||
+        !uuid_equal(&label->instance, &v->meta.part[slot].instance)) {
+        part_fail(p, LSVD_PART_FOREIGN,
+                  "%s holds an instance of part %c that was replaced",
+                  p->dir->path, (char)('a' + slot % 26));
+        return;
+    }
+    p->slot = slot;
+    p->letter = (char)('a' + slot);
+    if (label->geometry != geometry_hash(&v->g))
+        part_fail(p, LSVD_PART_FOREIGN,
+                  "%s: its label's geometry is not this volume's",
+                  p->dir->path);
+    else if (label->state != LABEL_LIVE)
+        part_fail(p, LSVD_PART_REBUILDING,
+                  "not yet refilled; run lsvd-repair rebuild %s",
+                  v->meta.name);
+    else
+        p->state = LSVD_PART_OK;
+}
+
+/* Place a judged candidate; a better one replaces what was known. */
+static int
+candidate_place(struct lsvd_volume *v, struct part *p)
+{
+    struct part *place = &v->part[p->slot];
+
+    if (place->has_label && place->state != LSVD_PART_FOREIGN) {
+        bool same = p->state != LSVD_PART_FOREIGN;
+        char first[128];
+
+        snprintf(first, sizeof first, "%.127s", place->dir->path);
+        if (same) {
+            err_set(-EINVAL, "part %c is there twice: %s and %s", p->letter,
+                    first, p->dir->path);
+            candidate_close(p);
+            return -EINVAL;
+        }
+        candidate_close(p);
+        return 0;
+    }
+    if (place->dir && !p->dir)
+        return 0;
+    candidate_close(place);
+    *place = *p;
+    return 0;
+}
+
+/* The recorded root first, then the roots the user named. */
+static int
+part_search(struct lsvd_volume *v, uint32_t slot, bool exclusive)
+{
+    const char *recorded = v->meta.part[slot].root;
+    struct part found;
+    int r;
+
+    for (size_t i = 0;; i++) {
+        const char *root = i == 0 ? recorded : v->config.data[i - 1];
+
+        if (!root)
+            return 0;
+        if (i > 0 && strcmp(root, recorded) == 0)
+            continue;
+        r = candidate_open(v, root, slot, exclusive, &found);
+        if (r == -EBUSY) {
+            candidate_close(&found);
+            return r;
+        }
+        if (r == 0)
+            candidate_judge(v, &found);
+        if (!found.dir && (v->part[slot].dir || i > 0))
+            continue;
+        r = candidate_place(v, &found);
+        if (r < 0)
+            return r;
+        if (v->part[slot].has_label)
+            return 0;
+    }
+}
+
+int
+parts_open(struct lsvd_volume *v, bool exclusive)
+{
+    int r;
+
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        struct part *p = &v->part[i];
+
+        memset(p, 0, sizeof *p);
+        p->slot = i;
+        p->letter = (char)('a' + i);
+        part_fail(p, LSVD_PART_MISSING, "not found");
+    }
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        r = part_search(v, i, exclusive);
+        if (r < 0)
+            return r;
+    }
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        struct part *p = &v->part[i];
+
+        p->slot = i;
+        p->letter = (char)('a' + i);
+        if (p->damaged_label_slots > 0)
+            log_event(&v->log, LOG_WARNING_LEVEL,
+                      "volume %s: part %c: one copy of its label is damaged; "
+                      "the other is used",
+                      v->meta.name, p->letter);
+    }
+    return 0;
+}
+
+void
+parts_close(struct lsvd_volume *v)
+{
+    for (uint32_t i = 0; i < PARTS_MAX; i++) {
+        chunk_table_close(v->part[i].table);
+        v->part[i].table = NULL;
+        candidate_close(&v->part[i]);
+    }
+}
+
+int
+part_init(struct lsvd_volume *v, struct target *dir, uint32_t slot,
+          const struct uuid *instance, struct chunk_table **ret_table)
+{
+    struct label label = {.volume = v->meta.uuid,
+                          .instance = *instance,
+                          .geometry = geometry_hash(&v->g),
+                          .slot = slot,
+                          .state = LABEL_INIT,
+                          .written_at = v->io->ops->wall_seconds(v->io)};
+    int r;
+
+    label.view = v->view;
+    gethostname(label.host, sizeof label.host - 1);
+    r = label_store(dir, &label);
+    if (r == 0)
+        r = label_store(dir, &label); /* both slots: nothing older remains */
+    if (r == 0)
+        r = chunk_table_create(dir, instance, v->g.chunk_count, ret_table);
+    if (r == 0) {
+        r = target_sync(dir);
+        if (r < 0) {
+            chunk_table_close(*ret_table);
+            *ret_table = NULL;
+        }
+    }
+    return r;
+}
+
+struct table_scan {
+    struct lsvd_volume *v;
+    struct part *p;
+};
+
+/* A chunk file's own header dates it when the table can't be trusted. */
+static int
+table_raise(void *ctx, const char *name)
+{
+    struct table_scan *scan = ctx;
+    struct fragment_id id = {.volume = scan->v->meta.uuid,
+                             .instance = scan->p->label.instance,
+                             .fragment = scan->p->slot};
+    struct chunk_entry entry;
+    struct fragment *f;
+    char *end;
+    int r = 0;
+
+    errno = 0;
+    id.chunk = strtoull(name, &end, 10);
+    if (!isdigit((unsigned char)name[0]) || *end || errno || id.chunk == 0 ||
+        id.chunk > scan->v->g.chunk_count)
+        return 0;
+    if (fragment_open(scan->p->dir, &scan->v->g, &id, false, &f) < 0)
+        return 0;
+    entry = chunk_table_get(scan->p->table, id.chunk);
+    if (f->seq > entry.seq ||
+        (f->seq == entry.seq && entry.state != CHUNK_PRESENT)) {
+        entry.seq = f->seq;
+        entry.state = CHUNK_PRESENT;
+        r = chunk_table_set(scan->p->table, id.chunk, entry);
+    }
+    fragment_close(f);
+    return r;
+}
+
+int
+part_open_table(struct lsvd_volume *v, struct part *p)
+{
+    struct table_scan scan = {v, p};
+    bool missing = false;
+    int r;
+
+    r = chunk_table_open(p->dir, &p->label.instance, v->g.chunk_count,
+                         p->lock && !v->observer, &p->table,
+                         &p->table_damaged);
+    if (r == -ENOENT && !v->observer) {
+        missing = true;
+        r = chunk_table_create(p->dir, &p->label.instance, v->g.chunk_count,
+                               &p->table);
+        if (r == 0)
+            r = target_sync(p->dir);
+    }
+    if (r < 0)
+        return r;
+    if (!missing && p->table_damaged == 0 &&
+        chunk_table_generation(p->table) >= p->label.table_generation)
+        return 0;
+    p->table_doubtful = true;
+    log_event(&v->log, LOG_WARNING_LEVEL,
+              "volume %s: part %c: its chunk table is %s; using its chunk "
+              "files and the other parts instead",
+              v->meta.name, p->letter,
+              missing                ? "missing"
+              : p->table_damaged > 0 ? "damaged"
+                                     : "older than its label");
+    return target_list(p->dir, table_raise, &scan);
+}
+
+struct chunk_entry
+chunk_truth(struct lsvd_volume *v, uint64_t chunk)
+{
+    struct chunk_entry best = {0, CHUNK_HOLE};
+
+    pthread_mutex_lock(&v->table_lock);
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        struct chunk_entry entry;
+
+        if (!(v->usable & UINT32_C(1) << i) || !v->part[i].table)
+            continue;
+        entry = chunk_table_get(v->part[i].table, chunk);
+        if (entry.seq > best.seq)
+            best = entry;
+    }
+    pthread_mutex_unlock(&v->table_lock);
+    return best;
+}

@@ -1,0 +1,447 @@
+/* plan.c: what destaging one chunk will write: final bytes, entries, parity.
+ *
+ * A plan is built from the journal's newest blocks of the chunk and, where an
+ * EC row is not covered by them, from verified old data. Building changes
+ * nothing; the same plan can be applied any number of times (apply.c).
+ * (D1) seq of the plan is above that of every block in it.
+ * (D2) Rows that the journal does not cover need a redo record: their parity
+ *      depends on bytes outside the journal. */
+#include "volume/volume.h"
+#include "base/err.h"
+#include "base/memory.h"
+#include "base/sum.h"
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PLAN_BYTES_MAX (8u << 20) /* of new data */
+
+struct plan_memory {
+    struct plan_memory *next;
+    void *bytes;
+};
+
+struct plan *
+plan_new(uint64_t chunk)
+{
+    struct plan *plan;
+
+    if (mem_new(1, sizeof *plan, &plan) < 0)
+        return NULL;
+    plan->chunk = chunk;
+    return plan;
+}
+
+void
+plan_free(struct plan *plan)
+{
+    struct plan_memory *m, *next;
+
+    if (!plan)
+        return;
+    assert(!plan->pin);
+    for (m = plan->memory; m; m = next) {
+        next = m->next;
+        free(m->bytes);
+        free(m);
+    }
+    free(plan);
+}
+
+void *
+plan_alloc(struct plan *plan, size_t count, size_t bytes)
+{
+    struct plan_memory *m;
+    size_t total = count * bytes;
+
+    if (mem_new(1, sizeof *m, &m) < 0)
+        return NULL;
+    if (mem_new_aligned(total ? total : 1, &m->bytes) < 0) {
+        free(m);
+        return NULL;
+    }
+    m->next = plan->memory;
+    plan->memory = m;
+    return memset(m->bytes, 0, total);
+}
+
+/* Read the bytes of every block in the plan that has any. NULL entries of
+ * ret: zeroes. */
+static int
+load_new_data(struct lsvd_volume *v, struct plan *plan, uint8_t ***ret)
+{
+    uint8_t **data = plan_alloc(plan, plan->block_count, sizeof(uint8_t *));
+    size_t with_bytes = 0;
+    uint8_t *at;
+    int r;
+
+    for (size_t i = 0; i < plan->block_count; i++)
+        with_bytes += plan->blocks[i].sum != SUM_ZERO_BLOCK;
+    at = plan_alloc(plan, with_bytes, v->g.block_bytes);
+    if (!data || !at)
+        return -ENOMEM;
+    for (size_t i = 0; i < plan->block_count; i++) {
+        const struct journal_block *b = &plan->blocks[i];
+
+        if (b->sum == SUM_ZERO_BLOCK)
+            continue;
+        r = journal_read_at(v->journal, b, volume_block_seed(v, b->block),
+                            at);
+        if (r < 0)
+            return r;
+        data[i] = at;
+        at += v->g.block_bytes;
+    }
+    *ret = data;
+    return 0;
+}
+
+static int
+build_replicas(struct lsvd_volume *v, struct plan *plan,
+               uint8_t *const *data)
+{
+    struct plan_cell *cells = plan_alloc(plan, plan->block_count,
+                                         sizeof *cells);
+
+    if (!cells)
+        return -ENOMEM;
+    for (size_t i = 0; i < plan->block_count; i++) {
+        const struct journal_block *b = &plan->blocks[i];
+
+        cells[i].row = geometry_block_in_chunk(&v->g, b->block);
+        cells[i].entry = (struct cell_entry){b->sum, b->seq};
+        cells[i].data = data[i];
+    }
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        plan->cells[i] = cells;
+        plan->cell_count[i] = (uint32_t)plan->block_count;
+    }
+    return 0;
+}
+
+/* Data cell `slot` of the row as it is now, verified. */
+static int
+load_old_cell(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
+              uint32_t row, uint8_t *to, uint64_t *ret_sum)
+{
+    struct fragment *f = chunk_fragment(v, c, slot, NULL);
+    struct iovec iov = {to, v->g.block_bytes};
+    struct cell_entry entry;
+    struct stripe stripe;
+    struct rows rows;
+    bool bad = false, agreed = f && !f->doubtful;
+    int r;
+
+    /* In agreement with every parity that can be asked? */
+    for (uint32_t i = v->g.data_count; i < v->g.part_count && agreed; i++) {
+        const struct fragment *parity = chunk_fragment(v, c, i, NULL);
+
+        agreed = parity && !parity->doubtful &&
+                 fragment_stripe_sum(parity, row, slot) ==
+                     fragment_entry(f, row).sum;
+    }
+    if (agreed) {
+        r = fragment_read(f, row, 1, &iov, 1, &bad);
+        if (r == 0 && !bad) {
+            *ret_sum = fragment_entry(f, row).sum;
+            return 0;
+        }
+        volume_note_bad(v, c, slot, row, "the block does not pass its check");
+    }
+    r = rows_new(v, 1, &rows);
+    if (r < 0)
+        return r;
+    rows_load(v, c, row, 1, &rows);
+    rows_judge(v, &rows, row, &stripe);
+    if (stripe.state[slot] == CELL_GOOD)
+        entry.sum = stripe.sum[slot];
+    else
+        r = rows_rebuild(v, &rows, &stripe, slot, &entry);
+    if (r == 0) {
+        memcpy(to, rows.cell[slot], v->g.block_bytes);
+        *ret_sum = entry.sum;
+    }
+    rows_free(&rows);
+    return r;
+}
+
+/* What one EC row becomes. */
+struct new_row {
+    uint32_t row;
+    uint8_t *data[EC_DATA_MAX]; /* bytes, zeroes included */
+    uint64_t sum[EC_DATA_MAX];
+    bool is_new[EC_DATA_MAX];
+    struct cell_entry entry[EC_DATA_MAX];
+};
+
+struct ec_build {
+    struct lsvd_volume *v;
+    struct plan *plan;
+    struct chunk *chunk; /* pinned; NULL when fresh */
+    const uint8_t *zeroes;
+    uint8_t *old;    /* K blocks of scratch */
+    uint8_t *parity; /* next free parity block */
+};
+
+/* Cells that the journal does not have: zero, or read. */
+static int
+complete_row(struct ec_build *b, struct new_row *row, bool *ret_needs_redo)
+{
+    struct lsvd_volume *v = b->v;
+    int r;
+
+    *ret_needs_redo = false;
+    for (uint32_t i = 0; i < v->g.data_count; i++) {
+        uint8_t *old = b->old + (size_t)i * v->g.block_bytes;
+
+        if (row->is_new[i])
+            continue;
+        row->data[i] = old;
+        row->sum[i] = SUM_ZERO_BLOCK;
+        memset(old, 0, v->g.block_bytes);
+        if (b->plan->fresh ||
+            geometry_block_of(&v->g, i, row->row) == UINT32_MAX)
+            continue;
+        *ret_needs_redo = true;
+        r = load_old_cell(v, b->chunk, i, row->row, old, &row->sum[i]);
+        if (r == -EIO) {
+            /* Lost already: it stays an error (a sum that nothing matches),
+             * and must not keep its neighbours from being written. */
+            memset(old, 0, v->g.block_bytes);
+            row->sum[i] = 1;
+            r = 0;
+        }
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int
+add_parity(struct ec_build *b, const struct new_row *row)
+{
+    struct lsvd_volume *v = b->v;
+    const uint8_t *data[EC_DATA_MAX];
+    uint8_t *parity[EC_PARITY_MAX];
+    uint64_t *sums = plan_alloc(b->plan, v->g.data_count, sizeof *sums);
+    bool all_zero = true;
+
+    if (!sums)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < v->g.data_count; i++) {
+        data[i] = row->data[i];
+        sums[i] = row->sum[i];
+        all_zero = all_zero && row->sum[i] == SUM_ZERO_BLOCK;
+    }
+    for (uint32_t i = 0; i < v->g.parity_count; i++) {
+        parity[i] = b->parity;
+        b->parity += v->g.block_bytes;
+    }
+    if (!all_zero)
+        ec_encode(v->ec, v->g.block_bytes, data, parity);
+    for (uint32_t i = 0; i < v->g.parity_count; i++) {
+        uint32_t slot = v->g.data_count + i;
+        struct fragment_id id = {.volume = v->meta.uuid,
+                                 .chunk = b->plan->chunk,
+                                 .fragment = slot};
+        struct plan_cell *cell =
+            &b->plan->cells[slot][b->plan->cell_count[slot]++];
+
+        cell->row = row->row;
+        cell->entry.seq = b->plan->seq;
+        cell->stripe_sums = sums;
+        if (all_zero)
+            continue;
+        cell->data = parity[i];
+        cell->entry.sum = sum_block(fragment_cell_seed(&v->g, &id, row->row),
+                                    parity[i], v->g.block_bytes);
+    }
+    return 0;
+}
+
+static int
+build_row(struct ec_build *b, struct new_row *row, uint8_t *const *data)
+{
+    int r;
+
+    r = complete_row(b, row, &b->plan->row_needs_redo[row->row]);
+    if (r < 0)
+        return r;
+    for (uint32_t i = 0; i < b->v->g.data_count; i++) {
+        struct plan_cell *cell;
+
+        if (!row->is_new[i])
+            continue;
+        cell = &b->plan->cells[i][b->plan->cell_count[i]++];
+        cell->row = row->row;
+        cell->entry = row->entry[i];
+        cell->data = data[i];
+    }
+    return add_parity(b, row);
+}
+
+static int
+build_ec(struct ec_build *b, uint8_t *const *data)
+{
+    struct lsvd_volume *v = b->v;
+    struct plan *plan = b->plan;
+    uint8_t *zeroes = plan_alloc(plan, 1, v->g.block_bytes);
+    size_t n = plan->block_count;
+
+    b->old = plan_alloc(plan, v->g.data_count, v->g.block_bytes);
+    b->parity = plan_alloc(plan, n * v->g.parity_count, v->g.block_bytes);
+    plan->row_needs_redo = plan_alloc(plan, v->g.rows, sizeof(bool));
+    if (!zeroes || !b->old || !b->parity || !plan->row_needs_redo)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        plan->cells[i] = plan_alloc(plan, n, sizeof(struct plan_cell));
+        if (!plan->cells[i])
+            return -ENOMEM;
+    }
+    for (size_t i = 0; i < n;) {
+        uint8_t *cell_data[EC_DATA_MAX] = {NULL};
+        struct new_row row;
+        int r;
+
+        memset(&row, 0, sizeof row);
+        row.row = geometry_row_of(
+            &v->g, geometry_block_in_chunk(&v->g, plan->blocks[i].block));
+        for (; i < n; i++) {
+            const struct journal_block *jb = &plan->blocks[i];
+            uint32_t block = geometry_block_in_chunk(&v->g, jb->block);
+            uint32_t slot = geometry_fragment_of(&v->g, block);
+
+            if (geometry_row_of(&v->g, block) != row.row)
+                break;
+            row.is_new[slot] = true;
+            row.sum[slot] = jb->sum;
+            row.entry[slot] = (struct cell_entry){jb->sum, jb->seq};
+            row.data[slot] = data[i] ? data[i] : zeroes;
+            cell_data[slot] = data[i];
+        }
+        r = build_row(b, &row, cell_data);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* Would anything but zeroes remain in the chunk? Replicas look at the first
+ * fragment that can be read. */
+static bool
+leaves_nothing(struct lsvd_volume *v, const struct plan *plan,
+               struct chunk *c)
+{
+    uint32_t end = v->g.is_ec ? v->g.data_count : 1;
+
+    for (size_t i = 0; i < plan->block_count; i++) {
+        if (plan->blocks[i].sum != SUM_ZERO_BLOCK)
+            return false;
+    }
+    for (uint32_t slot = 0; slot < end; slot++) {
+        const struct fragment *f = chunk_fragment(v, c, slot, NULL);
+        uint32_t next = 0;
+
+        if (!f || f->doubtful)
+            return false;
+        for (uint32_t row = 0; row < v->g.rows; row++) {
+            if (next < plan->cell_count[slot] &&
+                plan->cells[slot][next].row == row) {
+                next++;
+                continue;
+            }
+            if (fragment_entry(f, row).sum != SUM_ZERO_BLOCK)
+                return false;
+        }
+    }
+    return true;
+}
+
+/* Take the chunk's newest blocks from the index, no more than fit. */
+static int
+take_blocks(struct lsvd_volume *v, struct plan *plan, uint32_t rows_max)
+{
+    size_t total, max = PLAN_BYTES_MAX / v->g.block_bytes, rows = 0;
+    uint32_t last_row = UINT32_MAX;
+
+    journal_chunk_blocks(v->journal, plan->chunk - 1, NULL, 0, &total,
+                         &plan->zero_seq);
+    if (total < max)
+        max = total;
+    plan->blocks = plan_alloc(plan, max, sizeof *plan->blocks);
+    if (!plan->blocks)
+        return -ENOMEM;
+    plan->block_count = journal_chunk_blocks(v->journal, plan->chunk - 1,
+                                             plan->blocks, max, &total,
+                                             &plan->zero_seq);
+    for (size_t i = 0; i < plan->block_count; i++) {
+        uint32_t row = geometry_row_of(
+            &v->g,
+            geometry_block_in_chunk(&v->g, plan->blocks[i].block));
+
+        if (row == last_row)
+            continue;
+        if (rows++ == rows_max) {
+            plan->block_count = i;
+            break;
+        }
+        last_row = row;
+    }
+    plan->seq = journal_take_seq(v->journal);
+    return 0;
+}
+
+static int
+build(struct lsvd_volume *v, struct plan *plan, struct chunk *c,
+      enum chunk_state truth)
+{
+    struct ec_build b = {.v = v, .plan = plan, .chunk = c};
+    bool any_data = false;
+    uint8_t **data;
+    int r;
+
+    for (size_t i = 0; i < plan->block_count; i++)
+        any_data |= plan->blocks[i].sum != SUM_ZERO_BLOCK;
+    plan->fresh = truth != CHUNK_PRESENT || plan->zero_seq != 0;
+    if (plan->fresh && !any_data) {
+        plan->nothing = truth != CHUNK_PRESENT;
+        plan->remove = !plan->nothing;
+        return 0;
+    }
+    r = load_new_data(v, plan, &data);
+    if (r == 0)
+        r = v->g.is_ec ? build_ec(&b, data) : build_replicas(v, plan, data);
+    if (r == 0 && !plan->fresh && !any_data)
+        plan->remove = leaves_nothing(v, plan, c);
+    return r;
+}
+
+int
+plan_build(struct lsvd_volume *v, uint64_t chunk, uint32_t rows_max,
+           struct plan **ret)
+{
+    struct plan *plan = plan_new(chunk);
+    struct lease lease;
+    struct chunk *c;
+    int r;
+
+    if (!plan)
+        return -ENOMEM;
+    r = take_blocks(v, plan, rows_max);
+    if (r == 0)
+        r = chunk_get(v, chunk, &c);
+    if (r < 0) {
+        plan_free(plan);
+        return r;
+    }
+    lease_get(&v->chunk_leases, &lease, chunk, chunk + 1, false);
+    r = build(v, plan, c, chunk_truth(v, chunk).state);
+    lease_put(&v->chunk_leases, &lease);
+    chunk_put(v, c);
+    if (r < 0) {
+        plan_free(plan);
+        return err_wrap(r, "chunk %llu", (unsigned long long)chunk);
+    }
+    *ret = plan;
+    return 0;
+}

@@ -1,0 +1,398 @@
+/* read.c: RAM, then the journal, then the parts, verified.
+ *
+ * Happy path: every block from the cache, without a lease.
+ * Miss: shared lease on the missing run -> index -> journal or parts -> cache.
+ * A block that fails its check is computed from the others, counted, logged
+ * once, and its fragment queued for healing; if it can't be computed, the
+ * request gets -EIO and other blocks are unaffected. */
+#include "volume/volume.h"
+#include "base/err.h"
+#include "base/memory.h"
+#include "base/sum.h"
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RUN_BLOCKS_MAX 256u
+
+uint64_t
+volume_block_seed(const struct lsvd_volume *v, uint64_t block)
+{
+    return sum_seed(&v->meta.uuid, geometry_chunk_of(&v->g, block),
+                    geometry_block_in_chunk(&v->g, block));
+}
+
+int
+volume_check_range(const struct lsvd_volume *v, uint64_t count,
+                   uint64_t offset)
+{
+    if (offset > v->g.volume_bytes || count > v->g.volume_bytes - offset)
+        return err_set(-EINVAL, "volume %s: %llu bytes at %llu are beyond "
+                       "its end", v->meta.name, (unsigned long long)count,
+                       (unsigned long long)offset);
+    return 0;
+}
+
+void
+volume_queue_heal(struct lsvd_volume *v, uint64_t chunk, uint32_t slot)
+{
+    bool known = false;
+
+    if (!v->attached)
+        return;
+    pthread_mutex_lock(&v->state_lock);
+    for (size_t i = 0; i < v->heal_count; i++)
+        known |= v->heal[i].chunk == chunk && v->heal[i].slot == slot;
+    if (!known && v->heal_count < HEAL_QUEUE_MAX) {
+        v->heal[v->heal_count++] = (struct heal){chunk, slot};
+        pthread_cond_signal(&v->work);
+    }
+    pthread_mutex_unlock(&v->state_lock);
+}
+
+/* row UINT32_MAX: the file as a whole. */
+void
+volume_note_bad(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
+                uint32_t row, const char *what)
+{
+    struct part *p = &v->part[slot];
+    char where[64] = "";
+
+    atomic_fetch_add(&v->count.bad_blocks, 1);
+    if (row != UINT32_MAX) {
+        uint32_t block = geometry_is_parity(&v->g, slot)
+                             ? UINT32_MAX
+                             : geometry_block_of(&v->g, slot, row);
+
+        if (block == UINT32_MAX)
+            snprintf(where, sizeof where, " parity row %u,", row);
+        else
+            snprintf(where, sizeof where, " block %u,", block);
+    }
+    log_event(&v->log, LOG_WARNING_LEVEL,
+              "volume %s: chunk %llu,%s part %c, file %s/%llu: %s",
+              v->meta.name, (unsigned long long)c->number, where, p->letter,
+              p->dir ? p->dir->path : "?", (unsigned long long)c->number,
+              what);
+    volume_queue_heal(v, c->number, slot);
+}
+
+/* One data cell that its fragment could not give. */
+static int
+reconstruct(struct lsvd_volume *v, struct chunk *c, uint32_t block,
+            uint8_t *to)
+{
+    uint32_t slot = geometry_fragment_of(&v->g, block);
+    uint32_t row = geometry_row_of(&v->g, block);
+    struct cell_entry entry;
+    struct stripe stripe;
+    struct rows rows;
+    int r;
+
+    r = rows_new(v, 1, &rows);
+    if (r < 0)
+        return r;
+    rows_load(v, c, row, 1, &rows);
+    rows_judge(v, &rows, row, &stripe);
+    if (stripe.state[slot] == CELL_GOOD)
+        r = 0;
+    else
+        r = rows_rebuild(v, &rows, &stripe, slot, &entry);
+    if (r == 0) {
+        memcpy(to, rows.cell[slot], v->g.block_bytes);
+    } else if (r != -ENOMEM) {
+        atomic_fetch_add(&v->count.lost_blocks, 1);
+        r = err_set(-EIO,
+                    "volume %s: chunk %llu, block %u can't be read or "
+                    "computed: %s",
+                    v->meta.name, (unsigned long long)c->number, block,
+                    err_text());
+    }
+    rows_free(&rows);
+    return r;
+}
+
+/* Blocks [block, block + count) of the chunk that lie on one data fragment,
+ * `step` apart. step 1: replicas. */
+static int
+read_fragment(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
+              uint32_t block, uint32_t step, uint32_t count, uint8_t *to,
+              struct iovec *iov, bool *bad)
+{
+    struct fragment *f = chunk_fragment(v, c, slot, NULL);
+    size_t bytes = v->g.block_bytes;
+    uint32_t row = geometry_row_of(&v->g, block);
+    int r;
+
+    memset(bad, 0, count);
+    if (!f) {
+        memset(bad, 1, count);
+        return -EIO;
+    }
+    if (step == 1) {
+        iov[0] = (struct iovec){to, count * bytes};
+        r = fragment_read(f, row, count, iov, 1, bad);
+    } else {
+        for (uint32_t i = 0; i < count; i++)
+            iov[i] = (struct iovec){to + i * step * bytes, bytes};
+        r = fragment_read(f, row, count, iov, (int)count, bad);
+    }
+    if (r < 0) {
+        memset(bad, 1, count);
+        volume_note_bad(v, c, slot, UINT32_MAX, err_text());
+        return r;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (bad[i])
+            volume_note_bad(v, c, slot, row + i,
+                            "the block does not pass its check");
+    }
+    return 0;
+}
+
+/* The replica to ask first: spread over chunks, so that all parts work. */
+static uint32_t
+preferred_replica(struct lsvd_volume *v, struct chunk *c)
+{
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        uint32_t slot = (uint32_t)((c->number + i) % v->g.part_count);
+
+        if (chunk_fragment(v, c, slot, NULL))
+            return slot;
+    }
+    return 0;
+}
+
+int
+volume_read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
+                  uint32_t count, uint8_t *to)
+{
+    uint32_t step = v->g.is_ec ? v->g.data_count : 1;
+    size_t bytes = v->g.block_bytes;
+    struct iovec iov[RUN_BLOCKS_MAX];
+    bool bad[RUN_BLOCKS_MAX];
+    int r = 0, failed = 0;
+
+    assert(count <= RUN_BLOCKS_MAX);
+    for (uint32_t i = 0; i < step && i < count; i++) {
+        uint32_t first = block + i, here = (count - i + step - 1) / step;
+        uint32_t slot = v->g.is_ec ? geometry_fragment_of(&v->g, first)
+                                   : preferred_replica(v, c);
+
+        read_fragment(v, c, slot, first, step, here, to + i * bytes, iov,
+                      bad);
+        for (uint32_t n = 0; n < here; n++) {
+            if (!bad[n])
+                continue;
+            r = reconstruct(v, c, first + n * step,
+                            to + (i + n * step) * bytes);
+            if (r < 0)
+                failed = r;
+        }
+    }
+    return failed;
+}
+
+/* Blocks of one chunk that the journal does not have. */
+static int
+fetch_from_chunk(struct lsvd_volume *v, uint64_t first, uint32_t count,
+                 uint8_t *to)
+{
+    uint64_t number = geometry_chunk_of(&v->g, first);
+    struct lease lease;
+    struct chunk *c;
+    int r;
+
+    if (chunk_truth(v, number).state != CHUNK_PRESENT) {
+        memset(to, 0, (size_t)count * v->g.block_bytes);
+        return 0;
+    }
+    r = chunk_get(v, number, &c);
+    if (r < 0)
+        return r;
+    lease_get(&v->chunk_leases, &lease, number, number + 1, false);
+    /* It may have been removed while we waited. */
+    if (chunk_truth(v, number).state != CHUNK_PRESENT) {
+        memset(to, 0, (size_t)count * v->g.block_bytes);
+    } else {
+        r = volume_read_parts(v, c, geometry_block_in_chunk(&v->g, first),
+                              count, to);
+        if (r == 0) {
+            for (uint32_t i = 0; i < count; i++)
+                cache_put(v->cache, first + i,
+                          to + (size_t)i * v->g.block_bytes);
+        }
+    }
+    lease_put(&v->chunk_leases, &lease);
+    chunk_put(v, c);
+    return r;
+}
+
+static int
+fetch_from_journal(struct lsvd_volume *v, uint64_t first, uint32_t count,
+                   uint8_t *to)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        uint8_t *at = to + (size_t)i * v->g.block_bytes;
+        int r = journal_read(v->journal, first + i,
+                             volume_block_seed(v, first + i), at);
+
+        if (r == 0) /* destaged meanwhile */
+            r = fetch_from_chunk(v, first + i, 1, at);
+        if (r < 0)
+            return r;
+        cache_put(v->cache, first + i, at);
+    }
+    return 0;
+}
+
+/* A run within one chunk, at most RUN_BLOCKS_MAX. */
+static int
+fetch_run(struct lsvd_volume *v, uint64_t first, uint32_t count, uint8_t *to)
+{
+    uint8_t have[RUN_BLOCKS_MAX];
+
+    if (v->journal)
+        journal_lookup(v->journal, first, count, have);
+    else
+        memset(have, 0, count);
+    for (uint32_t i = 0, run; i < count; i += run) {
+        uint8_t *at = to + (size_t)i * v->g.block_bytes;
+        int r = 0;
+
+        for (run = 1; i + run < count && have[i + run] == have[i]; run++)
+            ;
+        if (have[i] == 2)
+            memset(at, 0, (size_t)run * v->g.block_bytes);
+        else if (have[i] == 1)
+            r = fetch_from_journal(v, first + i, run, at);
+        else
+            r = fetch_from_chunk(v, first + i, run, at);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+int
+volume_fetch(struct lsvd_volume *v, uint64_t first, uint32_t count,
+             uint8_t *to)
+{
+    while (count > 0) {
+        uint32_t left = v->g.chunk_blocks -
+                        geometry_block_in_chunk(&v->g, first);
+        uint32_t run = count < left ? count : left;
+        int r;
+
+        if (run > RUN_BLOCKS_MAX)
+            run = RUN_BLOCKS_MAX;
+        r = fetch_run(v, first, run, to);
+        if (r < 0)
+            return r;
+        first += run;
+        count -= run;
+        to += (size_t)run * v->g.block_bytes;
+    }
+    return 0;
+}
+
+static int
+fetch_leased(struct lsvd_volume *v, uint64_t first, uint32_t count,
+             uint8_t *to)
+{
+    struct lease lease;
+    int r;
+
+    lease_get(&v->leases, &lease, first, first + count, false);
+    r = volume_fetch(v, first, count, to);
+    lease_put(&v->leases, &lease);
+    return r;
+}
+
+/* Part of one block, not in RAM. */
+static int
+read_within_block(struct lsvd_volume *v, uint64_t block, size_t at,
+                  size_t count, uint8_t *to)
+{
+    uint8_t *bounce = NULL;
+    int r;
+
+    r = mem_new_aligned(v->g.block_bytes, &bounce);
+    if (r < 0)
+        return r;
+    r = fetch_leased(v, block, 1, bounce);
+    if (r == 0)
+        memcpy(to, bounce + at, count);
+    free(bounce);
+    return r;
+}
+
+int
+lsvd_pread(struct lsvd_volume *v, void *to, size_t count, uint64_t offset)
+{
+    size_t bytes = v->g.block_bytes;
+    uint8_t *out = to, *run_at = NULL;
+    uint64_t run_first = 0;
+    uint32_t run = 0;
+    int r;
+
+    r = volume_check_range(v, count, offset);
+    if (r < 0)
+        return r;
+    atomic_fetch_add(&v->count.reads, 1);
+    atomic_fetch_add(&v->count.read_bytes, count);
+    while (count > 0) {
+        uint64_t block = offset / bytes;
+        size_t at = offset % bytes;
+        size_t n = bytes - at < count ? bytes - at : count;
+        bool whole = n == bytes;
+
+        if (!cache_get(v->cache, block, at, n, out)) {
+            if (whole && run++ == 0) {
+                run_first = block;
+                run_at = out;
+            } else if (!whole) {
+                r = read_within_block(v, block, at, n, out);
+                if (r < 0)
+                    return r;
+            }
+            whole = whole && run < RUN_BLOCKS_MAX;
+        } else {
+            whole = false;
+        }
+        out += n;
+        offset += n;
+        count -= n;
+        if (run > 0 && (!whole || count < bytes)) { /* the run ends here */
+            r = fetch_leased(v, run_first, run, run_at);
+            if (r < 0)
+                return r;
+            run = 0;
+        }
+    }
+    return 0;
+}
+
+int
+lsvd_cache(struct lsvd_volume *v, uint64_t count, uint64_t offset)
+{
+    uint64_t first, end;
+    uint8_t *bounce = NULL;
+    int r;
+
+    r = volume_check_range(v, count, offset);
+    if (r < 0 || count == 0)
+        return r;
+    first = offset / v->g.block_bytes;
+    end = (offset + count - 1) / v->g.block_bytes + 1;
+    r = mem_new_aligned((size_t)RUN_BLOCKS_MAX * v->g.block_bytes, &bounce);
+    while (r == 0 && first < end) {
+        uint32_t run = end - first < RUN_BLOCKS_MAX ? (uint32_t)(end - first)
+                                                    : RUN_BLOCKS_MAX;
+
+        r = fetch_leased(v, first, run, bounce);
+        first += run;
+    }
+    free(bounce);
+    return r;
+}

@@ -1,0 +1,296 @@
+/* rebuild.c: putting a fragment right, and refilling parts.
+ *
+ * A fragment is made anew beside the old one, cell by cell from whatever is
+ * good - its own cells included -, synced, read again from the medium, and
+ * only then takes the old one's name. Killed anywhere it can be run again.
+ * (F1) Never from a source that fails its check; never over the last good
+ *      copy: what the old file alone holds is copied into the new one.
+ * (F2) A cell that nobody has stays an error; it does not become zeroes.
+ * (F3) Zero cells are not written: sparse stays sparse. */
+#include "volume/volume.h"
+#include "base/err.h"
+#include "base/memory.h"
+#include "base/sum.h"
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ROWS_AT_ONCE 64u
+
+struct rebuild {
+    struct lsvd_volume *v;
+    struct chunk *chunk;
+    uint32_t slot;
+    struct fragment *own; /* the old file, or NULL */
+    struct fragment *to;  /* the new one; NULL: only judging, or in place */
+    bool in_place;        /* no room for a second file: mend the old one */
+    uint64_t wrong, lost; /* cells found */
+    uint64_t seq;         /* newest seen */
+};
+
+/* What the cell should be: bytes in rows->cell[slot] and its entry. */
+static void
+right_cell(struct rebuild *b, struct rows *rows, const struct stripe *stripe,
+           struct cell_entry *ret, uint64_t *stripe_sums)
+{
+    struct lsvd_volume *v = b->v;
+    uint32_t slot = b->slot;
+    int r;
+
+    memcpy(stripe_sums, stripe->sum, sizeof stripe->sum);
+    if (stripe->state[slot] == CELL_GOOD) {
+        *ret = fragment_entry(b->own, stripe->row);
+        return;
+    }
+    r = rows_rebuild(v, rows, stripe, slot, ret);
+    if (r == 0) {
+        b->wrong++;
+        return;
+    }
+    /* F2: its own bytes and entry as they are, or an entry of nothing. */
+    b->lost++;
+    *ret = (struct cell_entry){1, stripe->seq};
+    memset(rows->cell[slot] +
+               (size_t)(stripe->row - rows->first) * v->g.block_bytes,
+           0, v->g.block_bytes);
+    if (b->own && !b->own->doubtful &&
+        fragment_entry(b->own, stripe->row).sum != SUM_ZERO_BLOCK)
+        *ret = fragment_entry(b->own, stripe->row);
+}
+
+static int
+put_cell(struct rebuild *b, struct rows *rows, uint32_t row,
+         struct cell_entry entry, const uint64_t *stripe_sums, bool was_good)
+{
+    struct lsvd_volume *v = b->v;
+    struct fragment *to = b->in_place ? b->own : b->to;
+    struct iovec iov = {rows->cell[b->slot] +
+                            (size_t)(row - rows->first) * v->g.block_bytes,
+                        v->g.block_bytes};
+    bool parity = geometry_is_parity(&v->g, b->slot);
+    int r = 0;
+
+    if (!to || (b->in_place && was_good))
+        return 0;
+    if (entry.sum != SUM_ZERO_BLOCK)
+        r = fragment_write(to, row, 1, &iov, 1);
+    else if (b->in_place)
+        r = fragment_punch(to, row, 1);
+    if (entry.sum != SUM_ZERO_BLOCK || entry.seq != 0)
+        fragment_set_entry(to, row, entry, parity ? stripe_sums : NULL);
+    return r;
+}
+
+static int
+rebuild_rows(struct rebuild *b, struct rows *rows)
+{
+    for (uint32_t i = 0; i < rows->count; i++) {
+        uint64_t sums[EC_DATA_MAX];
+        struct cell_entry entry;
+        struct stripe stripe;
+        int r;
+
+        rows_judge(b->v, rows, rows->first + i, &stripe);
+        right_cell(b, rows, &stripe, &entry, sums);
+        r = put_cell(b, rows, stripe.row, entry, sums,
+                     stripe.state[b->slot] == CELL_GOOD);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int
+rebuild_all_rows(struct rebuild *b)
+{
+    struct lsvd_volume *v = b->v;
+    struct rows rows;
+    int r;
+
+    b->wrong = b->lost = 0;
+    r = rows_new(v, ROWS_AT_ONCE, &rows);
+    for (uint32_t row = 0; r == 0 && row < v->g.rows; row += ROWS_AT_ONCE) {
+        uint32_t left = v->g.rows - row;
+
+        rows_load(v, b->chunk, row, left < ROWS_AT_ONCE ? left : ROWS_AT_ONCE,
+                  &rows);
+        r = rebuild_rows(b, &rows);
+    }
+    rows_free(&rows);
+    return r;
+}
+
+/* Read the new file again, from the medium. */
+static int
+check_written(struct rebuild *b, const struct fragment_id *id,
+              struct fragment *written)
+{
+    struct lsvd_volume *v = b->v;
+    uint8_t *cells = NULL;
+    bool bad[ROWS_AT_ONCE];
+    uint64_t wrong = 0;
+    int r;
+
+    object_drop_cache(written->object);
+    r = mem_new_aligned((size_t)ROWS_AT_ONCE * v->g.block_bytes, &cells);
+    for (uint32_t row = 0; r == 0 && row < v->g.rows; row += ROWS_AT_ONCE) {
+        uint32_t left = v->g.rows - row;
+        uint32_t count = left < ROWS_AT_ONCE ? left : ROWS_AT_ONCE;
+        struct iovec iov = {cells, (size_t)count * v->g.block_bytes};
+
+        memset(bad, 0, sizeof bad);
+        r = fragment_read(written, row, count, &iov, 1, bad);
+        for (uint32_t i = 0; i < count; i++)
+            wrong += bad[i];
+    }
+    free(cells);
+    if (r == 0 && wrong > b->lost)
+        r = err_set(-EIO, "part %c: chunk %llu does not read back as it was "
+                    "written: is the medium failing?",
+                    v->part[b->slot].letter, (unsigned long long)id->chunk);
+    return r;
+}
+
+/* The greatest sequence that any of the fragments carries. */
+static uint64_t
+newest_seq(struct lsvd_volume *v, struct chunk *c)
+{
+    uint64_t seq = chunk_truth(v, c->number).seq;
+
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        const struct fragment *f = chunk_fragment(v, c, i, NULL);
+
+        if (f && f->seq > seq)
+            seq = f->seq;
+    }
+    return seq;
+}
+
+static int
+mend_in_place(struct rebuild *b)
+{
+    struct fragment *own = b->own;
+    int r;
+
+    if (!own)
+        return err_set(-ENOSPC, "part %c: no space for chunk %llu",
+                       b->v->part[b->slot].letter,
+                       (unsigned long long)b->chunk->number);
+    b->in_place = true;
+    r = rebuild_all_rows(b);
+    if (r == 0)
+        r = fragment_store_meta(own, b->seq);
+    if (r == 0)
+        r = fragment_sync(own);
+    return r;
+}
+
+static int
+make_anew(struct rebuild *b)
+{
+    struct lsvd_volume *v = b->v;
+    struct part *p = &v->part[b->slot];
+    struct fragment_id id = {.volume = v->meta.uuid,
+                             .instance = p->label.instance,
+                             .chunk = b->chunk->number,
+                             .fragment = b->slot};
+    char name[24], fresh[32];
+    int r;
+
+    fragment_name(b->chunk->number, name);
+    snprintf(fresh, sizeof fresh, "%s.new", name);
+    r = target_remove(p->dir, fresh); /* whatever an earlier run left */
+    if (r == -ENOENT)
+        r = 0;
+    if (r == 0)
+        r = fragment_create(p->dir, fresh, &v->g, &id, &b->to);
+    if (r < 0)
+        return r;
+    r = rebuild_all_rows(b);
+    if (r == 0)
+        r = fragment_store_meta(b->to, b->seq);
+    if (r == 0)
+        r = fragment_sync(b->to);
+    if (r == 0)
+        r = check_written(b, &id, b->to);
+    fragment_close(b->to);
+    b->to = NULL;
+    if (r == 0)
+        r = target_rename(p->dir, fresh, name);
+    if (r == 0)
+        r = target_sync(p->dir);
+    if (r < 0)
+        (void)target_remove(p->dir, fresh);
+    return r;
+}
+
+/* Caller holds the exclusive lease. 1: there is something to mend. */
+static int
+needs_rebuild(struct rebuild *b)
+{
+    struct lsvd_volume *v = b->v;
+    int r;
+
+    b->own = chunk_fragment(v, b->chunk, b->slot, NULL);
+    if (!b->own || b->own->doubtful)
+        return 1;
+    r = rebuild_all_rows(b); /* to == NULL: judges only */
+    if (r < 0)
+        return r;
+    return b->wrong > 0 || b->own->seq < b->seq;
+}
+
+static int
+table_catch_up(struct lsvd_volume *v, uint64_t chunk, uint32_t slot,
+               struct chunk_entry truth)
+{
+    struct part *p = &v->part[slot];
+    int r = 0;
+
+    pthread_mutex_lock(&v->table_lock);
+    if (p->table && chunk_table_get(p->table, chunk).seq < truth.seq)
+        r = chunk_table_set(p->table, chunk, truth);
+    pthread_mutex_unlock(&v->table_lock);
+    return r;
+}
+
+int
+fragment_rebuild(struct lsvd_volume *v, uint64_t chunk, uint32_t slot,
+                 uint64_t *ret_lost_blocks)
+{
+    struct rebuild b = {.v = v, .slot = slot};
+    struct chunk_entry truth = chunk_truth(v, chunk);
+    struct lease lease;
+    int r;
+
+    *ret_lost_blocks = 0;
+    if (truth.state != CHUNK_PRESENT)
+        return table_catch_up(v, chunk, slot, truth);
+    r = chunk_get(v, chunk, &b.chunk);
+    if (r < 0)
+        return r;
+    lease_get(&v->chunk_leases, &lease, chunk, chunk + 1, true);
+    b.seq = newest_seq(v, b.chunk);
+    r = needs_rebuild(&b);
+    if (r > 0) {
+        r = make_anew(&b);
+        if (r == -ENOSPC && b.own)
+            r = mend_in_place(&b);
+        chunk_forget_fragments(v, b.chunk);
+        if (r == 0) {
+            atomic_fetch_add(&v->count.healed_blocks, b.wrong ? b.wrong : 1);
+            r = 1;
+        }
+    }
+    *ret_lost_blocks = b.lost;
+    lease_put(&v->chunk_leases, &lease);
+    chunk_put(v, b.chunk);
+    if (r >= 0) {
+        int t = table_catch_up(v, chunk, slot, truth);
+
+        if (t < 0)
+            r = t;
+    }
+    return r;
+}

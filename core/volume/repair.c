@@ -1,0 +1,501 @@
+/* repair.c: rebuild and replace: redundancy put back.
+ *
+ * Replace, in order, each step durable before the next, so that it can be
+ * killed anywhere and run again (rebuild finishes it too):
+ *   blank part with its label INIT -> view without the old instance ->
+ *   policy names the new instance -> chunks, one by one -> label LIVE and
+ *   view with it. */
+#include "base/err.h"
+#include "base/memory.h"
+#include "redundancy/membership.h"
+#include "volume/verify.h"
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TABLE_STORE_EVERY 64
+
+struct repair {
+    struct verify y;
+    const struct lsvd_env *env;
+    const char *name;
+};
+
+static int
+repair_open(struct repair *p)
+{
+    int r;
+
+    r = volume_open(p->env, p->name, OPEN_REPAIR, &p->y.v);
+    if (r < 0)
+        return r;
+    if (p->y.v->attached) {
+        r = volume_drain(p->y.v);
+        if (r < 0)
+            lsvd_abandon(p->y.v);
+    }
+    return r;
+}
+
+/* Is there already the right file (an earlier run's work)? */
+static bool
+already_refilled(struct lsvd_volume *v, uint64_t chunk, uint32_t slot)
+{
+    struct fragment_id id = {.volume = v->meta.uuid,
+                             .instance = v->part[slot].label.instance,
+                             .chunk = chunk,
+                             .fragment = slot};
+    struct chunk_entry truth = chunk_truth(v, chunk);
+    struct fragment *f;
+    bool right;
+
+    if (truth.state != CHUNK_PRESENT ||
+        chunk_table_get(v->part[slot].table, chunk).seq < truth.seq ||
+        fragment_open(v->part[slot].dir, &v->g, &id, false, &f) < 0)
+        return false;
+    right = f->seq >= truth.seq && !f->doubtful;
+    fragment_close(f);
+    return right;
+}
+
+static int
+rebuild_chunk(struct repair *p, uint64_t chunk, uint32_t slot)
+{
+    struct lsvd_volume *v = p->y.v;
+    struct lsvd_finding finding = {.part = (char)('a' + slot),
+                                   .chunk = chunk,
+                                   .kind = LSVD_CHUNK_HEALTHY,
+                                   .text = "rebuilt"};
+    char file[600];
+    uint64_t lost;
+    int r;
+
+    if (!(v->usable & UINT32_C(1) << slot) &&
+        already_refilled(v, chunk, slot))
+        return 0;
+    r = fragment_rebuild(v, chunk, slot, &lost);
+    if (r <= 0)
+        return r;
+    p->y.report->rebuilt++;
+    snprintf(file, sizeof file, "%.512s/%llu", v->part[slot].dir->path,
+             (unsigned long long)chunk);
+    finding.file = file;
+    if (p->y.cb && p->y.cb->finding)
+        p->y.cb->finding(p->y.cb->ctx, &finding);
+    return 0;
+}
+
+static int
+rebuild_parts(struct repair *p, uint32_t parts)
+{
+    struct lsvd_volume *v = p->y.v;
+    uint64_t done = 0;
+    int r = 0;
+
+    for (uint64_t c = next_present_chunk(v, 1); c && r == 0;
+         c = next_present_chunk(v, c + 1)) {
+        for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
+            if (parts & UINT32_C(1) << i)
+                r = rebuild_chunk(p, c, i);
+        }
+        p->y.progress.chunks_done++;
+        p->y.progress.bytes_done += v->g.chunk_bytes;
+        if (r == 0 && ++done % TABLE_STORE_EVERY == 0)
+            r = tables_store(v, parts);
+        if (r == 0 && verify_progress(&p->y))
+            r = err_set(-EINTR, "interrupted; run it again to go on");
+    }
+    return r < 0 ? r : tables_store(v, parts);
+}
+
+/* A new view by this tool: a new epoch, promised first. */
+static int
+next_view_id(struct lsvd_volume *v, struct view_id *ret)
+{
+    int r;
+
+    memset(ret, 0, sizeof *ret);
+    r = volume_promise(v, &ret->epoch);
+    return r < 0 ? r : v->io->ops->random(v->io, ret->start.b,
+                                          sizeof ret->start.b);
+}
+
+/* Install, and then say that it is complete. */
+static int
+install_complete(struct lsvd_volume *v, struct view *view)
+{
+    int r = volume_install_view(v, view, false);
+
+    if (r < 0)
+        return r;
+    view->complete_members = view->members;
+    return volume_install_view(v, view, uuid_is_zero(&view->journal));
+}
+
+static int
+view_without(struct lsvd_volume *v, uint32_t slot)
+{
+    struct view view = v->view;
+    struct view_id id;
+    int r;
+
+    if (!(view.members & UINT32_C(1) << slot))
+        return 0;
+    r = next_view_id(v, &id);
+    if (r < 0)
+        return r;
+    view_advance(&view, &id);
+    view.members &= ~(UINT32_C(1) << slot);
+    view.absent[slot].instance = view.instance[slot];
+    view.absent[slot].dropped_by = id;
+    view.absent[slot].ckpt = v->part[slot].has_label
+                                 ? v->part[slot].label.ckpt
+                                 : 0;
+    memset(&view.instance[slot], 0, sizeof view.instance[slot]);
+    return install_complete(v, &view);
+}
+
+static int
+view_with(struct lsvd_volume *v, uint32_t slot)
+{
+    struct part *p = &v->part[slot];
+    struct view view = v->view;
+    struct view_id id;
+    int r;
+
+    r = next_view_id(v, &id);
+    if (r < 0)
+        return r;
+    view_advance(&view, &id);
+    view.members |= UINT32_C(1) << slot;
+    view.instance[slot] = p->label.instance;
+    memset(&view.absent[slot], 0, sizeof view.absent[slot]);
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        if ((v->usable & UINT32_C(1) << i) &&
+            v->part[i].label.ckpt > p->label.ckpt)
+            p->label.ckpt = v->part[i].label.ckpt;
+    }
+    p->label.state = LABEL_LIVE;
+    p->label.promised = id.epoch;
+    p->state = LSVD_PART_OK;
+    v->usable |= UINT32_C(1) << slot;
+    return install_complete(v, &view);
+}
+
+/* Fill a part whose label says INIT, and count it in. */
+static int
+refill(struct repair *p, uint32_t slot)
+{
+    struct lsvd_volume *v = p->y.v;
+    struct part *part = &v->part[slot];
+    int r = 0;
+
+    if (!part->lock)
+        r = part_take_lock(v, part, true);
+    if (r == 0 && !part->table)
+        r = part_open_table(v, part);
+    if (r == 0)
+        r = view_without(v, slot);
+    if (r == 0)
+        r = rebuild_parts(p, UINT32_C(1) << slot);
+    if (r == 0)
+        r = view_with(v, slot);
+    return r < 0 ? err_wrap(r, "part %c", part->letter) : 0;
+}
+
+/* Enough others to compute everything from? */
+static int
+check_sources(struct lsvd_volume *v, uint32_t slot)
+{
+    uint32_t others = v->usable & ~(UINT32_C(1) << slot);
+    uint32_t needed = v->g.is_ec ? v->g.data_count : 1;
+
+    if ((uint32_t)__builtin_popcount(others) >= needed)
+        return 0;
+    return err_set(-EIO,
+                   "volume %s: the other parts can't supply the data of "
+                   "part %c",
+                   v->meta.name, (char)('a' + slot));
+}
+
+/* The directory may hold leftovers, but not somebody else's part. */
+static int
+check_place(struct lsvd_volume *v, struct target *dir)
+{
+    struct label label;
+    int damaged;
+
+    if (label_load(dir, &label, &damaged) < 0)
+        return 0;
+    if (uuid_equal(&label.volume, &v->meta.uuid)) {
+        for (uint32_t i = 0; i < v->g.part_count; i++) {
+            if ((v->usable & UINT32_C(1) << i) &&
+                uuid_equal(&label.instance, &v->part[i].label.instance))
+                return err_set(-EEXIST, "%s holds part %c, which is in use",
+                               dir->path, (char)('a' + i));
+        }
+        return 0;
+    }
+    return err_set(-EEXIST, "%s holds a part of another volume", dir->path);
+}
+
+static int
+make_dirs(struct lsvd_volume *v, const char *root, uint32_t slot,
+          struct target **ret)
+{
+    char number[16], letter[2] = {(char)('a' + slot), 0};
+    struct target *top, *dir;
+    int r;
+
+    snprintf(number, sizeof number, "%u", v->meta.number);
+    r = v->io->ops->open_dir(v->io, root, 0, &top);
+    if (r < 0)
+        return r;
+    r = target_subdir(top, number, DIR_CREATE, &dir);
+    target_close(top);
+    if (r < 0)
+        return r;
+    r = target_subdir(dir, letter, DIR_CREATE, ret);
+    target_close(dir);
+    return r;
+}
+
+/* Put a blank instance in the slot: directory, lock, label, table, policy. */
+static int
+blank_part(struct lsvd_volume *v, uint32_t slot, const char *root)
+{
+    struct part *p = &v->part[slot];
+    struct uuid instance;
+    struct target *dir;
+    char *path;
+    int r;
+
+    r = make_dirs(v, root, slot, &dir);
+    if (r < 0)
+        return r;
+    r = check_place(v, dir);
+    if (r == 0)
+        r = v->io->ops->random(v->io, instance.b, sizeof instance.b);
+    if (r == 0)
+        r = view_without(v, slot);
+    if (r < 0) {
+        target_close(dir);
+        return r;
+    }
+    v->usable &= ~(UINT32_C(1) << slot);
+    chunk_table_close(p->table);
+    object_close(p->lock);
+    target_close(p->dir);
+    memset(p, 0, sizeof *p);
+    p->slot = slot;
+    p->letter = (char)('a' + slot);
+    p->state = LSVD_PART_REBUILDING;
+    p->dir = dir;
+    r = part_take_lock(v, p, true);
+    if (r == 0)
+        r = part_init(v, dir, slot, &instance, &p->table);
+    if (r == 0)
+        r = label_load(dir, &p->label, &p->damaged_label_slots);
+    if (r == 0)
+        r = mem_dup(root, &path);
+    if (r < 0)
+        return r;
+    p->has_label = true;
+    free(v->meta.part[slot].root);
+    v->meta.part[slot].root = path;
+    v->meta.part[slot].instance = instance;
+    v->meta.generation++;
+    return volume_store_meta(v->io, &v->meta);
+}
+
+/* After the parts are whole again: an ordinary recovery of what the journal
+ * may hold, and a last look. */
+static int
+settle(struct repair *p)
+{
+    struct lsvd_volume *v = p->y.v;
+    bool attached = v->attached;
+    int r;
+
+    if (attached) {
+        r = lsvd_close(v);
+    } else {
+        lsvd_abandon(v);
+        r = 0;
+    }
+    p->y.v = NULL;
+    if (r < 0)
+        return r;
+    r = repair_open(p);
+    if (r < 0)
+        return r;
+    r = verify_volume(&p->y);
+    if (r < 0) {
+        lsvd_abandon(p->y.v);
+        return r;
+    }
+    return lsvd_close(p->y.v);
+}
+
+/* A part whose label is gone but whose chunk table proves which it is. */
+static bool
+lost_only_its_label(struct lsvd_volume *v, uint32_t slot)
+{
+    struct chunk_table *table;
+    struct target *dir;
+    uint64_t damaged = 0;
+    bool ours = false;
+
+    if (v->part[slot].has_label ||
+        part_dir_open(v->io, &v->meta, slot, 0, &dir) < 0)
+        return false;
+    if (chunk_table_open(dir, &v->meta.part[slot].instance, v->g.chunk_count,
+                         false, &table, &damaged) == 0) {
+        ours = damaged == 0 && chunk_table_generation(table) > 0;
+        chunk_table_close(table);
+    }
+    target_close(dir);
+    return ours;
+}
+
+static int
+rebuild_slot(struct repair *p, uint32_t slot)
+{
+    struct lsvd_volume *v = p->y.v;
+    struct part *part = &v->part[slot];
+    int r;
+
+    if (part->state == LSVD_PART_OK && (v->usable & UINT32_C(1) << slot))
+        return rebuild_parts(p, UINT32_C(1) << slot);
+    r = check_sources(v, slot);
+    if (r < 0)
+        return r;
+    if (part->state == LSVD_PART_REBUILDING && part->has_label)
+        return refill(p, slot);
+    if (lost_only_its_label(v, slot)) {
+        char root[PATH_TEXT_MAX];
+
+        log_event(&v->log, LOG_WARNING_LEVEL,
+                  "volume %s: part %c has lost its label; it is refilled",
+                  v->meta.name, part->letter);
+        snprintf(root, sizeof root, "%s", v->meta.part[slot].root);
+        r = blank_part(v, slot, root);
+        return r < 0 ? r : refill(p, slot);
+    }
+    return err_set(-ENOENT,
+                   "volume %s: part %c is %s (%s); bring it back, or fill a "
+                   "new one with lsvd-repair replace %s %c[=DIR]",
+                   v->meta.name, (char)('a' + slot),
+                   lsvd_part_state_text(part->state), part->problem,
+                   v->meta.name, (char)('a' + slot));
+}
+
+int
+lsvd_rebuild(const struct lsvd_env *env, const char *name, char part,
+             bool dry_run, const struct lsvd_repair_callbacks *cb,
+             struct lsvd_report *ret)
+{
+    struct repair p = {.y = {.cb = cb, .report = ret},
+                       .env = env,
+                       .name = name};
+    char problem[1024] = "";
+    uint64_t rebuilt;
+    int r = 0, failed = 0;
+
+    if (dry_run)
+        return lsvd_verify(env, name, true, cb, ret);
+    memset(ret, 0, sizeof *ret);
+    r = repair_open(&p);
+    if (r < 0)
+        return r;
+    if (part && (part < 'a' || (uint32_t)(part - 'a') >= p.y.v->g.part_count)) {
+        lsvd_abandon(p.y.v);
+        return err_set(-EINVAL, "volume %s has no part %c", name, part);
+    }
+    for (uint64_t c = next_present_chunk(p.y.v, 1); c;
+         c = next_present_chunk(p.y.v, c + 1))
+        p.y.progress.chunks_total += part ? 1 : p.y.v->g.part_count;
+    for (uint32_t i = 0; i < p.y.v->g.part_count && r != -EINTR; i++) {
+        if (part && i != (uint32_t)(part - 'a'))
+            continue;
+        r = rebuild_slot(&p, i);
+        if (r < 0 && failed == 0) {
+            failed = r;
+            snprintf(problem, sizeof problem, "%s", err_text());
+        }
+    }
+    if (failed == -EINTR) {
+        lsvd_abandon(p.y.v);
+        return err_set(failed, "%s", problem);
+    }
+    rebuilt = ret->rebuilt;
+    memset(ret, 0, sizeof *ret);
+    memset(&p.y.progress, 0, sizeof p.y.progress);
+    ret->full = true;
+    r = settle(&p);
+    ret->rebuilt = rebuilt;
+    if (r == 0 && failed < 0)
+        log_event(&(struct logger){(log_cb)(void (*)(void))env->log,
+                                   env->log_ctx},
+                  LOG_ERROR_LEVEL, "%s", problem);
+    return r;
+}
+
+int
+lsvd_replace(const struct lsvd_env *env, const char *name, char part,
+             const char *new_root, const struct lsvd_repair_callbacks *cb,
+             struct lsvd_report *ret)
+{
+    struct repair p = {.y = {.cb = cb, .report = ret},
+                       .env = env,
+                       .name = name};
+    char root[PATH_TEXT_MAX];
+    struct part *old;
+    uint64_t rebuilt;
+    uint32_t slot;
+    bool moves;
+    int r;
+
+    memset(ret, 0, sizeof *ret);
+    r = repair_open(&p);
+    if (r < 0)
+        return r;
+    slot = (uint32_t)(part - 'a');
+    if (part < 'a' || slot >= p.y.v->g.part_count) {
+        lsvd_abandon(p.y.v);
+        return err_set(-EINVAL, "volume %s has no part %c", name, part);
+    }
+    old = &p.y.v->part[slot];
+    snprintf(root, sizeof root, "%s", p.y.v->meta.part[slot].root);
+    moves = new_root && strcmp(new_root, root) != 0;
+    if (moves)
+        snprintf(root, sizeof root, "%s", new_root);
+    for (uint64_t c = next_present_chunk(p.y.v, 1); c;
+         c = next_present_chunk(p.y.v, c + 1))
+        p.y.progress.chunks_total++;
+    r = check_sources(p.y.v, slot);
+    if (r == 0 && old->state == LSVD_PART_OK && !moves)
+        r = err_set(-EEXIST,
+                    "volume %s: part %c is healthy (%s); nothing to replace",
+                    name, part, old->dir->path);
+    if (r == 0 && old->state == LSVD_PART_REBUILDING && old->has_label &&
+        !moves)
+        r = refill(&p, slot);
+    else if (r == 0) {
+        r = blank_part(p.y.v, slot, root);
+        if (r == 0)
+            r = refill(&p, slot);
+    }
+    if (r < 0) {
+        lsvd_abandon(p.y.v);
+        return r;
+    }
+    rebuilt = ret->rebuilt;
+    memset(ret, 0, sizeof *ret);
+    memset(&p.y.progress, 0, sizeof p.y.progress);
+    ret->full = true;
+    r = settle(&p);
+    ret->rebuilt = rebuilt;
+    return r;
+}

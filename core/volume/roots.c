@@ -1,0 +1,524 @@
+/* roots.c: finding a volume and its policy under the roots.
+ *
+ * Every root carries a registry and every root and part a copy of .meta. The
+ * valid copy with the greatest generation wins. A registry is only an index:
+ * without it, the .meta files below the root tell the same. */
+#include "volume/volume.h"
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "base/memory.h"
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+int
+roots_open(struct io *io, const struct logger *log, char *const *paths,
+           struct roots *ret)
+{
+    size_t count = 0;
+    int r, last = -ENOENT;
+
+    memset(ret, 0, sizeof *ret);
+    while (paths[count])
+        count++;
+    r = mem_new(count + 1, sizeof(struct target *), &ret->root);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < count; i++) {
+        r = io->ops->open_dir(io, paths[i], 0, &ret->root[ret->count]);
+        if (r == 0) {
+            ret->count++;
+            continue;
+        }
+        last = r;
+        if (count > 1)
+            log_event(log, LOG_WARNING_LEVEL, "%s", err_text());
+    }
+    if (ret->count == 0) {
+        roots_close(ret);
+        return err_wrap(last, "data directory");
+    }
+    return 0;
+}
+
+void
+roots_close(struct roots *roots)
+{
+    for (size_t i = 0; i < roots->count; i++)
+        target_close(roots->root[i]);
+    free(roots->root);
+    memset(roots, 0, sizeof *roots);
+}
+
+static int
+meta_load(struct target *dir, struct volume_meta *ret)
+{
+    AUTO_FREE uint8_t *bytes = NULL;
+    size_t count;
+    int r;
+
+    r = target_load(dir, META_NAME, META_BYTES_MAX, &bytes, &count);
+    if (r < 0)
+        return r;
+    r = meta_parse(bytes, count, ret);
+    if (r < 0)
+        return err_wrap(r, "%s/%s", dir->path, META_NAME);
+    return 0;
+}
+
+/* What has been found so far of one volume. */
+struct search {
+    const char *name;
+    uint32_t number;
+    struct volume_meta best; /* generation 0: nothing yet */
+    int error;               /* the most telling one */
+    char text[512];
+};
+
+static void
+search_take(struct search *s, struct target *dir)
+{
+    struct volume_meta meta;
+    int r = meta_load(dir, &meta);
+
+    if (r < 0) {
+        if (r != -ENOENT && s->error != -EPROTO) {
+            s->error = r;
+            snprintf(s->text, sizeof s->text, "%s", err_text());
+        }
+        return;
+    }
+    if (strcmp(meta.name, s->name) != 0 || meta.number != s->number ||
+        meta.generation <= s->best.generation) {
+        meta_done(&meta);
+        return;
+    }
+    meta_done(&s->best);
+    s->best = meta;
+}
+
+/* Look at a root's copy and at those of the parts under it. */
+static void
+search_root(struct search *s, struct target *root)
+{
+    struct target *dir, *part;
+    char text[16];
+
+    snprintf(text, sizeof text, "%u", s->number);
+    if (target_subdir(root, text, 0, &dir) < 0)
+        return;
+    search_take(s, dir);
+    for (uint32_t i = 0; i < PARTS_MAX; i++) {
+        char letter[2] = {(char)('a' + i), 0};
+
+        if (target_subdir(dir, letter, 0, &part) < 0)
+            continue;
+        search_take(s, part);
+        target_close(part);
+    }
+    target_close(dir);
+}
+
+struct rebuild_registry {
+    struct target *root;
+    struct registry *registry;
+};
+
+static int
+registry_add_found(void *ctx, const char *name)
+{
+    struct rebuild_registry *rebuild = ctx;
+    struct registry_entry entry;
+    struct volume_meta meta;
+    struct target *dir;
+    int r;
+
+    for (const char *p = name; *p; p++) {
+        if (!isdigit((unsigned char)*p))
+            return 0;
+    }
+    if (target_subdir(rebuild->root, name, 0, &dir) < 0)
+        return 0;
+    r = meta_load(dir, &meta);
+    for (uint32_t i = 0; i < PARTS_MAX && r < 0; i++) {
+        char letter[2] = {(char)('a' + i), 0};
+        struct target *part;
+
+        if (target_subdir(dir, letter, 0, &part) < 0)
+            continue;
+        r = meta_load(part, &meta);
+        target_close(part);
+    }
+    target_close(dir);
+    if (r < 0)
+        return 0;
+    memset(&entry, 0, sizeof entry);
+    memcpy(entry.name, meta.name, sizeof entry.name);
+    entry.number = meta.number;
+    entry.uuid = meta.uuid;
+    meta_done(&meta);
+    r = registry_add(rebuild->registry, &entry);
+    return r == -ENOMEM ? r : 0;
+}
+
+int
+registry_load(struct target *root, const struct logger *log,
+              struct registry *ret, bool *ret_damaged)
+{
+    AUTO_FREE uint8_t *bytes = NULL;
+    struct rebuild_registry rebuild = {root, ret};
+    size_t count;
+    int r;
+
+    memset(ret, 0, sizeof *ret);
+    *ret_damaged = false;
+    r = target_load(root, REGISTRY_NAME, REGISTRY_BYTES_MAX, &bytes, &count);
+    if (r == 0) {
+        r = registry_parse(bytes, count, ret);
+        if (r == 0)
+            return 0;
+        err_wrap(r, "%s/%s", root->path, REGISTRY_NAME);
+    }
+    if (r != -ENOENT && r != -EBADMSG)
+        return r;
+    if (r == -EBADMSG) {
+        *ret_damaged = true;
+        log_event(log, LOG_WARNING_LEVEL,
+                  "%s; using the .meta files below it instead", err_text());
+    }
+    memset(ret, 0, sizeof *ret);
+    r = target_list(root, registry_add_found, &rebuild);
+    if (r < 0) {
+        registry_done(ret);
+        return r;
+    }
+    if (ret->count > 0 && !*ret_damaged) {
+        *ret_damaged = true;
+        log_event(log, LOG_WARNING_LEVEL,
+                  "%s/%s is missing; using the .meta files below it instead",
+                  root->path, REGISTRY_NAME);
+    }
+    return 0;
+}
+
+int
+registry_store(struct target *root, const struct registry *registry)
+{
+    AUTO_FREE char *text = NULL;
+    size_t bytes;
+    int r;
+
+    r = registry_format(registry, &text, &bytes);
+    if (r < 0)
+        return r;
+    return target_store(root, REGISTRY_NAME, text, bytes);
+}
+
+void
+part_path(const struct volume_meta *meta, uint32_t slot, char *text,
+          size_t bytes)
+{
+    const char *root = meta->part[slot].root;
+
+    snprintf(text, bytes, "%s/%u/%c", root ? root : "?", meta->number,
+             (char)('a' + slot));
+}
+
+/* <root>/<number>, opened. */
+static int
+volume_dir_open(struct io *io, const char *path, uint32_t number,
+                unsigned flags, struct target **ret)
+{
+    struct target *root;
+    char text[16];
+    int r;
+
+    r = io->ops->open_dir(io, path, 0, &root);
+    if (r < 0)
+        return r;
+    snprintf(text, sizeof text, "%u", number);
+    r = target_subdir(root, text, flags, ret);
+    target_close(root);
+    return r;
+}
+
+int
+part_dir_open(struct io *io, const struct volume_meta *meta, uint32_t slot,
+              unsigned flags, struct target **ret)
+{
+    char letter[2] = {(char)('a' + slot), 0};
+    struct target *dir;
+    int r;
+
+    r = volume_dir_open(io, meta->part[slot].root, meta->number, flags, &dir);
+    if (r < 0)
+        return r;
+    r = target_subdir(dir, letter, flags, ret);
+    target_close(dir);
+    return r;
+}
+
+/* True if no earlier part has the same root. */
+static bool
+is_first_of_root(const struct volume_meta *meta, uint32_t slot)
+{
+    for (uint32_t i = 0; i < slot; i++) {
+        if (strcmp(meta->part[i].root, meta->part[slot].root) == 0)
+            return false;
+    }
+    return true;
+}
+
+struct copies {
+    const struct volume_meta *meta;
+    struct metadata_problem *problems;
+    size_t max, count;
+};
+
+static void
+copy_judge(struct copies *copies, struct target *dir, char letter)
+{
+    struct metadata_problem *problem;
+    struct volume_meta meta;
+    char text[256] = "older than the other copies";
+    int r = meta_load(dir, &meta);
+    bool newest = false;
+
+    if (r < 0) {
+        snprintf(text, sizeof text, "%s", err_text());
+    } else {
+        newest = meta.generation == copies->meta->generation;
+        meta_done(&meta);
+    }
+    if (newest || copies->count == copies->max)
+        return;
+    problem = &copies->problems[copies->count++];
+    problem->letter = letter;
+    snprintf(problem->path, sizeof problem->path, "%s/%s", dir->path,
+             META_NAME);
+    snprintf(problem->text, sizeof problem->text, "%s", text);
+}
+
+/* Which of the copies that should be there are not this one? */
+static void
+copies_judge(struct io *io, struct copies *copies)
+{
+    const struct volume_meta *meta = copies->meta;
+    struct target *dir;
+
+    for (uint32_t i = 0; i < meta->part_count; i++) {
+        if (is_first_of_root(meta, i) &&
+            volume_dir_open(io, meta->part[i].root, meta->number, 0, &dir) ==
+                0) {
+            copy_judge(copies, dir, 0);
+            target_close(dir);
+        }
+        if (part_dir_open(io, meta, i, 0, &dir) == 0) {
+            copy_judge(copies, dir, (char)('a' + i));
+            target_close(dir);
+        }
+    }
+}
+
+static int
+search_names(struct roots *roots, const struct logger *log,
+             struct search *search, bool *ret_damaged)
+{
+    struct registry registry;
+    const struct registry_entry *entry;
+    struct uuid uuid;
+    bool found = false, damaged;
+    int r, last = 0;
+
+    memset(&uuid, 0, sizeof uuid);
+    for (size_t i = 0; i < roots->count; i++) {
+        r = registry_load(roots->root[i], log, &registry, &damaged);
+        if (r < 0) {
+            last = r;
+            log_event(log, LOG_WARNING_LEVEL, "%s", err_text());
+            continue;
+        }
+        *ret_damaged |= damaged;
+        entry = registry_find(&registry, search->name);
+        if (entry && found && !uuid_equal(&entry->uuid, &uuid)) {
+            registry_done(&registry);
+            return err_set(-EEXIST,
+                           "volume %s: the roots given know two volumes of "
+                           "that name; give the root of one",
+                           search->name);
+        }
+        if (entry) {
+            found = true;
+            search->number = entry->number;
+            uuid = entry->uuid;
+            search_root(search, roots->root[i]);
+        }
+        registry_done(&registry);
+    }
+    if (!found && last < 0)
+        return last;
+    if (!found)
+        return err_set(-ENOENT, "volume %s: unknown under %s%s",
+                       search->name, roots->root[0]->path,
+                       roots->count > 1 ? " and the other data directories"
+                                        : "");
+    return 0;
+}
+
+int
+volume_find(struct io *io, const struct logger *log,
+            const struct config *config, const char *name,
+            struct volume_meta *ret, struct metadata_problem *problems,
+            size_t max, size_t *ret_problems)
+{
+    struct search search = {.name = name};
+    struct copies copies;
+    struct roots roots;
+    struct target *root;
+    bool damaged = false;
+    uint64_t before;
+    int r;
+
+    r = meta_check_name(name);
+    if (r < 0)
+        return r;
+    r = roots_open(io, log, config->data, &roots);
+    if (r < 0)
+        return r;
+    r = search_names(&roots, log, &search, &damaged);
+    roots_close(&roots);
+    if (r < 0) {
+        meta_done(&search.best);
+        return r;
+    }
+    /* A part elsewhere may know of a newer policy; and that of others. */
+    do {
+        before = search.best.generation;
+        for (uint32_t i = 0; i < search.best.part_count; i++) {
+            if (io->ops->open_dir(io, search.best.part[i].root, 0, &root) < 0)
+                continue;
+            search_root(&search, root);
+            target_close(root);
+            if (search.best.generation != before)
+                break;
+        }
+    } while (search.best.generation != before);
+
+    if (search.best.generation == 0 || search.error == -EPROTO) {
+        meta_done(&search.best);
+        return err_set(search.error ? search.error : -ENOENT,
+                       "volume %s: no usable .meta: %s", name,
+                       search.text[0] ? search.text : "none was found");
+    }
+    *ret = search.best;
+    if (problems) {
+        copies = (struct copies){ret, problems, max, 0};
+        copies_judge(io, &copies);
+        if (damaged && copies.count < max) {
+            copies.problems[copies.count] = (struct metadata_problem){
+                .text = "the registry is damaged or missing",
+            };
+            snprintf(copies.problems[copies.count].path,
+                     sizeof copies.problems[0].path, "%s", REGISTRY_NAME);
+            copies.count++;
+        }
+        *ret_problems = copies.count;
+        if (search.error)
+            log_event(log, LOG_WARNING_LEVEL,
+                      "%s; another copy of the policy is used", search.text);
+    }
+    return 0;
+}
+
+/* Into one root: its copy, and its registry's entry. */
+static int
+store_in_root(struct io *io, const struct volume_meta *meta, const char *path,
+              const char *text, size_t bytes)
+{
+    const struct logger silent = {NULL, NULL};
+    struct registry_entry entry = {.number = meta->number,
+                                   .uuid = meta->uuid};
+    struct registry registry;
+    struct target *root, *dir;
+    bool damaged;
+    int r;
+
+    r = volume_dir_open(io, path, meta->number, 0, &dir);
+    if (r < 0)
+        return r;
+    r = target_store(dir, META_NAME, text, bytes);
+    target_close(dir);
+    if (r < 0)
+        return r;
+    r = io->ops->open_dir(io, path, 0, &root);
+    if (r < 0)
+        return r;
+    r = registry_load(root, &silent, &registry, &damaged);
+    if (r == 0) {
+        const struct registry_entry *old = registry_find(&registry,
+                                                         meta->name);
+
+        if (damaged || !old || old->number != meta->number) {
+            memcpy(entry.name, meta->name, sizeof entry.name);
+            r = registry_add(&registry, &entry);
+            registry.generation++;
+            if (r == 0)
+                r = registry_store(root, &registry);
+        }
+        registry_done(&registry);
+    }
+    target_close(root);
+    return r;
+}
+
+static int
+store_copies(struct io *io, const struct volume_meta *meta, int *ret_stored)
+{
+    AUTO_FREE char *text = NULL;
+    struct target *dir;
+    size_t bytes;
+    int r, failed = 0;
+
+    *ret_stored = 0;
+    r = meta_format(meta, &text, &bytes);
+    if (r < 0)
+        return r;
+    /* Parts first: the root's registry is what makes a volume known. */
+    for (uint32_t i = 0; i < meta->part_count; i++) {
+        r = part_dir_open(io, meta, i, 0, &dir);
+        if (r == 0) {
+            r = target_store(dir, META_NAME, text, bytes);
+            target_close(dir);
+        }
+        if (r < 0)
+            failed = r;
+        else
+            ++*ret_stored;
+    }
+    for (uint32_t i = 0; i < meta->part_count; i++) {
+        if (!is_first_of_root(meta, i))
+            continue;
+        r = store_in_root(io, meta, meta->part[i].root, text, bytes);
+        if (r < 0)
+            failed = r;
+        else
+            ++*ret_stored;
+    }
+    return failed;
+}
+
+int
+volume_store_meta(struct io *io, const struct volume_meta *meta)
+{
+    int stored, r = store_copies(io, meta, &stored);
+
+    return stored > 0 ? 0 : r;
+}
+
+int
+volume_store_meta_everywhere(struct io *io, const struct volume_meta *meta)
+{
+    int stored;
+
+    return store_copies(io, meta, &stored);
+}

@@ -1,0 +1,153 @@
+/* space.c: a write is accepted only when there is room for it: on the parts
+ * (so that destage never has to give up for want of space), and in the
+ * journal.
+ *
+ * Room on the parts is what their file systems say is free, less what the
+ * journal holds and has not put there yet (counted as if every block needed
+ * new space), less a reserve. When that runs out, blocks that have their
+ * space already may still be overwritten. */
+#include "volume/volume.h"
+#include "base/err.h"
+#include <string.h>
+
+#define RESERVE_BYTES_MAX (UINT64_C(16) << 20)
+#define CHUNK_METADATA_BYTES 16384u /* header, table pages, chunk table */
+
+/* How many parts keep their bytes on this device; 0 if an earlier part has
+ * counted it already. */
+static uint32_t
+device_parts(struct lsvd_volume *v, const struct target_space *space,
+             uint32_t slot)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        if (space[i].device != space[slot].device)
+            continue;
+        if (i < slot)
+            return 0;
+        count++;
+    }
+    return count;
+}
+
+/* Is there room on every device for this many dirty blocks and chunks? */
+static bool
+has_room(struct lsvd_volume *v, const struct target_space *space,
+         uint64_t blocks, uint64_t chunks)
+{
+    uint64_t copies_max = v->g.is_ec ? 1 + v->g.parity_count : v->g.part_count;
+
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        uint32_t parts = device_parts(v, space, i);
+        uint64_t copies = parts < copies_max ? parts : copies_max;
+        uint64_t reserve = space[i].total_bytes / 16, need;
+
+        if (parts == 0)
+            continue;
+        if (reserve > RESERVE_BYTES_MAX)
+            reserve = RESERVE_BYTES_MAX;
+        need = blocks * v->g.block_bytes * copies +
+               chunks * CHUNK_METADATA_BYTES * parts + reserve;
+        if (space[i].free_bytes < need)
+            return false;
+    }
+    return true;
+}
+
+static int
+any_hole(void *ctx, uint64_t offset, uint64_t count, bool is_data)
+{
+    (void)ctx;
+    (void)offset;
+    (void)count;
+    return is_data ? 0 : 1;
+}
+
+static bool
+is_allocated(struct lsvd_volume *v, uint64_t first, uint32_t count)
+{
+    uint64_t offset = first * v->g.block_bytes;
+    uint64_t bytes = (uint64_t)count * v->g.block_bytes;
+
+    if (bytes > v->g.volume_bytes - offset)
+        bytes = v->g.volume_bytes - offset;
+    return lsvd_extents(v, bytes, offset, any_hole, NULL) == 0;
+}
+
+int
+space_check(struct lsvd_volume *v, uint64_t first, uint32_t count)
+{
+    struct target_space space[PARTS_MAX];
+    struct journal_space journal;
+    uint64_t accepted, left;
+    int r;
+
+    accepted = atomic_load(&v->count.write_bytes);
+    pthread_mutex_lock(&v->state_lock);
+    left = v->free_checked_at;
+    pthread_mutex_unlock(&v->state_lock);
+    if (accepted < left)
+        return 0;
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        r = target_space(v->part[i].dir, &space[i]);
+        if (r < 0)
+            return r;
+    }
+    journal_space(v->journal, &journal);
+    if (has_room(v, space, journal.live_blocks + count,
+                 journal.dirty_chunks + 2)) {
+        /* Plenty: look again only after a part of it has been accepted. */
+        uint64_t step = UINT64_C(64) << 20;
+
+        while (step > 0 &&
+               !has_room(v, space,
+                         journal.live_blocks + count +
+                             step / v->g.block_bytes,
+                         journal.dirty_chunks + 2 +
+                             step / v->g.block_bytes))
+            step /= 2;
+        pthread_mutex_lock(&v->state_lock);
+        v->free_checked_at = accepted + step;
+        pthread_mutex_unlock(&v->state_lock);
+        return 0;
+    }
+    if (is_allocated(v, first, count))
+        return 0;
+    return err_set(-ENOSPC,
+                   "volume %s: no space left on its parts (%s is nearly "
+                   "full)",
+                   v->meta.name, v->part[0].dir->path);
+}
+
+int
+space_wait(struct lsvd_volume *v)
+{
+    uint64_t round;
+    int r = 0;
+
+    if (!v->threaded) {
+        r = destage_batch(v);
+        if (r == 0)
+            return err_set(-EIO, "volume %s: the journal is full and holds "
+                           "nothing that can be moved", v->meta.name);
+        return r < 0 ? r : 0;
+    }
+    pthread_mutex_lock(&v->state_lock);
+    round = v->destage_rounds;
+    v->space_waiters++;
+    pthread_cond_signal(&v->work);
+    while (atomic_load(&v->destage_error) == 0 &&
+           v->destage_rounds == round && !atomic_load(&v->stopping))
+        pthread_cond_wait(&v->progress, &v->state_lock);
+    v->space_waiters--;
+    r = atomic_load(&v->destage_error);
+    if (r == 0 && atomic_load(&v->stopping))
+        r = -ESHUTDOWN;
+    pthread_mutex_unlock(&v->state_lock);
+    if (r < 0)
+        return err_set(r, "volume %s: the journal is full, and its data "
+                       "can't be moved to the parts: %s", v->meta.name,
+                       strerror(-r));
+    return 0;
+}

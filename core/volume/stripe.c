@@ -1,0 +1,310 @@
+/* stripe.c: which cells of a row are right, and computing those that are not.
+ *
+ * Replicas: of the cells that pass their check, those with the greatest
+ * sequence are right.
+ * EC: the valid parity cell with the greatest sequence is the witness: it
+ * recorded the sum of every data cell it was computed from (stripe sums).
+ * (S1) A data cell is good if its sum is the witness's. One that is valid but
+ *      different and older missed a write; one that is newer than the witness
+ *      makes the witness stale, and the row has no other: nothing is decoded
+ *      from it then (J2).
+ * (S2) A parity cell is good if it has the witness's stripe sums.
+ * (S3) Only good cells are decoded from, at least K, and the result must hash
+ *      to the witness's sum: a mixed stripe gives an error, never bytes. */
+#include "volume/volume.h"
+#include "base/err.h"
+#include "base/memory.h"
+#include "base/sum.h"
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+int
+rows_new(struct lsvd_volume *v, uint32_t count, struct rows *ret)
+{
+    size_t cells = (size_t)count * v->g.block_bytes;
+    uint8_t *memory, *at;
+    int r;
+
+    memset(ret, 0, sizeof *ret);
+    r = mem_new_aligned(v->g.part_count * (cells + count), &memory);
+    if (r < 0)
+        return r;
+    at = memory;
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        ret->cell[i] = at;
+        at += cells;
+    }
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        ret->bad[i] = (bool *)at;
+        at += count;
+    }
+    ret->memory = memory;
+    return 0;
+}
+
+void
+rows_free(struct rows *rows)
+{
+    free(rows->memory);
+    memset(rows, 0, sizeof *rows);
+}
+
+void
+rows_load(struct lsvd_volume *v, struct chunk *c, uint32_t first,
+          uint32_t count, struct rows *rows)
+{
+    rows->chunk = c;
+    rows->first = first;
+    rows->count = count;
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        struct iovec iov = {rows->cell[i], (size_t)count * v->g.block_bytes};
+        struct fragment *f = chunk_fragment(v, c, i, NULL);
+
+        rows->fragment[i] = f;
+        memset(rows->bad[i], 0, count);
+        if (!f || fragment_read(f, first, count, &iov, 1, rows->bad[i]) < 0)
+            memset(rows->bad[i], 1, count);
+    }
+}
+
+static bool
+is_valid(const struct rows *rows, uint32_t slot, uint32_t row)
+{
+    return rows->fragment[slot] && !rows->bad[slot][row - rows->first];
+}
+
+static void
+judge_replicas(struct lsvd_volume *v, const struct rows *rows,
+               struct stripe *s)
+{
+    struct cell_entry best = {0, 0}, entry;
+    bool found = false;
+
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        if (!is_valid(rows, i, s->row))
+            continue;
+        entry = fragment_entry(rows->fragment[i], s->row);
+        if (!found || entry.seq > best.seq)
+            best = entry;
+        found = true;
+    }
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        s->state[i] = CELL_BAD;
+        if (!is_valid(rows, i, s->row))
+            continue;
+        entry = fragment_entry(rows->fragment[i], s->row);
+        s->state[i] = entry.seq == best.seq && entry.sum == best.sum
+                          ? CELL_GOOD
+                          : CELL_STALE;
+        if (s->state[i] == CELL_GOOD)
+            s->good |= UINT32_C(1) << i;
+    }
+    s->seq = best.seq;
+    s->sum[0] = best.sum;
+    s->readable = found;
+}
+
+/* The valid parity cell with the greatest sequence, or part_count. */
+static uint32_t
+find_witness(struct lsvd_volume *v, const struct rows *rows, uint32_t row)
+{
+    uint32_t witness = v->g.part_count;
+    uint64_t seq = 0;
+
+    for (uint32_t i = v->g.data_count; i < v->g.part_count; i++) {
+        struct cell_entry entry;
+
+        if (!is_valid(rows, i, row))
+            continue;
+        entry = fragment_entry(rows->fragment[i], row);
+        if (witness == v->g.part_count || entry.seq > seq) {
+            witness = i;
+            seq = entry.seq;
+        }
+    }
+    return witness;
+}
+
+/* Without any parity: valid data cells stand for themselves. */
+static void
+judge_unwitnessed(struct lsvd_volume *v, const struct rows *rows,
+                  struct stripe *s)
+{
+    s->readable = true;
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        struct cell_entry entry;
+
+        s->state[i] = CELL_BAD;
+        if (i < v->g.data_count && is_valid(rows, i, s->row)) {
+            entry = fragment_entry(rows->fragment[i], s->row);
+            s->state[i] = CELL_GOOD;
+            s->good |= UINT32_C(1) << i;
+            s->sum[i] = entry.sum;
+            if (entry.seq > s->seq)
+                s->seq = entry.seq;
+        } else if (i < v->g.data_count &&
+                   geometry_block_of(&v->g, i, s->row) != UINT32_MAX) {
+            s->readable = false;
+        }
+    }
+}
+
+static bool
+same_stripe_sums(struct lsvd_volume *v, const struct fragment *f,
+                 const struct stripe *s)
+{
+    for (uint32_t i = 0; i < v->g.data_count; i++) {
+        if (fragment_stripe_sum(f, s->row, i) != s->sum[i])
+            return false;
+    }
+    return true;
+}
+
+/* Data cells that are newer than the witness say that the parity missed a
+ * write: then all parity is stale. */
+static bool
+witness_is_stale(struct lsvd_volume *v, const struct rows *rows,
+                 const struct stripe *s, uint64_t witness_seq)
+{
+    for (uint32_t i = 0; i < v->g.data_count; i++) {
+        struct cell_entry entry;
+
+        if (!is_valid(rows, i, s->row))
+            continue;
+        entry = fragment_entry(rows->fragment[i], s->row);
+        if (entry.sum != s->sum[i] && entry.seq > witness_seq)
+            return true;
+    }
+    return false;
+}
+
+static void
+judge_ec(struct lsvd_volume *v, const struct rows *rows, struct stripe *s)
+{
+    uint32_t witness = find_witness(v, rows, s->row);
+    struct cell_entry entry;
+
+    if (witness == v->g.part_count) {
+        judge_unwitnessed(v, rows, s);
+        return;
+    }
+    entry = fragment_entry(rows->fragment[witness], s->row);
+    s->seq = entry.seq;
+    for (uint32_t i = 0; i < v->g.data_count; i++)
+        s->sum[i] = fragment_stripe_sum(rows->fragment[witness], s->row, i);
+    if (witness_is_stale(v, rows, s, entry.seq)) {
+        judge_unwitnessed(v, rows, s);
+        for (uint32_t i = v->g.data_count; i < v->g.part_count; i++) {
+            if (is_valid(rows, i, s->row))
+                s->state[i] = CELL_STALE;
+        }
+        return;
+    }
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        bool same;
+
+        s->state[i] = CELL_BAD;
+        if (!is_valid(rows, i, s->row))
+            continue;
+        same = i < v->g.data_count
+                   ? fragment_entry(rows->fragment[i], s->row).sum ==
+                         s->sum[i]
+                   : same_stripe_sums(v, rows->fragment[i], s);
+        s->state[i] = same ? CELL_GOOD : CELL_STALE;
+        if (same)
+            s->good |= UINT32_C(1) << i;
+    }
+    s->readable = (uint32_t)__builtin_popcount(s->good) >= v->g.data_count;
+    if (!s->readable) { /* what the row's blocks need may still be there */
+        s->readable = true;
+        for (uint32_t i = 0; i < v->g.data_count; i++) {
+            if (s->state[i] != CELL_GOOD && s->sum[i] != SUM_ZERO_BLOCK)
+                s->readable = false;
+        }
+    }
+}
+
+void
+rows_judge(struct lsvd_volume *v, const struct rows *rows, uint32_t row,
+           struct stripe *ret)
+{
+    assert(row >= rows->first);
+    assert(row < rows->first + rows->count);
+    memset(ret, 0, sizeof *ret);
+    ret->row = row;
+    if (v->g.is_ec)
+        judge_ec(v, rows, ret);
+    else
+        judge_replicas(v, rows, ret);
+}
+
+static uint8_t *
+cell_of(struct lsvd_volume *v, const struct rows *rows, uint32_t slot,
+        uint32_t row)
+{
+    return rows->cell[slot] +
+           (size_t)(row - rows->first) * v->g.block_bytes;
+}
+
+static int
+rebuild_replica(struct lsvd_volume *v, struct rows *rows,
+                const struct stripe *s, uint32_t slot,
+                struct cell_entry *ret_entry)
+{
+    uint32_t source;
+
+    if (s->good == 0)
+        return err_set(-EIO, "no good copy is left");
+    source = (uint32_t)__builtin_ctz(s->good);
+    memcpy(cell_of(v, rows, slot, s->row), cell_of(v, rows, source, s->row),
+           v->g.block_bytes);
+    *ret_entry = fragment_entry(rows->fragment[source], s->row);
+    return 0;
+}
+
+/* Decode, or for parity encode what is decoded or good. */
+static int
+rebuild_ec(struct lsvd_volume *v, struct rows *rows, const struct stripe *s,
+           uint32_t slot, struct cell_entry *ret_entry)
+{
+    uint8_t *cells[PARTS_MAX];
+    uint32_t want = UINT32_C(1) << slot;
+    uint64_t seed;
+    struct fragment_id id = {.volume = v->meta.uuid,
+                             .chunk = rows->chunk->number,
+                             .fragment = slot};
+    int r;
+
+    for (uint32_t i = 0; i < v->g.part_count; i++)
+        cells[i] = cell_of(v, rows, i, s->row);
+    ret_entry->seq = s->seq;
+    if (slot < v->g.data_count && s->sum[slot] == SUM_ZERO_BLOCK) {
+        memset(cells[slot], 0, v->g.block_bytes);
+        ret_entry->sum = SUM_ZERO_BLOCK;
+        return 0;
+    }
+    r = ec_decode(v->ec, v->g.block_bytes, s->good & ~want, want, cells);
+    if (r < 0)
+        return r;
+    seed = fragment_cell_seed(&v->g, &id, s->row);
+    ret_entry->sum = sum_block(seed, cells[slot], v->g.block_bytes);
+    if (geometry_is_parity(&v->g, slot)) {
+        if (sum_all_zero(cells[slot], v->g.block_bytes))
+            ret_entry->sum = SUM_ZERO_BLOCK;
+        return 0;
+    }
+    if (ret_entry->sum != s->sum[slot])
+        return err_set(-EIO, "the stripe's cells do not belong together");
+    return 0;
+}
+
+int
+rows_rebuild(struct lsvd_volume *v, struct rows *rows,
+             const struct stripe *stripe, uint32_t slot,
+             struct cell_entry *ret_entry)
+{
+    if (v->g.is_ec)
+        return rebuild_ec(v, rows, stripe, slot, ret_entry);
+    return rebuild_replica(v, rows, stripe, slot, ret_entry);
+}

@@ -1,0 +1,652 @@
+/* verify.c: is every part holding what it should? Changes nothing.
+ *
+ * With the lock free, verify takes it, replays and destages, then looks.
+ * Beside a server it looks without a lock, and believes what looks wrong only
+ * when it looks the same while the server is not changing that chunk: the
+ * server holds a byte of part a's lock file for each chunk in flux (K2). */
+#include "volume/verify.h"
+#include "base/err.h"
+#include "base/memory.h"
+#include "base/sum.h"
+#include <ctype.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ROWS_AT_ONCE 64u
+#define FLUX_POLLS_MAX 1200 /* of 50 ms: a server that hangs is not damage */
+
+static void
+set_finding(struct chunk_check *check, uint32_t slot,
+            enum lsvd_chunk_finding kind, const char *text)
+{
+    if (check->kind[slot] != LSVD_CHUNK_HEALTHY)
+        return; /* the first thing found names it */
+    check->kind[slot] = kind;
+    snprintf(check->text[slot], sizeof check->text[slot], "%s", text);
+}
+
+/* Files and tables only. */
+static void
+check_quick(struct lsvd_volume *v, uint64_t chunk, uint32_t slot,
+            struct chunk_entry truth, struct chunk_check *check)
+{
+    struct part *p = &v->part[slot];
+    struct object_stat stat;
+    struct object *object;
+    char name[24];
+    int r;
+
+    fragment_name(chunk, name);
+    r = target_open(p->dir, name, 0, &object);
+    if (r == 0) {
+        r = object_stat(object, &stat);
+        object_close(object);
+    }
+    if (r == -ENOENT)
+        set_finding(check, slot, LSVD_CHUNK_MISSING, "the file is missing");
+    else if (r < 0)
+        set_finding(check, slot, LSVD_CHUNK_CORRUPT, err_text());
+    else if (stat.size_bytes != geometry_file_bytes(&v->g, slot))
+        set_finding(check, slot, LSVD_CHUNK_CORRUPT,
+                    "the file has the wrong size");
+    else if (chunk_table_get(p->table, chunk).seq < truth.seq)
+        set_finding(check, slot, LSVD_CHUNK_STALE,
+                    "its chunk table entry is older than the other parts'");
+}
+
+static void
+check_file(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
+           struct chunk_entry truth, struct chunk_check *check)
+{
+    enum fragment_state state;
+    struct fragment *f = chunk_fragment(v, c, slot, &state);
+
+    switch (state) {
+    case FRAGMENT_OK:
+        if (f->doubtful)
+            set_finding(check, slot, LSVD_CHUNK_CORRUPT,
+                        "its table does not pass its check");
+        else if (chunk_table_get(v->part[slot].table, c->number).seq <
+                 truth.seq)
+            set_finding(check, slot, LSVD_CHUNK_STALE,
+                        "its chunk table entry is older than the other "
+                        "parts'");
+        break;
+    case FRAGMENT_MISSING:
+        set_finding(check, slot, LSVD_CHUNK_MISSING, "the file is missing");
+        break;
+    case FRAGMENT_STALE:
+        set_finding(check, slot, LSVD_CHUNK_STALE,
+                    "the file is older than the chunk table says");
+        break;
+    case FRAGMENT_CORRUPT:
+        set_finding(check, slot, LSVD_CHUNK_CORRUPT,
+                    "the file is not this chunk's, or is damaged");
+        break;
+    case FRAGMENT_UNKNOWN:
+    case FRAGMENT_LOADING:
+    case FRAGMENT_AWAY:
+        break;
+    }
+}
+
+/* Does the journal hold newer bytes for a block of this row? Then what lies
+ * on the parts may be half of the old and half of the new. */
+static bool
+row_in_journal(struct lsvd_volume *v, uint64_t chunk, uint32_t row)
+{
+    uint8_t have[EC_DATA_MAX];
+    uint32_t block = row * v->g.data_count, count = v->g.data_count;
+
+    if (!v->journal)
+        return false;
+    if (block + count > v->g.chunk_blocks)
+        count = v->g.chunk_blocks - block;
+    journal_lookup(v->journal, geometry_first_block(&v->g, chunk) + block,
+                   count, have);
+    for (uint32_t i = 0; i < count; i++) {
+        if (have[i] != 0)
+            return true;
+    }
+    return false;
+}
+
+/* Encode the row's data and compare with the stored parity. */
+static void
+check_parity(struct lsvd_volume *v, const struct rows *rows,
+             const struct stripe *s, uint8_t *scratch,
+             struct chunk_check *check)
+{
+    size_t bytes = v->g.block_bytes, at = (s->row - rows->first) * bytes;
+    uint32_t data = (UINT32_C(1) << v->g.data_count) - 1;
+    const uint8_t *in[EC_DATA_MAX];
+    uint8_t *out[EC_PARITY_MAX];
+
+    if ((s->good & data) != data)
+        return;
+    for (uint32_t i = 0; i < v->g.data_count; i++)
+        in[i] = rows->cell[i] + at;
+    for (uint32_t i = 0; i < v->g.parity_count; i++)
+        out[i] = scratch + i * bytes;
+    ec_encode(v->ec, bytes, in, out);
+    for (uint32_t i = 0; i < v->g.parity_count; i++) {
+        uint32_t slot = v->g.data_count + i;
+
+        if (s->state[slot] == CELL_GOOD &&
+            memcmp(out[i], rows->cell[slot] + at, bytes) != 0)
+            set_finding(check, slot, LSVD_CHUNK_CORRUPT,
+                        "its parity is not that of the data");
+    }
+}
+
+static void
+note_lost(struct lsvd_volume *v, struct rows *rows, const struct stripe *s,
+          struct chunk_check *check)
+{
+    for (uint32_t i = 0; i < v->g.data_count; i++) {
+        uint32_t block = geometry_block_of(&v->g, i, s->row);
+        struct cell_entry entry;
+
+        if (block == UINT32_MAX ||
+            block >= geometry_blocks_in(&v->g, rows->chunk->number))
+            continue;
+        if (v->g.is_ec ? s->state[i] == CELL_GOOD : s->good != 0)
+            continue;
+        if (v->g.is_ec && rows_rebuild(v, rows, s, i, &entry) == 0)
+            continue;
+        if (check->lost_count == check->lost_max)
+            return;
+        check->lost[check->lost_count++] = block;
+    }
+}
+
+static void
+check_row(struct lsvd_volume *v, struct rows *rows, uint32_t row,
+          uint8_t *scratch, struct chunk_check *check)
+{
+    struct stripe s;
+    char text[96];
+
+    if (row_in_journal(v, rows->chunk->number, row))
+        return;
+    rows_judge(v, rows, row, &s);
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        if (!rows->fragment[i] || s.state[i] == CELL_GOOD)
+            continue;
+        if (v->g.is_ec && i < v->g.data_count &&
+            geometry_block_of(&v->g, i, row) == UINT32_MAX)
+            continue;
+        if (s.state[i] == CELL_STALE) {
+            snprintf(text, sizeof text, "row %u is older than the others",
+                     row);
+            set_finding(check, i, LSVD_CHUNK_STALE, text);
+        } else {
+            snprintf(text, sizeof text, "row %u does not pass its check",
+                     row);
+            set_finding(check, i, LSVD_CHUNK_CORRUPT, text);
+        }
+    }
+    if (v->g.is_ec)
+        check_parity(v, rows, &s, scratch, check);
+    note_lost(v, rows, &s, check);
+}
+
+static int
+check_full(struct lsvd_volume *v, struct chunk *c, struct chunk_check *check)
+{
+    uint8_t *scratch = NULL;
+    struct rows rows;
+    int r;
+
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        struct fragment *f = chunk_fragment(v, c, i, NULL);
+
+        if (f)
+            object_drop_cache(f->object);
+    }
+    r = rows_new(v, ROWS_AT_ONCE, &rows);
+    if (r == 0)
+        r = mem_new_aligned((size_t)(v->g.parity_count + 1) *
+                                v->g.block_bytes,
+                            &scratch);
+    for (uint32_t row = 0; r == 0 && row < v->g.rows; row += ROWS_AT_ONCE) {
+        uint32_t left = v->g.rows - row;
+
+        rows_load(v, c, row, left < ROWS_AT_ONCE ? left : ROWS_AT_ONCE,
+                  &rows);
+        for (uint32_t i = 0; i < rows.count; i++)
+            check_row(v, &rows, row + i, scratch, check);
+    }
+    free(scratch);
+    rows_free(&rows);
+    return r;
+}
+
+/* Without reading: too few files left means that the chunk is lost. */
+static void
+check_enough(struct lsvd_volume *v, uint64_t number,
+             struct chunk_check *check)
+{
+    uint32_t healthy = 0, needed = v->g.is_ec ? v->g.data_count : 1;
+
+    for (uint32_t i = 0; i < v->g.part_count; i++)
+        healthy += check->kind[i] == LSVD_CHUNK_HEALTHY;
+    if (healthy >= needed)
+        return;
+    check->lost_count = geometry_blocks_in(&v->g, number);
+    for (uint32_t i = 0; i < check->lost_count; i++)
+        check->lost[i] = i;
+}
+
+int
+chunk_check(struct lsvd_volume *v, uint64_t number, bool full,
+            struct chunk_check *check)
+{
+    struct chunk_entry truth = chunk_truth(v, number);
+    struct lease lease;
+    struct chunk *c;
+    int r;
+
+    memset(check->kind, 0, sizeof check->kind);
+    check->lost_count = 0;
+    check->present = truth.state == CHUNK_PRESENT;
+    if (!check->present)
+        return 0;
+    r = chunk_get(v, number, &c);
+    if (r < 0)
+        return r;
+    lease_get(&v->chunk_leases, &lease, number, number + 1, true);
+    chunk_forget_fragments(v, c);
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        if (!(v->usable & UINT32_C(1) << i))
+            set_finding(check, i, LSVD_CHUNK_MISSING, v->part[i].problem);
+        else if (full)
+            check_file(v, c, i, truth, check);
+        else
+            check_quick(v, number, i, truth, check);
+    }
+    if (full)
+        r = check_full(v, c, check);
+    else
+        check_enough(v, number, check);
+    chunk_forget_fragments(v, c);
+    lease_put(&v->chunk_leases, &lease);
+    chunk_put(v, c);
+    return r;
+}
+
+static bool
+check_is_clean(const struct chunk_check *check)
+{
+    for (uint32_t i = 0; i < PARTS_MAX; i++) {
+        if (check->kind[i] != LSVD_CHUNK_HEALTHY)
+            return false;
+    }
+    return check->lost_count == 0;
+}
+
+static bool
+in_flux(struct lsvd_volume *v, uint64_t chunk)
+{
+    struct object *lock;
+    int r;
+
+    if (!v->part[0].dir ||
+        target_open(v->part[0].dir, LOCK_NAME, 0, &lock) < 0)
+        return false;
+    r = object_is_locked(lock, LOCK_CHUNK_AT + chunk, 1);
+    object_close(lock);
+    return r > 0;
+}
+
+static int
+tables_reload(struct lsvd_volume *v)
+{
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        struct part *p = &v->part[i];
+        struct chunk_table *table;
+        uint64_t damaged;
+        int r;
+
+        if (!(v->usable & UINT32_C(1) << i))
+            continue;
+        r = chunk_table_open(p->dir, &p->label.instance, v->g.chunk_count,
+                             false, &table, &damaged);
+        if (r < 0)
+            return r;
+        chunk_table_close(p->table);
+        p->table = table;
+    }
+    return 0;
+}
+
+/* Look again until the chunk holds still. Clean: believed at once. */
+static int
+check_beside_server(struct lsvd_volume *v, uint64_t chunk, bool full,
+                    struct chunk_check *check)
+{
+    struct chunk_entry before, after;
+    int r;
+
+    for (int i = 0; i < FLUX_POLLS_MAX; i++) {
+        if (in_flux(v, chunk)) {
+            poll(NULL, 0, 50);
+            continue;
+        }
+        r = tables_reload(v);
+        if (r < 0)
+            return r;
+        before = chunk_truth(v, chunk);
+        r = chunk_check(v, chunk, full, check);
+        if (r < 0 || check_is_clean(check))
+            return r;
+        if (in_flux(v, chunk))
+            continue;
+        r = tables_reload(v);
+        if (r < 0)
+            return r;
+        after = chunk_truth(v, chunk);
+        if (before.seq == after.seq && before.state == after.state)
+            return 0;
+    }
+    memset(check->kind, 0, sizeof check->kind);
+    check->lost_count = 0;
+    log_event(&v->log, LOG_WARNING_LEVEL,
+              "volume %s: chunk %llu is being changed all the time; not "
+              "checked",
+              v->meta.name, (unsigned long long)chunk);
+    return 0;
+}
+
+static void
+emit_finding(struct verify *y, uint32_t slot, uint64_t chunk,
+             enum lsvd_chunk_finding kind, const char *file, const char *text)
+{
+    struct lsvd_finding finding = {.part = slot < y->v->g.part_count
+                                               ? (char)('a' + slot)
+                                               : 0,
+                                   .chunk = chunk,
+                                   .kind = kind,
+                                   .file = file,
+                                   .text = text};
+
+    if (y->cb && y->cb->finding)
+        y->cb->finding(y->cb->ctx, &finding);
+}
+
+static void
+count_finding(struct lsvd_part_report *part, enum lsvd_chunk_finding kind)
+{
+    switch (kind) {
+    case LSVD_CHUNK_HEALTHY:
+        part->healthy++;
+        break;
+    case LSVD_CHUNK_MISSING:
+        part->missing++;
+        break;
+    case LSVD_CHUNK_STALE:
+        part->stale++;
+        break;
+    case LSVD_CHUNK_CORRUPT:
+        part->corrupt++;
+        break;
+    case LSVD_CHUNK_UNEXPECTED:
+        part->unexpected++;
+        break;
+    }
+}
+
+/* Neighbouring lost blocks are told as one range. */
+static void
+emit_lost(struct verify *y, uint64_t chunk, const struct chunk_check *check)
+{
+    uint64_t bytes = y->v->g.block_bytes;
+
+    for (uint32_t i = 0, run; i < check->lost_count; i += run) {
+        struct lsvd_lost_range range;
+
+        for (run = 1; i + run < check->lost_count &&
+                      check->lost[i + run] == check->lost[i] + run;
+             run++)
+            ;
+        range.offset = (geometry_first_block(&y->v->g, chunk) +
+                        check->lost[i]) *
+                       bytes;
+        range.count = run * bytes;
+        if (range.offset + range.count > y->v->g.volume_bytes)
+            range.count = y->v->g.volume_bytes - range.offset;
+        y->report->data_lost = true;
+        y->report->lost_bytes += range.count;
+        if (y->cb && y->cb->lost)
+            y->cb->lost(y->cb->ctx, &range);
+    }
+}
+
+static int
+block_order(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+static int
+verify_chunk(struct verify *y, uint64_t chunk, struct chunk_check *check)
+{
+    struct lsvd_volume *v = y->v;
+    char file[600];
+    int r;
+
+    r = chunk_check(v, chunk, y->report->full, check);
+    if (r == 0 && v->observer && !check_is_clean(check))
+        r = check_beside_server(v, chunk, y->report->full, check);
+    if (r < 0 || !check->present)
+        return r;
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        count_finding(&y->report->part[i], check->kind[i]);
+        if (check->kind[i] == LSVD_CHUNK_HEALTHY)
+            continue;
+        y->report->policy_met = false;
+        snprintf(file, sizeof file, "%.512s/%llu",
+                 v->part[i].dir ? v->part[i].dir->path : "?",
+                 (unsigned long long)chunk);
+        if (v->usable & UINT32_C(1) << i) /* a part away is told once */
+            emit_finding(y, i, chunk, check->kind[i], file, check->text[i]);
+    }
+    if (check->lost_count > 1)
+        qsort(check->lost, check->lost_count, sizeof check->lost[0],
+              block_order);
+    emit_lost(y, chunk, check);
+    return 0;
+}
+
+struct listing {
+    struct verify *y;
+    uint32_t slot;
+};
+
+static bool
+is_ours(const char *name)
+{
+    size_t bytes = strlen(name);
+
+    return name[0] == '.' ||
+           (bytes > 4 && strcmp(name + bytes - 4, ".new") == 0);
+}
+
+/* A name that the chunk tables do not explain. */
+static int
+judge_name(void *ctx, const char *name)
+{
+    struct listing *listing = ctx;
+    struct verify *y = listing->y;
+    struct lsvd_volume *v = y->v;
+    char canonical[24] = "", file[800];
+    unsigned long long number;
+    char *end;
+
+    if (is_ours(name))
+        return 0;
+    errno = 0;
+    number = strtoull(name, &end, 10);
+    if (isdigit((unsigned char)name[0]) && !*end && !errno && number >= 1 &&
+        number <= v->g.chunk_count) {
+        fragment_name(number, canonical);
+        if (strcmp(canonical, name) == 0 &&
+            (chunk_truth(v, number).state == CHUNK_PRESENT ||
+             (v->observer &&
+              (in_flux(v, number) || tables_reload(v) < 0 ||
+               chunk_truth(v, number).state == CHUNK_PRESENT))))
+            return 0;
+    }
+    y->report->part[listing->slot].unexpected++;
+    snprintf(file, sizeof file, "%.512s/%.255s",
+             v->part[listing->slot].dir->path, name);
+    emit_finding(y, listing->slot, canonical[0] ? number : 0,
+                 LSVD_CHUNK_UNEXPECTED, file,
+                 "the chunk table knows no such file");
+    return 0;
+}
+
+/* Labels, tables, copies of the policy, parts that are away. */
+static void
+verify_parts(struct verify *y)
+{
+    struct lsvd_volume *v = y->v;
+
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        struct part *p = &v->part[i];
+        char path[512];
+
+        y->report->part[i].letter = p->letter;
+        y->report->part[i].state = p->state;
+        part_path(&v->meta, i, path, sizeof path);
+        if (p->state != LSVD_PART_OK) {
+            y->report->policy_met = false;
+            emit_finding(y, i, 0, LSVD_CHUNK_MISSING, path, p->problem);
+        } else if (!v->observer && p->table_doubtful) {
+            y->report->policy_met = false;
+            emit_finding(y, i, 0, LSVD_CHUNK_CORRUPT, path,
+                         "its chunk table was missing, damaged or old");
+        } else if (!v->observer && !v->attached &&
+                   p->damaged_label_slots > 0) {
+            y->report->policy_met = false;
+            emit_finding(y, i, 0, LSVD_CHUNK_CORRUPT, path,
+                         "one copy of its label is damaged");
+        }
+    }
+    for (size_t i = 0; i < v->problem_count; i++) {
+        uint32_t slot = v->problem[i].letter
+                            ? (uint32_t)(v->problem[i].letter - 'a')
+                            : UINT32_MAX;
+
+        y->report->policy_met = false;
+        emit_finding(y, slot, 0, LSVD_CHUNK_CORRUPT, v->problem[i].path,
+                     v->problem[i].text);
+    }
+}
+
+uint64_t
+next_present_chunk(struct lsvd_volume *v, uint64_t chunk)
+{
+    uint64_t least = 0;
+
+    pthread_mutex_lock(&v->table_lock);
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        uint64_t next;
+
+        if (!v->part[i].table || chunk > v->g.chunk_count)
+            continue;
+        next = chunk_table_next(v->part[i].table, chunk);
+        if (next != 0 && (least == 0 || next < least))
+            least = next;
+    }
+    pthread_mutex_unlock(&v->table_lock);
+    return least;
+}
+
+static uint64_t
+count_chunks(struct lsvd_volume *v)
+{
+    uint64_t count = 0;
+
+    for (uint64_t c = next_present_chunk(v, 1); c;
+         c = next_present_chunk(v, c + 1))
+        count += chunk_truth(v, c).state == CHUNK_PRESENT;
+    return count;
+}
+
+bool
+verify_progress(struct verify *y)
+{
+    if (y->cb && y->cb->progress)
+        y->cb->progress(y->cb->ctx, &y->progress);
+    return y->cb && y->cb->cancelled && y->cb->cancelled(y->cb->ctx);
+}
+
+int
+verify_volume(struct verify *y)
+{
+    struct lsvd_volume *v = y->v;
+    struct chunk_check *check;
+    int r;
+
+    y->report->policy_met = true;
+    y->report->part_count = v->g.part_count;
+    y->report->beside_server = v->observer;
+    y->progress.chunks_total = count_chunks(v);
+    r = mem_new(1, sizeof *check, &check);
+    if (r < 0)
+        return r;
+    check->lost_max = v->g.chunk_blocks;
+    r = mem_new(check->lost_max, sizeof check->lost[0], &check->lost);
+    if (r == 0)
+        verify_parts(y);
+    for (uint64_t c = next_present_chunk(v, 1); r == 0 && c;
+         c = next_present_chunk(v, c + 1)) {
+        r = verify_chunk(y, c, check);
+        if (!check->present)
+            continue;
+        y->progress.chunks_done++;
+        y->progress.bytes_done += v->g.chunk_bytes;
+        if (verify_progress(y))
+            r = err_set(-EINTR, "interrupted");
+    }
+    for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
+        struct listing listing = {y, i};
+
+        if (v->usable & UINT32_C(1) << i)
+            r = target_list(v->part[i].dir, judge_name, &listing);
+    }
+    free(check->lost);
+    free(check);
+    return r;
+}
+
+int
+lsvd_verify(const struct lsvd_env *env, const char *name, bool full,
+            const struct lsvd_repair_callbacks *cb, struct lsvd_report *ret)
+{
+    struct verify y = {.cb = cb, .report = ret};
+    int r, closed;
+
+    memset(ret, 0, sizeof *ret);
+    ret->full = full;
+    r = volume_open(env, name, OPEN_REPAIR | OPEN_INSPECT, &y.v);
+    if (r == -EBUSY)
+        r = volume_open(env, name, LSVD_OPEN_NO_LOCK | OPEN_INSPECT, &y.v);
+    if (r < 0)
+        return r;
+    if (y.v->attached)
+        r = volume_drain(y.v);
+    if (r == 0)
+        r = verify_volume(&y);
+    if (r < 0) {
+        lsvd_abandon(y.v);
+        return r;
+    }
+    closed = lsvd_close(y.v);
+    return closed;
+}

@@ -1,0 +1,379 @@
+/* volume.h: the engine's inside: what the files of core/volume share.
+ *
+ * Lock order (a thread only climbs):
+ *   block lease (leases) < chunk lease (chunk_leases) < state_lock
+ *     < chunks.lock < journal's own < table_lock < cache's own
+ * No mutex is held across I/O; leases are.
+ *
+ * (V1) What a block holds: RAM if it is there, else the journal's index, else
+ *      the parts. A reader holds a shared lease on the block from the lookup
+ *      in the index to the end of the read from the part, so no write can be
+ *      accepted in between and no destage of it can begin.
+ * (V2) A chunk's fragments change only in plan_apply, under the exclusive
+ *      chunk lease; whoever reads cells holds it shared.
+ * (V3) Only the one destage caller (thread, or whoever calls
+ *      lsvd_destage_step) builds and applies plans, heals and rebuilds.
+ * (V4) can_write: every part is usable and in the view, the epoch is claimed,
+ *      the journal is attached, no part has failed a write since. */
+#ifndef LSVD_VOLUME_VOLUME_H
+#define LSVD_VOLUME_VOLUME_H
+
+#include "base/io.h"
+#include "base/lease.h"
+#include "base/log.h"
+#include "base/seq.h"
+#include "cache/cache.h"
+#include "chunk/chunk_table.h"
+#include "chunk/fragment.h"
+#include "chunk/geometry.h"
+#include "journal/journal.h"
+#include "lsvd.h"
+#include "meta/config.h"
+#include "meta/label.h"
+#include "meta/meta.h"
+#include "redundancy/ec.h"
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define LOCK_NAME ".lock"
+#define LOCK_CHUNK_AT (UINT64_C(1) << 32) /* + chunk: "in flux" (verify.c) */
+#define HEAL_QUEUE_MAX 256
+
+struct part {
+    uint32_t slot;
+    char letter;
+    enum lsvd_part_state state;
+    char problem[256];
+    struct target *dir;        /* NULL: not there; owned */
+    struct object *lock;       /* held .lock; owned */
+    bool has_label;
+    int damaged_label_slots;
+    struct label label;        /* destage caller's, or under open/close */
+    struct chunk_table *table; /* guarded by table_lock; NULL if not there */
+    uint64_t table_damaged;    /* pages, at open */
+    bool table_doubtful;       /* raised from chunk headers at open */
+};
+
+/* One chunk with its open fragments; see chunks.c. */
+enum fragment_state {
+    FRAGMENT_UNKNOWN,
+    FRAGMENT_LOADING,
+    FRAGMENT_OK,
+    FRAGMENT_AWAY,    /* the part can't be used */
+    FRAGMENT_MISSING, /* the chunk table has it, the directory not */
+    FRAGMENT_STALE,
+    FRAGMENT_CORRUPT,
+};
+
+struct chunk {
+    uint64_t number; /* from 1 */
+    unsigned pins;
+    struct chunk *next_in_hash, *newer, *older;
+    pthread_mutex_t lock;   /* guards the next three */
+    pthread_cond_t changed;
+    enum fragment_state state[PARTS_MAX];
+    struct fragment *fragment[PARTS_MAX];
+};
+
+struct chunk_store {
+    pthread_mutex_t lock;
+    struct chunk **bucket;
+    size_t bucket_count, count, limit;
+    struct chunk *newest, *oldest; /* order of use */
+    atomic_size_t memory;          /* of open fragments */
+};
+
+struct heal {
+    uint64_t chunk;
+    uint32_t slot;
+};
+
+struct volume_counters {
+    atomic_uint_fast64_t read_bytes, write_bytes, reads, writes, flushes;
+    atomic_uint_fast64_t part_bytes, part_syncs;
+    atomic_uint_fast64_t bad_blocks, healed_blocks, lost_blocks;
+};
+
+struct metadata_problem {
+    char letter; /* 0: a root's own */
+    char path[512];
+    char text[256];
+};
+
+struct lsvd_volume {
+    struct io *io;
+    struct logger log;
+    struct config config;
+    struct volume_meta meta;
+    struct geometry g;
+    struct part part[PARTS_MAX];
+    struct view view;
+    uint32_t usable; /* bit per part that reads may use */
+    bool observer;   /* LSVD_OPEN_NO_LOCK */
+    bool client_read_only;
+    bool attached;   /* epoch claimed, journal named in the view */
+    struct metadata_problem problem[16]; /* copies that need rewriting */
+    size_t problem_count;
+
+    struct target *cache_dir; /* where the journal is; owned */
+    struct journal *journal;  /* NULL: nothing to replay, nothing written */
+    struct cache *cache;
+    struct ec *ec; /* NULL for replicas */
+    struct lease_table leases;       /* of blocks of the volume */
+    struct lease_table chunk_leases; /* of chunks */
+    struct chunk_store chunks;
+    pthread_mutex_t table_lock; /* part[].table */
+
+    pthread_mutex_t state_lock; /* guards what follows */
+    pthread_cond_t work;        /* wakes the destage thread */
+    pthread_cond_t progress;    /* wakes who waits for journal space */
+    atomic_int destage_error;   /* of the last batch: 0, -ENOSPC, -EIO */
+    uint64_t destage_rounds;    /* batches ended, well or badly */
+    bool threaded;
+    atomic_bool stopping;
+    unsigned space_waiters;
+    struct heal heal[HEAL_QUEUE_MAX];
+    size_t heal_count;
+    uint64_t free_checked_at; /* write_bytes at the last look at free space */
+    pthread_t thread;
+
+    struct batch *batch; /* of the destage caller: being retried, or NULL */
+    struct volume_counters count;
+};
+
+/* ---- roots.c: finding a volume and its policy ---- */
+
+struct roots {
+    struct target **root; /* those that could be opened */
+    size_t count;
+};
+/* Open every directory of the list; those that can't be are logged. -ENOENT
+ * when none can. */
+int roots_open(struct io *io, const struct logger *log, char *const *paths,
+               struct roots *ret);
+void roots_close(struct roots *roots);
+
+/* Load a root's registry; damaged or missing: rebuilt in memory from the
+ * .meta files below it, *ret_damaged says why ("" if sound). */
+int registry_load(struct target *root, const struct logger *log,
+                  struct registry *ret, bool *ret_damaged);
+int registry_store(struct target *root, const struct registry *registry);
+
+/* Find the newest valid policy of a volume by name. problems: copies that are
+ * damaged, missing or old (may be NULL). -ENOENT: unknown volume. */
+int volume_find(struct io *io, const struct logger *log,
+                const struct config *config, const char *name,
+                struct volume_meta *ret, struct metadata_problem *problems,
+                size_t max, size_t *ret_problems);
+
+/* Write this policy to every root and part that can be reached, and its entry
+ * into every root's registry. -EIO if not a single copy could be written. */
+int volume_store_meta(struct io *io, const struct volume_meta *meta);
+/* As above, but an error if any copy could not be written. */
+int volume_store_meta_everywhere(struct io *io,
+                                 const struct volume_meta *meta);
+/* Remove what is left of the volume's (emptied) directories. */
+void volume_remove_dirs(struct io *io, const struct volume_meta *meta);
+
+/* <root>/<number>/<letter>, opened. part_path fills text for messages. */
+int part_dir_open(struct io *io, const struct volume_meta *meta,
+                  uint32_t slot, unsigned flags, struct target **ret);
+void part_path(const struct volume_meta *meta, uint32_t slot, char *text,
+               size_t bytes);
+
+/* ---- part.c ---- */
+
+/* Open directories, labels, tables of all parts; sets state and problem. */
+int parts_open(struct lsvd_volume *v, bool exclusive);
+void parts_close(struct lsvd_volume *v);
+/* Who holds the lock of this part, for messages; "" if nobody wrote it. */
+void part_owner(struct target *dir, char *text, size_t bytes);
+int part_take_lock(struct lsvd_volume *v, struct part *p, bool exclusive);
+/* Make label and table of a blank part; state INIT; nothing else there is
+ * touched. */
+int part_init(struct lsvd_volume *v, struct target *dir, uint32_t slot,
+              const struct uuid *instance, struct chunk_table **ret_table);
+int part_open_table(struct lsvd_volume *v, struct part *p);
+void part_fail(struct part *p, enum lsvd_part_state state, const char *format,
+               ...) __attribute__((format(printf, 3, 4)));
+
+/* The newest entry of the chunk among usable parts. */
+struct chunk_entry chunk_truth(struct lsvd_volume *v, uint64_t chunk);
+
+/* ---- open.c ---- */
+
+enum { OPEN_INSPECT = 1u << 16, /* repair metadata copies: no */
+       OPEN_REPAIR = 1u << 17 };  /* parts may be away; exclusive */
+int volume_open(const struct lsvd_env *env, const char *name, unsigned flags,
+                struct lsvd_volume **ret);
+int volume_new(const struct lsvd_env *env, const char *name,
+               struct lsvd_volume **ret);
+void volume_free(struct lsvd_volume *v);
+int env_load(const struct lsvd_env *env, const char *name,
+             struct config *ret, struct io **ret_io, struct logger *ret_log);
+/* Write promised epochs, then install the view: journal, then members. */
+int volume_claim(struct lsvd_volume *v);
+int volume_install_view(struct lsvd_volume *v, const struct view *next,
+                        bool clean);
+/* R4: the next epoch, promised by every usable part. */
+int volume_promise(struct lsvd_volume *v, uint32_t *ret_epoch);
+/* Every usable part holds everything up to ckpt: say so in its label. */
+int volume_labels_checkpoint(struct lsvd_volume *v, uint64_t ckpt);
+int volume_drain(struct lsvd_volume *v);
+int volume_detach(struct lsvd_volume *v);
+
+/* ---- chunks.c ---- */
+
+int chunk_store_init(struct lsvd_volume *v);
+void chunk_store_done(struct lsvd_volume *v);
+/* Pin the chunk; no I/O. */
+int chunk_get(struct lsvd_volume *v, uint64_t number, struct chunk **ret);
+void chunk_put(struct lsvd_volume *v, struct chunk *c);
+/* The fragment on a part, opened at first use and judged against the chunk
+ * tables; NULL if it can't be used (state says why). Caller holds the chunk's
+ * lease. */
+struct fragment *chunk_fragment(struct lsvd_volume *v, struct chunk *c,
+                                uint32_t slot, enum fragment_state *ret);
+/* Close what is open, so that the next use opens anew. Exclusive lease. */
+void chunk_forget_fragments(struct lsvd_volume *v, struct chunk *c);
+
+/* ---- stripe.c ---- */
+
+enum cell_state {
+    CELL_GOOD,
+    CELL_BAD,   /* no fragment, or fails its check */
+    CELL_STALE, /* valid, but older than its stripe */
+};
+
+/* Some rows of a chunk, all cells of each. */
+struct rows {
+    struct chunk *chunk;
+    uint32_t first, count;
+    uint8_t *cell[PARTS_MAX]; /* count blocks each */
+    bool *bad[PARTS_MAX];     /* count each */
+    struct fragment *fragment[PARTS_MAX];
+    void *memory; /* owned */
+};
+
+/* One judged row. */
+struct stripe {
+    uint32_t row;
+    enum cell_state state[PARTS_MAX];
+    uint32_t good;      /* bit per cell */
+    uint64_t seq;       /* newest among the good */
+    uint64_t sum[EC_DATA_MAX]; /* what each data cell must hash to */
+    bool readable;      /* every data cell is good or can be rebuilt */
+};
+
+int rows_new(struct lsvd_volume *v, uint32_t count, struct rows *ret);
+void rows_free(struct rows *rows);
+/* Read these rows from every fragment that can be read. */
+void rows_load(struct lsvd_volume *v, struct chunk *c, uint32_t first,
+               uint32_t count, struct rows *rows);
+void rows_judge(struct lsvd_volume *v, const struct rows *rows, uint32_t row,
+                struct stripe *ret);
+/* Compute the cell (into rows->cell) from the good ones, and its entry.
+ * -EIO: can't be. */
+int rows_rebuild(struct lsvd_volume *v, struct rows *rows,
+                 const struct stripe *stripe, uint32_t slot,
+                 struct cell_entry *ret_entry);
+
+/* ---- read.c ---- */
+
+/* Whole blocks [first, first + count) into `to`; the caller holds a lease on
+ * them. Fills the cache. */
+int volume_fetch(struct lsvd_volume *v, uint64_t first, uint32_t count,
+                 uint8_t *to);
+/* Blocks of one chunk from the parts; caller holds the chunk lease. */
+int volume_read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
+                      uint32_t count, uint8_t *to);
+uint64_t volume_block_seed(const struct lsvd_volume *v, uint64_t block);
+int volume_check_range(const struct lsvd_volume *v, uint64_t count,
+                       uint64_t offset);
+void volume_note_bad(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
+                     uint32_t row, const char *what);
+void volume_queue_heal(struct lsvd_volume *v, uint64_t chunk, uint32_t slot);
+
+/* ---- space.c ---- */
+
+/* May `blocks` more blocks from `first` on be accepted? 0 or -ENOSPC. */
+int space_check(struct lsvd_volume *v, uint64_t first, uint32_t count);
+/* The journal is full: destage, or wait until somebody has. */
+int space_wait(struct lsvd_volume *v);
+
+/* ---- plan.c, destage.c, redo.c ---- */
+
+struct plan_cell {
+    uint32_t row;
+    struct cell_entry entry;
+    uint64_t *stripe_sums; /* parity: K; else NULL */
+    uint8_t *data;         /* NULL: zeroes */
+};
+
+struct plan {
+    uint64_t chunk; /* from 1 */
+    uint64_t seq;
+    bool fresh;  /* nothing old remains: the file is made anew */
+    bool remove; /* nothing at all remains */
+    bool nothing; /* the chunk was and stays a hole: only the tables move */
+    uint32_t cell_count[PARTS_MAX]; /* by fragment, in order of row */
+    struct plan_cell *cells[PARTS_MAX]; /* replicas: all the same list */
+    struct journal_block *blocks; /* what it destages */
+    size_t block_count;
+    uint64_t zero_seq;
+    bool *row_needs_redo; /* EC; rows entries, or NULL */
+    struct chunk *pin;    /* from plan_apply on; released by plan_release */
+    struct plan *next;
+    struct plan_memory *memory; /* chain of what the plan owns */
+};
+
+/* Everything that destaging this chunk needs, read and computed; nothing
+ * written. rows_max bounds its size. */
+int plan_build(struct lsvd_volume *v, uint64_t chunk, uint32_t rows_max,
+               struct plan **ret);
+struct plan *plan_new(uint64_t chunk);
+void plan_free(struct plan *plan); /* NULL is fine; holds no pin */
+void *plan_alloc(struct plan *plan, size_t count, size_t bytes);
+/* Give the pin back. */
+void plan_release(struct lsvd_volume *v, struct plan *plan);
+/* Put the bytes in place on the parts of the mask; no sync. Idempotent. */
+int plan_apply(struct lsvd_volume *v, struct plan *plan, uint32_t parts);
+int plan_sync(struct lsvd_volume *v, const struct plan *plan,
+              uint32_t parts);
+
+/* Body of a REDO record; *ret NULL if the plan needs none. */
+int redo_encode(struct lsvd_volume *v, const struct plan *plan,
+                uint8_t **ret, size_t *ret_bytes);
+/* The plan that the body describes. -EBADMSG. */
+int redo_decode(struct lsvd_volume *v, const uint8_t *body, size_t bytes,
+                struct plan **ret);
+/* Re-apply what was cut short: every redo record that a usable part's table
+ * does not cover. */
+struct redo_list;
+int redo_remember(void *ctx, uint64_t seq, const uint8_t *body, size_t bytes);
+int redo_apply_all(struct lsvd_volume *v, struct redo_list *list,
+                   bool checkpoint);
+struct redo_list *redo_list_new(void);
+void redo_list_free(struct redo_list *list);
+/* Write every dirty chunk table page. */
+int tables_store(struct lsvd_volume *v, uint32_t parts);
+
+/* 1: did something, 0: nothing to do, or an error. */
+int destage_batch(struct lsvd_volume *v);
+void batch_free(struct lsvd_volume *v);
+bool journal_has_chunk(void *ctx, uint64_t chunk);
+
+/* ---- rebuild.c ---- */
+
+/* Make the fragment on a part right, from what the others and itself hold.
+ * 1: rewritten; 0: was right already. Holds the exclusive chunk lease. */
+int fragment_rebuild(struct lsvd_volume *v, uint64_t chunk, uint32_t slot,
+                     uint64_t *ret_lost_blocks);
+
+static inline uint32_t
+volume_all_parts(const struct lsvd_volume *v)
+{
+    return (UINT32_C(1) << v->g.part_count) - 1;
+}
+
+#endif

@@ -1,0 +1,300 @@
+/* write.c: write, flush, trim and write-zeroes.
+ *
+ * Happy path: exclusive lease on the blocks -> partial blocks completed from
+ * what they hold -> sum of each -> journal record -> RAM -> answer. The record
+ * holds whole blocks always, so a block is never half old and half new.
+ * (W1) Two requests on one block go one after the other (the lease), also
+ *      when they touch different bytes of it.
+ * (W2) RAM changes only after the record is in the journal.
+ * Fails: no space on the parts -> -ENOSPC, nothing changed. Journal full ->
+ * wait for destage (space_wait), or its error. */
+#include "volume/volume.h"
+#include "base/err.h"
+#include "base/memory.h"
+#include "base/sum.h"
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int
+check_writable(struct lsvd_volume *v, uint64_t count, uint64_t offset)
+{
+    int r = volume_check_range(v, count, offset);
+
+    if (r < 0)
+        return r;
+    if (!lsvd_can_write(v))
+        return err_set(-EROFS, "volume %s is %s", v->meta.name,
+                       v->meta.read_only || v->client_read_only
+                           ? "read-only"
+                           : "served read-only: not all its parts are "
+                             "healthy");
+    if (atomic_load(&v->destage_error) == -EIO)
+        return err_set(-EIO, "volume %s: a part can't be written: no writes "
+                       "are taken until it works again", v->meta.name);
+    return 0;
+}
+
+static int
+append(struct lsvd_volume *v, uint64_t first, uint32_t count,
+       const uint64_t *sums, const void *data)
+{
+    int r;
+
+    for (;;) {
+        r = journal_append_write(v->journal, first, count, sums, data);
+        if (r != -EAGAIN)
+            return r;
+        r = space_wait(v);
+        if (r < 0)
+            return r;
+    }
+}
+
+/* Whole blocks, leased by the caller. */
+static int
+write_blocks(struct lsvd_volume *v, uint64_t first, uint32_t count,
+             const uint8_t *data)
+{
+    uint64_t sums[JOURNAL_RECORD_PAYLOAD_MAX / BLOCK_BYTES_MIN];
+    size_t bytes = v->g.block_bytes;
+    int r;
+
+    assert((size_t)count * bytes <= JOURNAL_RECORD_PAYLOAD_MAX);
+    for (uint32_t i = 0; i < count; i++)
+        sums[i] = sum_block(volume_block_seed(v, first + i), data + i * bytes,
+                            bytes);
+    r = space_check(v, first, count);
+    if (r == 0)
+        r = append(v, first, count, sums, data);
+    if (r < 0)
+        return r;
+    for (uint32_t i = 0; i < count; i++)
+        cache_put(v->cache, first + i, data + i * bytes);
+    return 0;
+}
+
+/* Bytes [at, at + count) of the leased block: complete it, then write it. */
+static int
+write_within_block(struct lsvd_volume *v, uint64_t block, size_t at,
+                   size_t count, const uint8_t *from)
+{
+    uint8_t *bounce;
+    int r = 0;
+
+    r = mem_new_aligned(v->g.block_bytes, &bounce);
+    if (r < 0)
+        return r;
+    if (!cache_get(v->cache, block, 0, v->g.block_bytes, bounce))
+        r = volume_fetch(v, block, 1, bounce);
+    if (r == 0) {
+        if (from)
+            memcpy(bounce + at, from, count);
+        else
+            memset(bounce + at, 0, count);
+        r = write_blocks(v, block, 1, bounce);
+    }
+    free(bounce);
+    return r;
+}
+
+/* One piece: at most a record, or part of one block. */
+static int
+write_piece(struct lsvd_volume *v, const uint8_t *from, size_t count,
+            uint64_t offset)
+{
+    size_t bytes = v->g.block_bytes;
+    uint64_t first = offset / bytes;
+    struct lease lease;
+    int r;
+
+    if (offset % bytes != 0 || count < bytes) {
+        lease_get(&v->leases, &lease, first, first + 1, true);
+        r = write_within_block(v, first, offset % bytes, count, from);
+    } else {
+        uint32_t blocks = (uint32_t)(count / bytes);
+
+        lease_get(&v->leases, &lease, first, first + blocks, true);
+        r = write_blocks(v, first, blocks, from);
+    }
+    lease_put(&v->leases, &lease);
+    return r;
+}
+
+/* The largest piece at offset that write_piece takes. */
+static size_t
+piece_bytes(struct lsvd_volume *v, size_t count, uint64_t offset)
+{
+    size_t bytes = v->g.block_bytes, at = offset % bytes;
+
+    if (at != 0 || count < bytes)
+        return bytes - at < count ? bytes - at : count;
+    if (count > JOURNAL_RECORD_PAYLOAD_MAX)
+        count = JOURNAL_RECORD_PAYLOAD_MAX;
+    return count / bytes * bytes;
+}
+
+static int
+finish(struct lsvd_volume *v, unsigned flags)
+{
+    return flags & LSVD_FUA ? journal_sync(v->journal) : 0;
+}
+
+/* append-only: what was written once stays (lsvd set). */
+static int
+check_append_only(struct lsvd_volume *v, uint64_t count, uint64_t offset);
+
+int
+lsvd_pwrite(struct lsvd_volume *v, const void *from, size_t count,
+            uint64_t offset, unsigned flags)
+{
+    const uint8_t *at = from;
+    int r;
+
+    r = check_writable(v, count, offset);
+    if (r == 0)
+        r = check_append_only(v, count, offset);
+    if (r < 0)
+        return r;
+    atomic_fetch_add(&v->count.writes, 1);
+    atomic_fetch_add(&v->count.write_bytes, count);
+    while (count > 0) {
+        size_t n = piece_bytes(v, count, offset);
+
+        r = write_piece(v, at, n, offset);
+        if (r < 0)
+            return r;
+        at += n;
+        offset += n;
+        count -= n;
+    }
+    return finish(v, flags);
+}
+
+int
+lsvd_flush(struct lsvd_volume *v)
+{
+    atomic_fetch_add(&v->count.flushes, 1);
+    if (!v->attached)
+        return 0;
+    return journal_sync(v->journal);
+}
+
+/* Whole blocks, leased by the caller. A range too large for the index goes in
+ * smaller pieces. */
+static int
+zero_blocks(struct lsvd_volume *v, uint64_t first, uint64_t count)
+{
+    uint64_t piece = count;
+    int r;
+
+    while (count > 0) {
+        if (piece > count)
+            piece = count;
+        r = journal_append_zero(v->journal, first, piece, journal_has_chunk,
+                                v);
+        if (r == -EAGAIN && piece > v->g.chunk_blocks) {
+            piece = piece / 2; /* whole chunks again, for one mark each */
+            if (piece > v->g.chunk_blocks)
+                piece -= (first + piece) % v->g.chunk_blocks;
+            continue;
+        }
+        if (r == -EAGAIN) {
+            r = space_wait(v);
+            if (r < 0)
+                return r;
+            piece = count;
+            continue;
+        }
+        if (r < 0)
+            return r;
+        cache_drop(v->cache, first, first + piece);
+        first += piece;
+        count -= piece;
+    }
+    return 0;
+}
+
+static int
+zero_within_block(struct lsvd_volume *v, uint64_t offset, size_t count)
+{
+    uint64_t block = offset / v->g.block_bytes;
+    struct lease lease;
+    int r;
+
+    lease_get(&v->leases, &lease, block, block + 1, true);
+    r = write_within_block(v, block, offset % v->g.block_bytes, count, NULL);
+    lease_put(&v->leases, &lease);
+    return r;
+}
+
+int
+lsvd_zero(struct lsvd_volume *v, uint64_t count, uint64_t offset,
+          unsigned flags)
+{
+    uint64_t bytes = v->g.block_bytes, end = offset + count, blocks;
+    struct lease lease;
+    int r;
+
+    r = check_writable(v, count, offset);
+    if (r == 0)
+        r = check_append_only(v, count, offset);
+    if (r < 0 || count == 0)
+        return r;
+    atomic_fetch_add(&v->count.writes, 1);
+    if (end == v->g.volume_bytes) /* what lies behind the end is zero anyway */
+        end = v->g.block_count * bytes;
+    if (offset % bytes != 0) {
+        uint64_t n = bytes - offset % bytes;
+
+        if (n > end - offset)
+            n = end - offset;
+        r = zero_within_block(v, offset, (size_t)n);
+        if (r < 0)
+            return r;
+        offset += n;
+    }
+    blocks = (end - offset) / bytes;
+    if (blocks > 0) {
+        uint64_t first = offset / bytes;
+
+        lease_get(&v->leases, &lease, first, first + blocks, true);
+        r = zero_blocks(v, first, blocks);
+        lease_put(&v->leases, &lease);
+        if (r < 0)
+            return r;
+        offset += blocks * bytes;
+    }
+    if (end > offset)
+        r = zero_within_block(v, offset, (size_t)(end - offset));
+    return r < 0 ? r : finish(v, flags);
+}
+
+int
+lsvd_trim(struct lsvd_volume *v, uint64_t count, uint64_t offset,
+          unsigned flags)
+{
+    return lsvd_zero(v, count, offset, flags);
+}
+
+static int
+refuse_data(void *ctx, uint64_t offset, uint64_t count, bool is_data)
+{
+    struct lsvd_volume *v = ctx;
+
+    (void)count;
+    if (!is_data)
+        return 0;
+    return err_set(-EPERM,
+                   "volume %s is append-only: the block at %llu was written "
+                   "before",
+                   v->meta.name, (unsigned long long)offset);
+}
+
+static int
+check_append_only(struct lsvd_volume *v, uint64_t count, uint64_t offset)
+{
+    if (!v->meta.append_only || count == 0)
+        return 0;
+    return lsvd_extents(v, count, offset, refuse_data, v);
+}

@@ -349,6 +349,12 @@ test_resize(void **state)
     t = load(&m.base, 70000, 0);
     assert_int_equal(chunk_table_next(t, 301), 70000);
     check(t, 300, 300, CHUNK_PRESENT);
+    /* Cut between pages: no entry changes, but the file's size does. */
+    m.syncs = 0;
+    assert_int_equal(chunk_table_resize(t, 254), 0);
+    assert_int_equal(chunk_table_store(t), 0);
+    assert_int_equal(m.syncs, 1);
+    assert_int_equal(memory_target_find(&m, CHUNK_TABLE_NAME)->size, 8192);
     chunk_table_close(t);
     memory_target_done(&m);
 }

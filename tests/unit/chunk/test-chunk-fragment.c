@@ -384,6 +384,42 @@ test_store_writes(void **state)
     memory_target_done(&t);
 }
 
+/* An entry that lies across two pages dirties both; one that is set to what it
+ * is dirties its page all the same (F2). */
+static void
+test_dirty_pages(void **state)
+{
+    static const struct layout l = {1u << 20, 512, 0, 3, 2, 3};
+    const uint32_t row = 4096 / 40; /* entries of 40 bytes */
+    struct cell_entry entry = {UINT64_MAX, UINT64_MAX};
+    struct memory_target t;
+    struct fragment_id id;
+    struct geometry g;
+    struct fragment *f;
+
+    (void)state;
+    memory_target_init(&t);
+    set_up(&l, &g, &id);
+    assert_int_equal(geometry_entry_bytes(&g, id.fragment), 40);
+    assert_int_equal(fragment_create(&t.base, "5", &g, &id, &f), 0);
+    put_entry(f, row, entry);
+    assert_int_equal(fragment_store_meta(f, 1), 0);
+    fragment_close(f);
+    assert_int_equal(fragment_open(&t.base, &g, &id, true, &f), 0);
+    assert_false(f->doubtful);
+    assert_int_equal(fragment_stripe_sum(f, row, 2), row * 100 + 2);
+    /* The medium lost what the store wrote, and its sync said so. */
+    memset(memory_target_find(&t, "5")->bytes + 4096, 0, 8192);
+    put_entry(f, row, entry);
+    assert_int_equal(fragment_store_meta(f, 1), 0);
+    fragment_close(f);
+    assert_int_equal(fragment_open(&t.base, &g, &id, true, &f), 0);
+    assert_false(f->doubtful);
+    assert_int_equal(fragment_entry(f, row).sum, UINT64_MAX);
+    fragment_close(f);
+    memory_target_done(&t);
+}
+
 /* A store that fails anywhere can be repeated, and then all is there (F1). */
 static void
 test_store_fails(void **state)
@@ -538,6 +574,7 @@ main(void)
         cmocka_unit_test(test_punch),
         cmocka_unit_test(test_create_over_old),
         cmocka_unit_test(test_store_writes),
+        cmocka_unit_test(test_dirty_pages),
         cmocka_unit_test(test_store_fails),
         cmocka_unit_test(test_open_fails),
         cmocka_unit_test(test_bad_sector),

@@ -155,7 +155,7 @@ def test_resize_grows_and_shrinks_only_by_force(world):
     assert world.lsvd("resize", "vm1", "32M").code == 0
     assert world.lsvd("info", "vm1", "--json").json()["size"] == 32 << 20
     assert world.read("vm1", 2 << 20) == data + bytes(1 << 20)
-    refused(world.lsvd("resize", "vm1", "8M"), 1, "vm1", "--force")
+    refused(world.lsvd("resize", "vm1", "8M"), 1, "vm1", "force")
     assert world.lsvd("info", "vm1", "--json").json()["size"] == 32 << 20
     done = world.lsvd("resize", "vm1", "8M", "--force", "--json")
     assert done.json()["size"] == 8 << 20

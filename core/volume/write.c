@@ -129,8 +129,8 @@ piece_bytes(struct lsvd_volume *v, size_t count, uint64_t offset)
 
     if (at != 0 || count < bytes)
         return bytes - at < count ? bytes - at : count;
-    if (count > JOURNAL_RECORD_PAYLOAD_MAX)
-        count = JOURNAL_RECORD_PAYLOAD_MAX;
+    if (count > journal_payload_max(v->journal))
+        count = journal_payload_max(v->journal);
     return count / bytes * bytes;
 }
 

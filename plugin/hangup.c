@@ -34,7 +34,7 @@
 
 #include <linux/vm_sockets.h>
 
-#define GRACE_MS 1000
+#define GRACE_MS 250
 #define SWEEP_MS 100
 #define LISTENERS_MAX 16
 

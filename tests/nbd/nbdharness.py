@@ -67,7 +67,10 @@ def one_line(text):
 
 
 def random_bytes(count, seed):
-    return random.Random(seed).randbytes(count)
+    chance, parts = random.Random(seed), []
+    for at in range(0, count, 16 * MIB):  # randbytes has a limit
+        parts.append(chance.randbytes(min(16 * MIB, count - at)))
+    return b"".join(parts)
 
 
 def random_file(path, count, seed):

@@ -69,6 +69,9 @@ struct target_ops {
                   uint64_t at);
     /* The range reads as zeroes and gives its space back; size unchanged. */
     int (*punch)(struct object *o, uint64_t at, uint64_t bytes);
+    /* Reserve the range's space: the size grows to cover it, bytes that were
+     * there stay, others read as zeroes. May write zeroes into holes, so not
+     * beside another writer of the range. */
     int (*allocate)(struct object *o, uint64_t at, uint64_t bytes);
     int (*resize)(struct object *o, uint64_t bytes);
     int (*object_sync)(struct object *o); /* T2 */

@@ -167,8 +167,6 @@ plan_apply(struct lsvd_volume *v, struct plan *plan, uint32_t parts)
     struct chunk *c;
     int r;
 
-    if (plan->nothing)
-        return 0;
     if (!plan->pin) {
         r = chunk_get(v, plan->chunk, &plan->pin);
         if (r < 0)
@@ -198,7 +196,7 @@ plan_sync(struct lsvd_volume *v, const struct plan *plan, uint32_t parts)
 {
     int r;
 
-    if (plan->nothing || plan->remove)
+    if (plan->remove)
         return 0;
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         struct fragment *f;

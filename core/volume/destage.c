@@ -241,7 +241,7 @@ batch_checkpoint(struct lsvd_volume *v)
     for (plan = v->batch->first; plan; plan = plan->next) {
         struct chunk_entry entry = {plan->seq, CHUNK_PRESENT};
 
-        if (plan->remove || plan->nothing)
+        if (plan->remove)
             entry.state = CHUNK_HOLE;
         for (uint32_t i = 0; i < v->g.part_count && r == 0; i++)
             r = chunk_table_set(v->part[i].table, plan->chunk, entry);

@@ -108,6 +108,23 @@ open_settled(const struct lsvd_env *env, const char *name,
     return r;
 }
 
+/* Chunks behind the end are forgotten: growing, before the new size is in
+ * force; shrinking, after it is. */
+static int
+resize_tables(struct lsvd_volume *v, uint64_t size_bytes)
+{
+    struct geometry g;
+    int r = 0;
+
+    geometry_init(&g, size_bytes, v->meta.chunk_bytes, v->meta.block_bytes,
+                  v->meta.replicas, v->meta.ec_data, v->meta.ec_parity);
+    for (uint32_t i = 0; i < v->g.part_count && r == 0; i++)
+        r = chunk_table_resize(v->part[i].table, g.chunk_count);
+    if (r == 0)
+        r = tables_store(v, volume_all_parts(v));
+    return r;
+}
+
 static int
 store_and_close(struct lsvd_volume *v)
 {
@@ -175,11 +192,19 @@ lsvd_resize(const struct lsvd_env *env, const char *name, uint64_t size_bytes,
             return r;
         v->meta.size_bytes = size_bytes;
     }
-    if (r < 0 || size_bytes == old) {
+    if (r == 0 && size_bytes > old)
+        r = resize_tables(v, size_bytes);
+    if (r == 0 && size_bytes != old) {
+        v->meta.generation++;
+        r = volume_store_meta_everywhere(v->io, &v->meta);
+        if (r == 0 && size_bytes < old)
+            r = resize_tables(v, size_bytes);
+    }
+    if (r < 0) {
         lsvd_abandon(v);
         return r;
     }
-    return store_and_close(v);
+    return lsvd_close(v);
 }
 
 int

@@ -437,6 +437,10 @@ volume_promise(struct lsvd_volume *v, uint32_t *ret_epoch)
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         if (!(v->usable & UINT32_C(1) << i))
             continue;
+        /* R5: one that a cut left at the view before is rolled forward, or
+         * the next view would leave it two behind. */
+        if (v->view.members & UINT32_C(1) << i)
+            v->part[i].label.view = v->view;
         v->part[i].label.promised = epoch;
         r = label_write(v, &v->part[i]);
         if (r < 0)

@@ -404,8 +404,9 @@ build(struct lsvd_volume *v, struct plan *plan, struct chunk *c,
         any_data |= plan->blocks[i].sum != SUM_ZERO_BLOCK;
     plan->fresh = truth != CHUNK_PRESENT || plan->zero_seq != 0;
     if (plan->fresh && !any_data) {
-        plan->nothing = truth != CHUNK_PRESENT;
-        plan->remove = !plan->nothing;
+        /* also when it was a hole: a destage that was cut short may have
+         * left a file that no table knows */
+        plan->remove = true;
         return 0;
     }
     r = load_new_data(v, plan, &data);

@@ -109,7 +109,7 @@ redo_encode(struct lsvd_volume *v, const struct plan *plan, uint8_t **ret,
 
     *ret = NULL;
     *ret_bytes = 0;
-    if (!plan->row_needs_redo || plan->remove || plan->nothing)
+    if (!plan->row_needs_redo || plan->remove)
         return 0;
     for (uint32_t i = 0; i < plan->cell_count[p]; i++)
         rows += plan->row_needs_redo[plan->cells[p][i].row];

@@ -315,7 +315,6 @@ struct plan {
     uint64_t seq;
     bool fresh;  /* nothing old remains: the file is made anew */
     bool remove; /* nothing at all remains */
-    bool nothing; /* the chunk was and stays a hole: only the tables move */
     uint32_t cell_count[PARTS_MAX]; /* by fragment, in order of row */
     struct plan_cell *cells[PARTS_MAX]; /* replicas: all the same list */
     struct journal_block *blocks; /* what it destages */

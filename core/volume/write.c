@@ -180,30 +180,35 @@ lsvd_flush(struct lsvd_volume *v)
     return journal_sync(v->journal);
 }
 
-/* Whole blocks, leased by the caller. A range too large for the index goes in
- * smaller pieces. */
+/* The most that one ZERO record takes, ending at a chunk's end if it can, so
+ * that whole chunks get one mark each. */
+static uint64_t
+zero_piece(struct lsvd_volume *v, uint64_t first, uint64_t count)
+{
+    uint64_t max = (uint64_t)JOURNAL_ZERO_CHUNKS_MAX * v->g.chunk_blocks;
+    uint64_t in_chunk = first % v->g.chunk_blocks;
+
+    return count < max - in_chunk ? count : max - in_chunk;
+}
+
+/* Whole blocks, leased by the caller. */
 static int
 zero_blocks(struct lsvd_volume *v, uint64_t first, uint64_t count)
 {
-    uint64_t piece = count;
+    uint64_t piece = zero_piece(v, first, count);
     int r;
 
     while (count > 0) {
-        if (piece > count)
-            piece = count;
         r = journal_append_zero(v->journal, first, piece, journal_has_chunk,
                                 v);
-        if (r == -EAGAIN && piece > v->g.chunk_blocks) {
-            piece = piece / 2; /* whole chunks again, for one mark each */
-            if (piece > v->g.chunk_blocks)
-                piece -= (first + piece) % v->g.chunk_blocks;
+        if (r == -EFBIG && piece > 1) { /* too much for the index at once */
+            piece /= 2;
             continue;
         }
         if (r == -EAGAIN) {
             r = space_wait(v);
             if (r < 0)
                 return r;
-            piece = count;
             continue;
         }
         if (r < 0)
@@ -211,6 +216,7 @@ zero_blocks(struct lsvd_volume *v, uint64_t first, uint64_t count)
         cache_drop(v->cache, first, first + piece);
         first += piece;
         count -= piece;
+        piece = zero_piece(v, first, count);
     }
     return 0;
 }

@@ -291,6 +291,28 @@ discard_first(struct target *part, int error)
     return err_set(error, "%s", text);
 }
 
+/* Before a first store: the label that is there, if there is one, goes, since
+ * its greater write count would win. Not that of somebody else. */
+static int
+make_way(struct target *part, const struct label *label)
+{
+    struct label old;
+    int damaged, r;
+
+    r = label_load(part, &old, &damaged);
+    if (r == -ENOENT)
+        return 0;
+    if (r == 0 && (!uuid_equal(&old.volume, &label->volume) ||
+                   old.slot != label->slot))
+        return err_set(-EEXIST, "%s: holds part %c of %s volume", part->path,
+                       (int)('a' + old.slot),
+                       uuid_equal(&old.volume, &label->volume) ? "this"
+                                                               : "another");
+    if (r < 0 && r != -EBADMSG)
+        return r;
+    return target_remove(part, LABEL_NAME);
+}
+
 int
 label_store(struct target *part, struct label *label)
 {
@@ -301,8 +323,12 @@ label_store(struct target *part, struct label *label)
     int r;
 
     next.write_count++;
-    if (is_first)
+    if (is_first) {
         flags |= OBJECT_CREATE | OBJECT_EXCL;
+        r = make_way(part, label);
+        if (r < 0)
+            return r;
+    }
     r = target_open(part, LABEL_NAME, flags, &o);
     if (r < 0)
         return r;

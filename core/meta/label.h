@@ -46,10 +46,10 @@ int label_load(struct target *part, struct label *ret,
 
 /* Raise label->write_count, write the slot it names, sync the object. The
  * first store (write_count 0) makes the object (and the caller syncs the
- * directory): -EEXIST if there is one, since the older label with its greater
- * count would win; who wants to replace it removes it first. On error
- * write_count is as before, so that a retry writes the same slot again and
- * never the last good one. */
+ * directory); an older label of the same part of the same volume, or a damaged
+ * one, is removed for it (its greater count would win). -EEXIST: the directory
+ * holds another part. On error write_count is as before, so that a retry
+ * writes the same slot again and never the last good one. */
 int label_store(struct target *part, struct label *label);
 
 #endif

@@ -406,8 +406,10 @@ a_label_of_the_future_is_not_overruled(void **state)
     memory_target_done(&t);
 }
 
+/* A first store where there is a label already: of the same part it is
+ * replaced, of another one it is refused. */
 static void
-an_older_label_is_not_joined(void **state)
+a_first_store_takes_only_its_own_place(void **state)
 {
     struct memory_target t;
     struct label label, fresh, back;
@@ -419,16 +421,37 @@ an_older_label_is_not_joined(void **state)
     label.write_count = 0;
     for (int i = 0; i < 4; i++)
         assert_int_equal(label_store(&t.base, &label), 0);
-    sample_label(&fresh);
+
+    fresh = label;
     fresh.write_count = 0;
-    fresh.instance = sample_uuid(77);
+    fresh.volume = sample_uuid(77);
     assert_int_equal(label_store(&t.base, &fresh), -EEXIST);
+    assert_error_names("part c of another volume");
+    fresh.volume = label.volume;
+    fresh.slot++;
+    assert_int_equal(label_store(&t.base, &fresh), -EEXIST);
+    assert_error_names("part c of this volume");
+    assert_int_equal(fresh.write_count, 0);
     assert_int_equal(label_load(&t.base, &back, &damaged), 0);
     assert_same_label(&label, &back);
-    assert_int_equal(target_remove(&t.base, LABEL_NAME), 0);
+
+    fresh.slot = label.slot;
+    fresh.instance = sample_uuid(78);
     assert_int_equal(label_store(&t.base, &fresh), 0);
     assert_int_equal(label_load(&t.base, &back, &damaged), 0);
-    assert_same_label(&fresh, &back);
+    assert_same_label(&fresh, &back); /* count 1 won: 4 is gone */
+    assert_int_equal(damaged, 0);
+
+    memory_target_find(&t, LABEL_NAME)->bytes[LABEL_SLOT_BYTES] ^= 1;
+    fresh.write_count = 0;
+    fresh.volume = sample_uuid(79);
+    assert_int_equal(label_store(&t.base, &fresh), 0);
+
+    put_le32(memory_target_find(&t, LABEL_NAME)->bytes + LABEL_SLOT_BYTES + 8,
+             2);
+    seal(memory_target_find(&t, LABEL_NAME)->bytes + LABEL_SLOT_BYTES);
+    fresh.write_count = 0;
+    assert_int_equal(label_store(&t.base, &fresh), -EPROTO);
     memory_target_done(&t);
 }
 
@@ -514,7 +537,7 @@ main(void)
         cmocka_unit_test(one_damaged_slot_leaves_the_other),
         cmocka_unit_test(misdirected_and_missing_slots_are_damage),
         cmocka_unit_test(a_label_of_the_future_is_not_overruled),
-        cmocka_unit_test(an_older_label_is_not_joined),
+        cmocka_unit_test(a_first_store_takes_only_its_own_place),
         cmocka_unit_test(a_bad_sector_leaves_the_other_slot),
         cmocka_unit_test(every_call_may_fail),
     };

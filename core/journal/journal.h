@@ -100,6 +100,7 @@ struct replay_callbacks {
     /* The seed of a block's sum, to verify payloads. */
     uint64_t (*seed)(void *ctx, uint64_t block);
     void *ctx;
+    /* None of these may call the journal. */
 };
 
 /* Scan the ring from the tail and index it. At the first record that fails:
@@ -113,7 +114,8 @@ int journal_replay(struct journal *j, const struct replay_callbacks *cb,
                    struct replay_stats *ret);
 
 /* After create or replay: records from now on have seq_make(epoch, 1…). Must
- * be called before the first append; epoch is above every epoch in use. */
+ * be called once, before the first append; epoch is above every epoch in use
+ * (a journal that holds a later sequence fails at once, J5). */
 void journal_start(struct journal *j, uint32_t epoch);
 
 /* Store identity (view, ckpts, host) and the present tail, durably. D. */

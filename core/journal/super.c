@@ -182,11 +182,16 @@ void
 journal_start(struct journal *j, uint32_t epoch)
 {
     assert(epoch <= SEQ_EPOCH_MAX);
-    assert(seq_make(epoch, 0) > j->last_seq ||
-           (epoch == 0 && j->last_seq == 0));
     pthread_mutex_lock(&j->lock);
-    j->last_seq = seq_make(epoch, 0);
+    assert(!j->started);
     j->started = true;
+    if (seq_make(epoch, 0) >= j->last_seq) {
+        j->last_seq = seq_make(epoch, 0);
+    } else { /* the file says so: not our mistake */
+        err_set(-EIO, "%s: holds sequence %" PRIu64 ", beyond epoch %" PRIu32,
+                j->path, j->last_seq, epoch);
+        journal_fail_locked(j);
+    }
     pthread_mutex_unlock(&j->lock);
 }
 

@@ -149,17 +149,6 @@ apply_to_part(struct lsvd_volume *v, const struct plan *plan,
     return fragment_store_meta(f, plan->seq);
 }
 
-static int
-remove_from_part(struct lsvd_volume *v, uint64_t chunk, uint32_t slot)
-{
-    char name[24];
-    int r;
-
-    fragment_name(chunk, name);
-    r = target_remove(v->part[slot].dir, name);
-    return r == -ENOENT ? 0 : r;
-}
-
 int
 plan_apply(struct lsvd_volume *v, struct plan *plan, uint32_t parts)
 {
@@ -167,6 +156,8 @@ plan_apply(struct lsvd_volume *v, struct plan *plan, uint32_t parts)
     struct chunk *c;
     int r;
 
+    if (plan->remove)
+        return 0; /* see plan_remove */
     if (!plan->pin) {
         r = chunk_get(v, plan->chunk, &plan->pin);
         if (r < 0)
@@ -174,20 +165,47 @@ plan_apply(struct lsvd_volume *v, struct plan *plan, uint32_t parts)
     }
     c = plan->pin;
     lease_get(&v->chunk_leases, &lease, plan->chunk, plan->chunk + 1, true);
-    if (plan->fresh || plan->remove)
+    if (plan->fresh)
         chunk_forget_fragments(v, c);
     r = 0;
     for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
         if (!(parts & UINT32_C(1) << i))
             continue;
-        r = plan->remove ? remove_from_part(v, plan->chunk, i)
-                         : apply_to_part(v, plan, c, i);
+        r = apply_to_part(v, plan, c, i);
         if (r < 0)
             err_wrap(r, "part %c", v->part[i].letter);
     }
     if (r < 0) /* memory and files may differ now */
         chunk_forget_fragments(v, c);
     lease_put(&v->chunk_leases, &lease);
+    return r;
+}
+
+int
+plan_remove(struct lsvd_volume *v, const struct plan *plan, uint32_t parts)
+{
+    struct lease lease;
+    struct chunk *c;
+    char name[24];
+    int r;
+
+    r = chunk_get(v, plan->chunk, &c);
+    if (r < 0)
+        return r;
+    fragment_name(plan->chunk, name);
+    lease_get(&v->chunk_leases, &lease, plan->chunk, plan->chunk + 1, true);
+    chunk_forget_fragments(v, c);
+    for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
+        if (!(parts & UINT32_C(1) << i))
+            continue;
+        r = target_remove(v->part[i].dir, name);
+        if (r == -ENOENT)
+            r = 0;
+        if (r < 0)
+            err_wrap(r, "part %c", v->part[i].letter);
+    }
+    lease_put(&v->chunk_leases, &lease);
+    chunk_put(v, c);
     return r;
 }
 

@@ -2,10 +2,14 @@
  *
  * Happy path: chunks with the oldest records -> plans -> redo records ->
  *   journal durable -> bytes in place on all parts -> files synced -> new
- *   names synced -> chunk tables -> index forgets -> labels -> journal tail.
+ *   names synced -> chunk tables -> files of holes removed, names synced ->
+ *   index forgets -> labels -> journal tail.
  * (D3) No byte is in place before every record it came from is durable.
  * (D4) A chunk table moves only after the bytes are durable on all parts; the
  *      journal's tail only after tables and labels.
+ * (D5) A file is removed only when its chunk is durably a hole in all tables,
+ *      and the journal lets go of the zeroes only when it is durably gone: a
+ *      cut in between is made good by destaging the zeroes once more.
  * Fails: the batch is kept and tried again as it is, the files opened anew
  *   (never a second sync of the same descriptors). No space: writers get
  *   -ENOSPC until it returns. Anything else: writers get -EIO; reads go on. */
@@ -50,17 +54,21 @@ batch_free(struct lsvd_volume *v)
     v->batch = NULL;
 }
 
-/* A chunk with a damaged file is made whole before it is changed. */
+/* A chunk with a damaged file is made whole before it is changed - unless it
+ * became zeroes as a whole: then the files are made anew, and a cut while that
+ * was done is why they look damaged. */
 static int
 make_whole(struct lsvd_volume *v, uint64_t chunk)
 {
     struct chunk *c;
     struct lease lease;
     uint32_t broken = 0;
-    uint64_t lost;
+    uint64_t lost, zero_seq;
+    size_t total;
     int r;
 
-    if (chunk_truth(v, chunk).state != CHUNK_PRESENT)
+    journal_chunk_blocks(v->journal, chunk - 1, NULL, 0, &total, &zero_seq);
+    if (zero_seq != 0 || chunk_truth(v, chunk).state != CHUNK_PRESENT)
         return 0;
     r = chunk_get(v, chunk, &c);
     if (r < 0)
@@ -186,6 +194,18 @@ mark_flux(struct lsvd_volume *v, bool in_flux)
 }
 
 static int
+sync_names(struct lsvd_volume *v)
+{
+    int r = 0;
+
+    for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
+        atomic_fetch_add(&v->count.part_syncs, 1);
+        r = target_sync(v->part[i].dir);
+    }
+    return r;
+}
+
+static int
 batch_put_in_place(struct lsvd_volume *v)
 {
     uint32_t parts = volume_all_parts(v);
@@ -196,15 +216,28 @@ batch_put_in_place(struct lsvd_volume *v)
     r = journal_sync(v->journal); /* D3 */
     for (plan = v->batch->first; plan && r == 0; plan = plan->next) {
         r = plan_apply(v, plan, parts);
-        names |= plan->fresh || plan->remove;
+        names |= plan->fresh && !plan->remove;
     }
     for (plan = v->batch->first; plan && r == 0; plan = plan->next)
         r = plan_sync(v, plan, parts);
-    for (uint32_t i = 0; i < v->g.part_count && names && r == 0; i++) {
-        atomic_fetch_add(&v->count.part_syncs, 1);
-        r = target_sync(v->part[i].dir);
+    return r == 0 && names ? sync_names(v) : r;
+}
+
+/* D5: after the tables, before the journal forgets. */
+static int
+batch_remove(struct lsvd_volume *v)
+{
+    bool names = false;
+    struct plan *plan;
+    int r = 0;
+
+    for (plan = v->batch->first; plan && r == 0; plan = plan->next) {
+        if (!plan->remove)
+            continue;
+        r = plan_remove(v, plan, volume_all_parts(v));
+        names = true;
     }
-    return r;
+    return r == 0 && names ? sync_names(v) : r;
 }
 
 int
@@ -249,6 +282,8 @@ batch_checkpoint(struct lsvd_volume *v)
     pthread_mutex_unlock(&v->table_lock);
     if (r == 0)
         r = tables_store(v, volume_all_parts(v));
+    if (r == 0)
+        r = batch_remove(v);
     if (r < 0)
         return r;
     for (plan = v->batch->first; plan; plan = plan->next)

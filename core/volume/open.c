@@ -300,12 +300,14 @@ struct replay_context {
     struct redo_list *redo;
 };
 
+/* Zeroes in the journal are destaged again whatever the tables say: a cut may
+ * have left tables that differ, or files of chunks that are holes (D5). */
 static bool
 replay_present(void *ctx, uint64_t chunk)
 {
-    struct replay_context *replay = ctx;
-
-    return journal_has_chunk(replay->v, chunk);
+    (void)ctx;
+    (void)chunk;
+    return true;
 }
 
 static uint64_t

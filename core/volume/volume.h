@@ -335,7 +335,12 @@ void plan_free(struct plan *plan); /* NULL is fine; holds no pin */
 void *plan_alloc(struct plan *plan, size_t count, size_t bytes);
 /* Give the pin back. */
 void plan_release(struct lsvd_volume *v, struct plan *plan);
-/* Put the bytes in place on the parts of the mask; no sync. Idempotent. */
+/* Put the bytes in place on the parts of the mask; no sync. Idempotent. A plan
+ * that removes does nothing here, but in plan_remove, once the tables call the
+ * chunk a hole: a file that the table has and the directory has not is damage,
+ * and its blocks need not all be in the journal. */
+int plan_remove(struct lsvd_volume *v, const struct plan *plan,
+                uint32_t parts);
 int plan_apply(struct lsvd_volume *v, struct plan *plan, uint32_t parts);
 int plan_sync(struct lsvd_volume *v, const struct plan *plan,
               uint32_t parts);

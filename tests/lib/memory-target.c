@@ -226,6 +226,37 @@ memory_next_data(struct object *o, uint64_t at, uint64_t *ret_begin,
     return 0;
 }
 
+/* All of it is allocated, always. */
+static int
+memory_allocate(struct object *o, uint64_t at, uint64_t bytes)
+{
+    (void)at;
+    (void)bytes;
+    return step(o->target);
+}
+
+static int
+memory_sync_names(struct target *t)
+{
+    return step(t);
+}
+
+static void
+memory_drop_cache(struct object *o)
+{
+    (void)o;
+}
+
+/* One process, one thread: nobody else holds it. */
+static int
+memory_lock(struct object *o, uint64_t at, uint64_t bytes, bool exclusive)
+{
+    (void)at;
+    (void)bytes;
+    (void)exclusive;
+    return step(o->target);
+}
+
 static void
 memory_close(struct object *o)
 {
@@ -235,13 +266,17 @@ memory_close(struct object *o)
 static const struct target_ops memory_ops = {
     .open = memory_open,
     .remove = memory_remove,
+    .sync = memory_sync_names,
     .readv = memory_readv,
     .writev = memory_writev,
     .punch = memory_punch,
+    .allocate = memory_allocate,
     .resize = memory_resize,
     .object_sync = memory_sync,
     .stat = memory_stat,
     .next_data = memory_next_data,
+    .drop_cache = memory_drop_cache,
+    .lock = memory_lock,
     .object_close = memory_close,
 };
 

@@ -6,13 +6,14 @@ packages_build=(gcc libc6-dev meson ninja-build pkg-config perl
     nbdkit nbdkit-plugin-dev libisal-dev libxxhash-dev libglib2.0-dev
     libjansson-dev)
 
-# What the commands that demo suggests come from.
-packages_demo=(libnbd-bin qemu-utils)
+# What the commands that demo suggests come from; without file, nbdinfo prints
+# bytes that it never wrote.
+packages_demo=(libnbd-bin qemu-utils file)
 
 # What the tests use: their framework, and the clients that people use.
 packages_check=(libcmocka-dev python3 python3-pytest python3-libnbd
     libnbd-bin qemu-utils fio nbd-client fuse3 mount util-linux
-    e2fsprogs xfsprogs gnutls-bin jq procps)
+    e2fsprogs xfsprogs gnutls-bin file jq procps)
 
 # Install those of the arguments that are missing, or say what is missing.
 install_packages()

@@ -2,6 +2,7 @@
  * API that need no volume. */
 #include "base/err.h"
 #include "volume/volume.h"
+#include <inttypes.h>
 #include <isa-l.h>
 #include <stdio.h>
 #include <string.h>
@@ -91,6 +92,28 @@ fill_counters(struct lsvd_volume *v, struct lsvd_counters *ret)
         .healed_blocks = atomic_load(&from->healed_blocks),
         .lost_blocks = atomic_load(&from->lost_blocks),
     };
+}
+
+void
+volume_log_counters(struct lsvd_volume *v)
+{
+    struct lsvd_counters c;
+
+    fill_counters(v, &c);
+    log_event(&v->log, LOG_DEBUG_LEVEL,
+              "volume %s: counters: writes=%" PRIu64 " write_bytes=%" PRIu64
+              " flushes=%" PRIu64 " journal_bytes=%" PRIu64
+              " journal_syncs=%" PRIu64 " part_bytes=%" PRIu64
+              " part_syncs=%" PRIu64,
+              v->meta.name, c.writes, c.write_bytes, c.flushes,
+              c.journal_bytes, c.journal_syncs, c.part_bytes, c.part_syncs);
+    log_event(&v->log, LOG_DEBUG_LEVEL,
+              "volume %s: counters: reads=%" PRIu64 " read_bytes=%" PRIu64
+              " cache_hits=%" PRIu64 " cache_misses=%" PRIu64
+              " bad_blocks=%" PRIu64 " healed_blocks=%" PRIu64
+              " lost_blocks=%" PRIu64,
+              v->meta.name, c.reads, c.read_bytes, c.cache_hits,
+              c.cache_misses, c.bad_blocks, c.healed_blocks, c.lost_blocks);
 }
 
 static void

@@ -685,6 +685,7 @@ lsvd_close(struct lsvd_volume *v)
     if (v->attached)
         r = volume_detach(v);
     snprintf(text, sizeof text, "%s", err_text());
+    volume_log_counters(v);
     if (r < 0)
         r = err_set(r,
                     "volume %s: not everything could be moved to its parts; "

@@ -200,6 +200,12 @@ void part_fail(struct part *p, enum lsvd_part_state state, const char *format,
 /* The newest entry of the chunk among usable parts. */
 struct chunk_entry chunk_truth(struct lsvd_volume *v, uint64_t chunk);
 
+/* ---- info.c ---- */
+
+/* A debug event with what was asked of the volume, and written for it, since
+ * it was opened; bench/run reads it. */
+void volume_log_counters(struct lsvd_volume *v);
+
 /* ---- open.c ---- */
 
 enum { OPEN_INSPECT = 1u << 16, /* repair metadata copies: no */

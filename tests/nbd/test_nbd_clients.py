@@ -191,7 +191,7 @@ FILTERS = {
     "log": ["logfile={}/filter.log"],
     "stats": ["statsfile={}/stats"],
     "rate": ["rate=4G", "connection-rate=4G"],
-    "delay": ["rdelay=1ms", "wdelay=1ms", "zdelay=1ms"],
+    "delay": ["rdelay=1ms", "wdelay=1ms", "delay-zero=1ms"],
     "noparallel": [],
     "multi-conn": ["multi-conn-mode=emulate"],
     "fua": ["fuamode=force"],

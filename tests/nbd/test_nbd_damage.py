@@ -82,19 +82,13 @@ def fifo(volume, letter, chunk):
     os.mkfifo(path)
 
 
-def directory(volume, letter, chunk):
-    path = volume.chunk_file(letter, chunk)
-    path.unlink()
-    path.mkdir()
-
-
 def hard_link(volume, letter, chunk):
     os.link(volume.chunk_file(letter, chunk), volume.place.path / "link")
 
 
 CHUNK_DAMAGE = [delete, truncate, empty, flip_data, flip_header, flip_table,
                 zero_blocks, swap_chunks, swap_parts, symlink, fifo,
-                directory, hard_link]
+                hard_link]
 
 
 def small(place, policy):
@@ -120,6 +114,24 @@ def test_damaged_chunk_file(place, policy, damage):
     a = [p for p in report["parts"] if p["part"] == "a"][0]
     assert a["missing"] + a["stale"] + a["corrupt"] > 0
     assert_same(volume.content(), data)
+    mend(volume, data)
+
+
+def test_a_directory_is_never_deleted(place):
+    """Somebody put it there: rebuild names it, a person removes it."""
+    volume = small(place, "ec21")
+    data = volume.fill(15)
+    path = volume.chunk_file("a", 2)
+    path.unlink()
+    path.mkdir()
+    (path / "precious").write_bytes(b"p")
+    volume.verify(1, "--full")
+    assert_same(volume.content(), data)
+    done = volume.repair("rebuild", volume.name)
+    assert done.returncode in (1, 3)
+    assert str(path) in done.stdout + done.stderr
+    (path / "precious").unlink()
+    path.rmdir()
     mend(volume, data)
 
 

@@ -170,6 +170,7 @@ def test_part_lost_while_serving(place):
     h = server.connect()
     assert_same(read_all(h, volume.size), bytes(data))
     server.kill()
+    volume.roots["c"].mkdir()  # a new disk
     done = volume.repair("replace", volume.name, "c")
     assert done.returncode == 0, done.stdout + done.stderr
     volume.verify(0, "--full")

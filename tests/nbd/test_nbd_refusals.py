@@ -142,31 +142,65 @@ def test_part_of_another_volume_is_not_used(place):
 
 def test_all_policies_damaged(volume):
     for letter in volume.letters:
-        meta = volume.part_dir(letter).parent / ".meta"
-        with open(meta, "r+b") as f:
-            f.seek(20)
-            f.write(b"\xff\xff")
+        part = volume.part_dir(letter)
+        for meta in (part / ".meta", part.parent / ".meta"):
+            with open(meta, "r+b") as f:
+                f.seek(20)
+                f.write(b"\xff\xff")
     line = volume.place.refused(*volume.parameters())
     assert "mydevice1" in line or ".meta" in line
 
 
 def test_all_registries_damaged(volume):
+    """The policies themselves say which volumes there are."""
+    data = volume.fill(1)
     for root in volume.roots.values():
         os.truncate(root / ".volumesmeta", 10)
-    line = volume.place.refused(*volume.parameters())
-    assert "mydevice1" in line or ".volumesmeta" in line
-
-
-def test_damaged_journal_is_refused_when_it_may_hold_data(volume):
     server = volume.serve()
-    server.connect().pwrite(b"x" * MIB, 0)
+    assert ".volumesmeta" in server.log()
+    server.stop()
+    server = volume.serve()
+    assert ".volumesmeta" not in server.log()
+    server.stop()
+    assert volume.content() == data
+
+
+def first_record(journal):
+    with open(journal, "r+b") as f:
+        f.seek(journal.read_bytes().index(b"A" * 4096) + 100)
+        f.write(b"\xff")
+
+
+def superblocks(journal):
+    with open(journal, "r+b") as f:
+        f.write(b"\xff" * 8192)
+        f.seek(-8192, os.SEEK_END)
+        f.write(b"\xff" * 8192)
+
+
+@pytest.mark.parametrize("damage", [first_record, superblocks,
+                                    lambda j: os.truncate(j, 5000),
+                                    lambda j: j.unlink()],
+                         ids=["record", "superblocks", "cut", "gone"])
+def test_damaged_journal_is_refused_when_it_may_hold_data(volume, damage):
+    server = volume.serve()
+    h = server.connect()
+    for i in range(3):
+        h.pwrite(bytes([65 + i]) * 65536, i * 65536)
+        h.flush()
     server.kill()
     journals = list(volume.cache.glob("*.journal"))
     assert len(journals) == 1
-    with open(journals[0], "r+b") as f:
-        f.write(b"\xff" * 16384)
-    line = volume.place.refused(*volume.parameters())
-    assert "journal" in line
+    kept = journals[0].read_bytes()
+    damage(journals[0])
+    server = volume.serve(check=False)
+    assert not server.wait_or_up()
+    assert "journal" in server.log()
+    journals[0].write_bytes(kept)  # nothing else was changed
+    data = volume.content()
+    for i in range(3):
+        assert data[i * 65536:(i + 1) * 65536] == bytes([65 + i]) * 65536
+    volume.verify()
 
 
 @pytest.mark.parametrize("kind", ["symlink", "fifo", "directory"])

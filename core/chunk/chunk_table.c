@@ -265,7 +265,7 @@ chunk_table_open(struct target *part, const struct uuid *instance,
                  struct chunk_table **ret, uint64_t *ret_damaged)
 {
     struct chunk_table *t;
-    uint8_t *buffer;
+    uint8_t *buffer = NULL;
     uint64_t damaged = 0;
     int r;
 
@@ -274,10 +274,14 @@ chunk_table_open(struct target *part, const struct uuid *instance,
     if (r < 0)
         return r;
     r = mem_new_aligned(LOAD_PAIRS * PAIR_BYTES, &buffer);
-    if (r == 0) {
+    /* What is found may be in the page cache alone, left by a process that was
+     * killed before its sync; our caller will build on it as on a checkpoint
+     * (a label that a power cut then finds ahead of its table). */
+    if (r == 0 && writable)
+        r = object_sync(t->object);
+    if (r == 0)
         r = load(t, buffer, &damaged);
-        free(buffer);
-    }
+    free(buffer);
     if (r < 0) {
         chunk_table_close(t);
         return r == -EPROTO

@@ -512,9 +512,15 @@ volume_claim(struct lsvd_volume *v)
     return 0;
 }
 
+/* One sound table is enough: it has everything up to the last checkpoint, and
+ * the journal has the rest. Only without any are the headers of the chunk files
+ * asked: those of a destage that was cut short are ahead of the other parts,
+ * whose good files must not be called stale for that. */
 static int
 tables_open(struct lsvd_volume *v)
 {
+    bool any_sound = false;
+
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         int r;
 
@@ -524,7 +530,17 @@ tables_open(struct lsvd_volume *v)
         if (r < 0) {
             part_fail(&v->part[i], LSVD_PART_ERROR, "%s", err_text());
             v->usable &= ~(UINT32_C(1) << i);
+        } else if (!v->part[i].table_doubtful) {
+            any_sound = true;
         }
+    }
+    for (uint32_t i = 0; i < v->g.part_count && !any_sound; i++) {
+        int r = 0;
+
+        if (v->usable & UINT32_C(1) << i)
+            r = part_raise_table(v, &v->part[i]);
+        if (r < 0)
+            return err_wrap(r, "part %c", v->part[i].letter);
     }
     return 0;
 }

@@ -343,9 +343,16 @@ table_raise(void *ctx, const char *name)
 }
 
 int
-part_open_table(struct lsvd_volume *v, struct part *p)
+part_raise_table(struct lsvd_volume *v, struct part *p)
 {
     struct table_scan scan = {v, p};
+
+    return target_list(p->dir, table_raise, &scan);
+}
+
+int
+part_open_table(struct lsvd_volume *v, struct part *p)
+{
     bool missing = false;
     int r;
 
@@ -366,13 +373,13 @@ part_open_table(struct lsvd_volume *v, struct part *p)
         return 0;
     p->table_doubtful = true;
     log_event(&v->log, LOG_WARNING_LEVEL,
-              "volume %s: part %c: its chunk table is %s; using its chunk "
-              "files and the other parts instead",
+              "volume %s: part %c: its chunk table is %s; using the other "
+              "parts', or else its chunk files",
               v->meta.name, p->letter,
               missing                ? "missing"
               : p->table_damaged > 0 ? "damaged"
                                      : "older than its label");
-    return target_list(p->dir, table_raise, &scan);
+    return 0;
 }
 
 struct chunk_entry

@@ -51,7 +51,7 @@ struct part {
     struct label label;        /* destage caller's, or under open/close */
     struct chunk_table *table; /* guarded by table_lock; NULL if not there */
     uint64_t table_damaged;    /* pages, at open */
-    bool table_doubtful;       /* raised from chunk headers at open */
+    bool table_doubtful;       /* missing, damaged, or older than it was */
 };
 
 /* One chunk with its open fragments; see chunks.c. */
@@ -194,6 +194,8 @@ int part_take_lock(struct lsvd_volume *v, struct part *p, bool exclusive);
 int part_init(struct lsvd_volume *v, struct target *dir, uint32_t slot,
               const struct uuid *instance, struct chunk_table **ret_table);
 int part_open_table(struct lsvd_volume *v, struct part *p);
+/* Date the chunks of a doubtful table by the headers of their files. */
+int part_raise_table(struct lsvd_volume *v, struct part *p);
 void part_fail(struct part *p, enum lsvd_part_state state, const char *format,
                ...) __attribute__((format(printf, 3, 4)));
 
@@ -348,7 +350,8 @@ void plan_release(struct lsvd_volume *v, struct plan *plan);
 int plan_remove(struct lsvd_volume *v, const struct plan *plan,
                 uint32_t parts);
 int plan_apply(struct lsvd_volume *v, struct plan *plan, uint32_t parts);
-int plan_sync(struct lsvd_volume *v, const struct plan *plan,
+/* Sync the files of this plan and of those after it in its list. */
+int plan_sync(struct lsvd_volume *v, const struct plan *first,
               uint32_t parts);
 
 /* Body of a REDO record; *ret NULL if the plan needs none. */

@@ -101,6 +101,10 @@ life_recover(struct life *l)
             life_crash(l, !prng_one_in(&l->prng, 4));
             continue;
         }
+        if (simio_halted(l->s)) { /* a part that failed was let go */
+            life_crash(l, !prng_one_in(&l->prng, 4));
+            continue;
+        }
         simio_arm_cut(l->s, 0);
         if (!lsvd_can_write(l->v)) {
             life_fail(l, "not writable after a crash, all parts there");

@@ -3,6 +3,7 @@
 #include "volume/volume.h"
 #include "base/err.h"
 #include "base/memory.h"
+#include "base/parallel.h"
 #include "base/sum.h"
 #include <assert.h>
 #include <limits.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 
 #define RUN_CELLS_MAX 256
+#define SYNC_THREADS 8
 
 void
 plan_release(struct lsvd_volume *v, struct plan *plan)
@@ -209,27 +211,59 @@ plan_remove(struct lsvd_volume *v, const struct plan *plan, uint32_t parts)
     return r;
 }
 
-int
-plan_sync(struct lsvd_volume *v, const struct plan *plan, uint32_t parts)
-{
-    int r;
+/* Files of a list of plans, to be synced in any order. */
+struct sync_list {
+    struct lsvd_volume *v;
+    struct fragment **fragment;
+    size_t count;
+};
 
-    if (plan->remove)
-        return 0;
-    for (uint32_t i = 0; i < v->g.part_count; i++) {
+static int
+sync_one(void *ctx, size_t i)
+{
+    struct sync_list *list = ctx;
+    struct fragment *f = list->fragment[i];
+    int r = fragment_sync(f);
+
+    atomic_fetch_add(&list->v->count.part_syncs, 1);
+    return r < 0 ? err_wrap(r, "part %c", (char)('a' + f->id.fragment)) : 0;
+}
+
+static int
+sync_list_add(struct sync_list *list, const struct plan *plan, uint32_t parts)
+{
+    for (uint32_t i = 0; i < list->v->g.part_count; i++) {
         struct fragment *f;
 
         if (!(parts & UINT32_C(1) << i))
             continue;
-        f = chunk_fragment(v, plan->pin, i, NULL);
+        f = chunk_fragment(list->v, plan->pin, i, NULL);
         if (!f)
             return err_set(-EIO, "part %c: lost the file of chunk %llu",
-                           v->part[i].letter,
-                           (unsigned long long)plan->chunk);
-        atomic_fetch_add(&v->count.part_syncs, 1);
-        r = fragment_sync(f);
-        if (r < 0)
-            return err_wrap(r, "part %c", v->part[i].letter);
+                           (char)('a' + i), (unsigned long long)plan->chunk);
+        list->fragment[list->count++] = f;
     }
     return 0;
+}
+
+int
+plan_sync(struct lsvd_volume *v, const struct plan *first, uint32_t parts)
+{
+    struct sync_list list = {.v = v};
+    const struct plan *plan;
+    size_t count = 0;
+    int r;
+
+    for (plan = first; plan; plan = plan->next)
+        count += v->g.part_count;
+    r = mem_new(count, sizeof(struct fragment *), &list.fragment);
+    for (plan = first; plan && r == 0; plan = plan->next) {
+        if (!plan->remove)
+            r = sync_list_add(&list, plan, parts);
+    }
+    if (r == 0) /* file systems commit many syncs as one */
+        r = parallel_for(v->threaded ? SYNC_THREADS : 1, list.count, sync_one,
+                         &list);
+    free(list.fragment);
+    return r;
 }

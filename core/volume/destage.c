@@ -218,8 +218,8 @@ batch_put_in_place(struct lsvd_volume *v)
         r = plan_apply(v, plan, parts);
         names |= plan->fresh && !plan->remove;
     }
-    for (plan = v->batch->first; plan && r == 0; plan = plan->next)
-        r = plan_sync(v, plan, parts);
+    if (r == 0)
+        r = plan_sync(v, v->batch->first, parts);
     return r == 0 && names ? sync_names(v) : r;
 }
 

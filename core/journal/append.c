@@ -207,10 +207,10 @@ finish_locked(struct journal *j, struct append *a)
             j->written_seq = j->oldest_unfinished->seq;
             unlink_unfinished_locked(j, j->oldest_unfinished);
         }
-        pthread_cond_broadcast(&j->progress);
+        pthread_cond_broadcast(&j->written);
     }
     while (a->unfinished.linked && !j->failed)
-        pthread_cond_wait(&j->progress, &j->lock);
+        pthread_cond_wait(&j->written, &j->lock);
     if (!a->unfinished.linked)
         return 0;
     unlink_unfinished_locked(j, &a->unfinished);

@@ -45,7 +45,8 @@ struct journal {
     uint64_t volume_blocks;
 
     pthread_mutex_t lock;     /* guards what follows */
-    pthread_cond_t progress;  /* written_seq, durable_seq, failed, syncing */
+    pthread_cond_t written;   /* written_seq or failed has changed */
+    pthread_cond_t synced;    /* durable_seq, syncing or failed has */
     bool started;
     uint64_t head_pos, head_chain; /* where the next record goes */
     struct journal_tail tail;      /* on disk, durable */

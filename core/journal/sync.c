@@ -21,7 +21,8 @@ journal_fail_locked(struct journal *j)
                                                : j->last_seq + 1;
         snprintf(j->failed_text, sizeof j->failed_text, "%s", err_text());
     }
-    pthread_cond_broadcast(&j->progress);
+    pthread_cond_broadcast(&j->written);
+    pthread_cond_broadcast(&j->synced);
 }
 
 int
@@ -50,15 +51,17 @@ lead_sync_locked(struct journal *j)
     }
     if (covered > j->durable_seq)
         j->durable_seq = covered;
-    pthread_cond_broadcast(&j->progress);
+    pthread_cond_broadcast(&j->synced);
 }
 
 static int
 sync_to_locked(struct journal *j, uint64_t want)
 {
     while (!j->failed && j->durable_seq < want) {
-        if (j->written_seq < want || j->syncing)
-            pthread_cond_wait(&j->progress, &j->lock);
+        if (j->written_seq < want)
+            pthread_cond_wait(&j->written, &j->lock);
+        else if (j->syncing)
+            pthread_cond_wait(&j->synced, &j->lock);
         else
             lead_sync_locked(j);
     }

@@ -300,14 +300,23 @@ struct replay_context {
     struct redo_list *redo;
 };
 
-/* Zeroes in the journal are destaged again whatever the tables say: a cut may
- * have left tables that differ, or files of chunks that are holes (D5). */
+/* Any part that has the chunk: a cut may have left tables that differ. No
+ * more than that, or a replay would need more of the index than the run did
+ * that wrote the records. */
 static bool
 replay_present(void *ctx, uint64_t chunk)
 {
-    (void)ctx;
-    (void)chunk;
-    return true;
+    struct replay_context *replay = ctx;
+    struct lsvd_volume *v = replay->v;
+    bool present = false;
+
+    pthread_mutex_lock(&v->table_lock);
+    for (uint32_t i = 0; i < v->g.part_count && !present; i++)
+        present = v->part[i].table &&
+                  chunk_table_get(v->part[i].table, chunk + 1).state ==
+                      CHUNK_PRESENT;
+    pthread_mutex_unlock(&v->table_lock);
+    return present;
 }
 
 static uint64_t
@@ -347,6 +356,8 @@ recover(struct lsvd_volume *v, bool healthy)
     if (r == 0)
         r = redo_apply_all(v, list, healthy);
     redo_list_free(list);
+    if (r == 0 && healthy)
+        r = leftovers_remove(v);
     if (r < 0)
         return err_wrap(r, "volume %s: replay", v->meta.name);
     ms = (v->io->ops->now_ns(v->io) - begin) / 1000000;

@@ -376,6 +376,12 @@ int destage_batch(struct lsvd_volume *v);
 void batch_free(struct lsvd_volume *v);
 bool journal_has_chunk(void *ctx, uint64_t chunk);
 
+/* ---- leftover.c ---- */
+
+/* After a replay, with all parts there: remove the files of chunks that are
+ * durably holes. */
+int leftovers_remove(struct lsvd_volume *v);
+
 /* ---- rebuild.c ---- */
 
 /* Make the fragment on a part right, from what the others and itself hold.

@@ -126,6 +126,10 @@ find_witness(struct lsvd_volume *v, const struct rows *rows, uint32_t row)
     return witness;
 }
 
+/* What a lost cell must hash to when no parity is left to tell: no cell does,
+ * and above all it is not SUM_ZERO_BLOCK, which needs no other cell. */
+#define SUM_UNKNOWN UINT64_MAX
+
 /* Without any parity: valid data cells stand for themselves. */
 static void
 judge_unwitnessed(struct lsvd_volume *v, const struct rows *rows,
@@ -145,6 +149,7 @@ judge_unwitnessed(struct lsvd_volume *v, const struct rows *rows,
                 s->seq = entry.seq;
         } else if (i < v->g.data_count &&
                    geometry_block_of(&v->g, i, s->row) != UINT32_MAX) {
+            s->sum[i] = SUM_UNKNOWN;
             s->readable = false;
         }
     }

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,11 +82,35 @@ cli_usage(const struct cli *cli, const char *format, ...)
     return EXIT_USAGE;
 }
 
+static pthread_mutex_t lines_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* True for the first of equal lines. */
+static bool
+is_news(struct cli *cli, const char *text)
+{
+    char **place, *copy = strdup(text);
+    bool news = true;
+
+    pthread_mutex_lock(&lines_lock);
+    for (size_t i = 0; i < CLI_LINES_KEPT; i++)
+        if (cli->line[i] && strcmp(cli->line[i], text) == 0)
+            news = false;
+    if (news) {
+        place = &cli->line[cli->line_count++ % CLI_LINES_KEPT];
+        free(*place);
+        *place = copy;
+        copy = NULL;
+    }
+    pthread_mutex_unlock(&lines_lock);
+    free(copy);
+    return news;
+}
+
 /* Events of the engine; any thread. */
 static void
 log_line(void *ctx, enum lsvd_log_level level, const char *line)
 {
-    const struct cli *cli = ctx;
+    struct cli *cli = ctx;
     enum lsvd_log_level most = LSVD_WARNING;
     char *text;
 
@@ -93,7 +118,7 @@ log_line(void *ctx, enum lsvd_log_level level, const char *line)
         most = LSVD_ERROR;
     if (cli->verbose)
         most = LSVD_INFO;
-    if (level > most)
+    if (level > most || !is_news(cli, line))
         return;
     text = strdup(line);
     if (!text)
@@ -216,6 +241,8 @@ cli_done(struct cli *cli)
     free_paths(&cli->data);
     free_paths(&cli->cache);
     free(cli->config);
+    for (size_t i = 0; i < CLI_LINES_KEPT; i++)
+        free(cli->line[i]);
 }
 
 struct lsvd_env

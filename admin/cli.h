@@ -17,6 +17,8 @@ struct cli_paths {
     size_t count;
 };
 
+#define CLI_LINES_KEPT 16
+
 /* Zeroed, with program set, it is ready for use. */
 struct cli {
     const char *program; /* "lsvd": first word of every message */
@@ -28,6 +30,10 @@ struct cli {
     bool quiet;   /* show events of level error only */
     void (*before_line)(void *ctx); /* clears a progress bar; or NULL */
     void *before_line_ctx;
+    /* The latest events shown: what is found at each of several steps is
+     * told once. Owned; guarded by a lock of cli.c. */
+    char *line[CLI_LINES_KEPT];
+    size_t line_count; /* ever */
 };
 
 /* One row for each long option of a program; the last has a NULL name. A

@@ -16,6 +16,7 @@ enum repair_code {
 
 #define FINDINGS_KEPT_MAX 1000
 #define RANGES_KEPT_MAX 100000
+#define RANGES_SHOWN_MAX 1000 /* to people */
 
 enum command_bit {
     COMMAND_VERIFY = 1,

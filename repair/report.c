@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 const char *
 kind_text(enum lsvd_chunk_finding kind)
@@ -82,11 +83,12 @@ print_finding(const struct kept_finding *f)
     if (f->chunk)
         printf("chunk %" PRIu64 " ", f->chunk);
     printf("%s: ", kind_text(f->kind));
-    cli_print_safe(f->file);
-    if (f->text[0]) {
-        fputs(f->file[0] ? ": " : "", stdout);
-        cli_print_safe(f->text);
+    /* A text about a file often names it itself. */
+    if (!strstr(f->text, f->file)) {
+        cli_print_safe(f->file);
+        fputs(f->text[0] ? ": " : "", stdout);
     }
+    cli_print_safe(f->text);
     putchar('\n');
 }
 
@@ -141,11 +143,15 @@ print_range(const struct lsvd_lost_range *range, uint32_t block_bytes)
 static void
 print_lost(const struct outcome *o)
 {
-    for (size_t i = 0; i < o->range_count; i++)
+    size_t shown = o->range_count;
+
+    if (shown > RANGES_SHOWN_MAX)
+        shown = RANGES_SHOWN_MAX;
+    for (size_t i = 0; i < shown; i++)
         print_range(&o->range[i], o->block_bytes);
-    if (o->ranges_dropped)
-        printf("  lost: ... and %" PRIu64 " more ranges\n",
-               o->ranges_dropped);
+    if (o->range_count - shown + o->ranges_dropped)
+        printf("  lost: ... and %" PRIu64 " more ranges (see --json)\n",
+               o->range_count - shown + o->ranges_dropped);
 }
 
 void

@@ -140,6 +140,33 @@ def test_lost_data_is_2_with_its_ranges(world):
     assert world.repair("rebuild", "vm1").code == 2
 
 
+@pytest.mark.parametrize("first,second", ["bc", "ab", "ca"])
+def test_what_erasure_code_lost_is_never_zeroes(world, first, second):
+    """The second chunk of two of three parts: half of it, or all, is gone."""
+    world.create("vm1", "--ec", "2+1")
+    data = world.fill("vm1", 1 << 20)
+    for letter in (first, second):
+        world.chunks(letter)[1].unlink()
+    gone = [block for block in range(64, 128)
+            if "ab"[block % 2] in first + second]
+    # Nor does the attempt to rebuild make zeroes of it.
+    for words in (["verify"], ["rebuild"], ["verify"]):
+        result = report(world, 2, words[0], "vm1")
+        assert result["lost_bytes"] == len(gone) * 4096
+        assert world.read_fails("vm1", gone[0] * 4096)
+        assert world.read_fails("vm1", gone[-1] * 4096)
+    blocks = [block for block in range(256) if block not in gone]
+    image = world.path / "readable"
+    done = world.client("vm1", "with open('%s', 'wb') as f:\n"
+                        "    for b in %s:\n"
+                        "        f.write(h.pread(4096, b * 4096))"
+                        % (image, blocks))
+    assert done.code == 0, done.err
+    assert image.read_bytes() == b"".join(
+        data[b * 4096:(b + 1) * 4096] for b in blocks)
+    assert result["lost"][0]["offset"] == gone[0] * 4096
+
+
 def test_the_worst_of_several_volumes_counts(world):
     world.create("vm1", "--replicas", "2", parts=2)
     world.create("vm2", "--replicas", "2", parts=2)

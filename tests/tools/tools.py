@@ -90,6 +90,19 @@ class World:
         assert done.code == 0, done.err
         return data
 
+    def client(self, name, code):
+        """Run Python with a connection h to the served volume."""
+        script = self.path / "client.py"
+        script.write_text("import nbd, sys\nh = nbd.NBD()\n"
+                          "h.connect_uri(sys.argv[1])\n" + code + "\n")
+        return self.while_served(name, "/usr/bin/python3 '%s' \"$uri\""
+                                 % script)
+
+    def read_fails(self, name, offset, count=4096):
+        """Reading there is an I/O error."""
+        done = self.client(name, "h.pread(%d, %d)" % (count, offset))
+        return done.code != 0 and "EIO" in done.err
+
     def read(self, name, count):
         image = self.path / "read"
         done = self.while_served(name, "nbdcopy \"$uri\" %s" % image)

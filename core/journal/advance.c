@@ -240,6 +240,7 @@ journal_advance(struct journal *j, const uint64_t *part_ckpt)
     j->redo_seq = redo_seq;
     pthread_mutex_lock(&j->lock);
     publish_tail_locked(j, &tail);
+    j->redo_bytes = 0;
     pthread_mutex_unlock(&j->lock);
     return 0;
 }

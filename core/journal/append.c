@@ -7,7 +7,9 @@
  * (A1) Sequence, place and chain are given out together: order in the ring is
  *      order of sequence.
  * (A2) Writes leave reserve_bytes free: REDO records, and with them destage
- *      and the tail, can always go on.
+ *      and the tail, can always go on. Until the next advance REDO records may
+ *      take half of what is free: if a crash leaves them behind, the next
+ *      try has room again.
  * Fails: no room -> nothing happened; the write fails -> J5, the record is
  * not indexed, its place is never reused. */
 #include "journal/state.h"
@@ -225,10 +227,14 @@ reserve_locked(struct journal *j, struct append *a)
 
     a->cost = a->entries + a->nodes;
     if (h->type == RECORD_REDO) {
-        if (!fits_locked(j, a->total_bytes, 0))
+        uint64_t most = (free_locked(j) + j->redo_bytes) / 2;
+
+        if (j->redo_bytes + a->total_bytes > most ||
+            !fits_locked(j, a->total_bytes, 0))
             return err_set(-ENOSPC, "%s: no room for a redo record of %llu "
                            "bytes", j->path,
                            (unsigned long long)a->total_bytes);
+        j->redo_bytes += a->total_bytes;
         return 0;
     }
     if (a->entries > j->index_limit / 2 || a->nodes > j->index_limit / 2)

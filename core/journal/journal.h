@@ -144,8 +144,10 @@ int journal_append_zero(struct journal *j, uint64_t first, uint64_t count,
                         bool (*present)(void *ctx, uint64_t chunk),
                         void *ctx);
 
-/* D. Append a REDO record from the space kept for destage. -ENOSPC: destage
- * less at once. It is kept until the next journal_advance. */
+/* D. Append a REDO record from the space kept for destage; those between two
+ * journal_advance may take half of what is left of it, so that crashes before
+ * the advance always leave room for another try. -ENOSPC: destage less at
+ * once. It is kept until the next journal_advance. */
 int journal_append_redo(struct journal *j, const void *body, size_t bytes);
 
 /* D. A sequence of its own for one destage of a chunk. */

@@ -57,6 +57,7 @@ struct journal {
     bool syncing;             /* a leader is in object_sync */
     struct unfinished *oldest_unfinished, *newest_unfinished;
     struct segment *segments;
+    uint64_t redo_bytes;      /* REDO records since the last advance */
     uint64_t cost;            /* sum over the segments since the tail */
     struct index index;
     bool failed;              /* J5 */

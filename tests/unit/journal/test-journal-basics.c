@@ -258,6 +258,42 @@ redo_comes_back_in_order_until_advance(void **state)
     temp_dir_done(&dir);
 }
 
+/* Crash after crash before the advance: there is still room for redo. */
+static void
+redo_left_behind_leaves_room(void **state)
+{
+    uint8_t body[512];
+    struct rig rig;
+    size_t done;
+    int r;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof body; i++)
+        body[i] = (uint8_t)(sizeof body + i);
+    rig_init(&rig, NULL, 512, 8, 64, 65536, 0);
+    while ((r = rig_write(&rig, 1, 4)) == 0)
+        ;
+    assert_int_equal(r, -EAGAIN);
+    for (unsigned crash = 0; crash < 4; crash++) {
+        unsigned count = 0;
+
+        while ((r = journal_append_redo(rig.j, body, sizeof body)) == 0)
+            count++;
+        assert_int_equal(r, -ENOSPC);
+        assert_true(count > 0);
+        assert_int_equal(rig_reopen(&rig), 0);
+        assert_int_equal(rig_write(&rig, 1, 1), -EAGAIN);
+    }
+    rig_check(&rig);
+    append_redo(&rig, 512);
+    assert_int_equal(rig_destage(&rig, 8, &done), 0);
+    assert_int_equal(rig_advance(&rig), 0);
+    append_redo(&rig, 512);
+    assert_int_equal(rig_write(&rig, 1, 4), 0);
+    rig_check(&rig);
+    rig_done(&rig);
+}
+
 static void
 the_tail_waits_for_what_is_live(void **state)
 {
@@ -531,6 +567,7 @@ main(void)
         cmocka_unit_test(zeroing_a_hole_costs_nothing),
         cmocka_unit_test(forget_keeps_what_is_newer),
         cmocka_unit_test(redo_comes_back_in_order_until_advance),
+        cmocka_unit_test(redo_left_behind_leaves_room),
         cmocka_unit_test(the_tail_waits_for_what_is_live),
         cmocka_unit_test(syncs_are_shared),
         cmocka_unit_test(a_new_journal_disowns_the_old_records),

@@ -258,6 +258,8 @@ take_back(struct lsvd_volume *v)
                                         LOCK_NAME,  META_NAME,
                                         META_NAME ".new"};
 
+    /* some roots may know the name already */
+    (void)volume_forget(v->io, &v->log, &v->meta);
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         struct part *p = &v->part[i];
 

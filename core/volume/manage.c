@@ -247,6 +247,7 @@ volume_remove_dirs(struct io *io, const struct volume_meta *meta)
             continue;
         if (target_subdir(root, number, 0, &dir) == 0) {
             (void)target_remove(dir, META_NAME);
+            (void)target_remove(dir, META_NAME ".new");
             (void)target_remove_dir(dir, letter);
             (void)target_sync(dir);
             target_close(dir);
@@ -279,24 +280,32 @@ empty_dir(struct target *dir)
 {
     struct names *names;
     size_t removed;
-    int r;
+    int r, failed;
 
     r = mem_new(1, sizeof *names, &names);
     if (r < 0)
         return r;
     do {
         names->count = removed = 0;
+        failed = 0;
         r = target_list(dir, take_name, names);
-        for (size_t i = 0; i < names->count && r >= 0; i++)
-            removed += target_remove(dir, names->name[i]) == 0;
+        for (size_t i = 0; i < names->count && r >= 0; i++) {
+            int gone = target_remove(dir, names->name[i]);
+
+            removed += gone == 0;
+            if (gone < 0 && gone != -ENOENT)
+                failed = gone;
+        }
     } while (r >= 0 && removed > 0);
     free(names);
+    if (r >= 0)
+        r = failed;
     return r < 0 ? r : target_sync(dir);
 }
 
-static int
-forget_in_registries(struct io *io, const struct logger *log,
-                     const struct volume_meta *meta)
+int
+volume_forget(struct io *io, const struct logger *log,
+              const struct volume_meta *meta)
 {
     for (uint32_t i = 0; i < meta->part_count; i++) {
         struct registry registry;
@@ -338,8 +347,67 @@ remove_journals(struct lsvd_volume *v)
     }
 }
 
-/* removing is durable in every copy before the first name goes, so that an
- * interrupted removal is known for what it is. */
+/* A name without a policy anywhere: what an interrupted removal leaves in the
+ * registry of a root that could not be reached then. */
+static int
+forget_orphan(struct lsvd_volume *v, const char *name)
+{
+    int r = 0, forgotten = 0;
+
+    for (size_t i = 0; v->config.data[i] && r == 0; i++) {
+        const struct registry_entry *entry;
+        struct registry registry;
+        struct target *root;
+        bool damaged;
+
+        if (v->io->ops->open_dir(v->io, v->config.data[i], 0, &root) < 0)
+            continue;
+        r = registry_load(root, &v->log, &registry, &damaged);
+        entry = r == 0 ? registry_find(&registry, name) : NULL;
+        if (entry) {
+            registry_remove(&registry, entry->number);
+            registry.generation++;
+            r = registry_store(root, &registry);
+            forgotten++;
+        }
+        if (r == 0)
+            registry_done(&registry);
+        target_close(root);
+    }
+    if (r == 0 && forgotten == 0)
+        return err_set(-ENOENT, "volume %s: unknown", name);
+    return r;
+}
+
+/* removing is durable in every copy before anything goes, so that an
+ * interrupted removal is known for what it is; and the names in the registries
+ * go when all else is gone, so that it can be found and continued. */
+static int
+remove_all(struct lsvd_volume *v)
+{
+    int r = 0;
+
+    if (!v->meta.removing) {
+        v->meta.removing = true;
+        v->meta.generation++;
+        r = volume_store_meta(v->io, &v->meta);
+        if (r < 0)
+            return r;
+    }
+    for (uint32_t i = 0; i < v->meta.part_count && r == 0; i++) {
+        if (v->part[i].dir)
+            r = empty_dir(v->part[i].dir);
+    }
+    if (r < 0)
+        return r;
+    parts_close(v);
+    remove_journals(v);
+    r = volume_forget(v->io, &v->log, &v->meta);
+    if (r == 0)
+        volume_remove_dirs(v->io, &v->meta);
+    return r;
+}
+
 int
 lsvd_remove(const struct lsvd_env *env, const char *name)
 {
@@ -351,8 +419,12 @@ lsvd_remove(const struct lsvd_env *env, const char *name)
         return r;
     r = volume_find(v->io, &v->log, &v->config, name, &v->meta, NULL, 0,
                     NULL);
-    if (r < 0)
-        goto out;
+    if (r < 0) {
+        if (r == -ENOENT)
+            r = forget_orphan(v, name);
+        volume_free(v);
+        return r;
+    }
     for (uint32_t i = 0; i < v->meta.part_count && r == 0; i++) {
         struct part *p = &v->part[i];
 
@@ -360,26 +432,8 @@ lsvd_remove(const struct lsvd_env *env, const char *name)
         if (part_dir_open(v->io, &v->meta, i, 0, &p->dir) == 0)
             r = part_take_lock(v, p, true);
     }
-    if (r < 0)
-        goto out;
-    if (!v->meta.removing) {
-        v->meta.removing = true;
-        v->meta.generation++;
-        r = volume_store_meta(v->io, &v->meta);
-        if (r < 0)
-            goto out;
-    }
-    r = forget_in_registries(v->io, &v->log, &v->meta);
-    for (uint32_t i = 0; i < v->meta.part_count && r == 0; i++) {
-        if (v->part[i].dir)
-            r = empty_dir(v->part[i].dir);
-    }
-    if (r < 0)
-        goto out;
-    parts_close(v);
-    volume_remove_dirs(v->io, &v->meta);
-    remove_journals(v);
-out:
+    if (r == 0)
+        r = remove_all(v);
     volume_free(v);
     return r;
 }

@@ -23,7 +23,7 @@ static int
 list_copy(char **const from, const char *const *given, char ***ret)
 {
     size_t count = 0;
-    char **list;
+    char **list = NULL;
     int r;
 
     while (given ? given[count] != NULL : from[count] != NULL)

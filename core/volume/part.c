@@ -65,6 +65,15 @@ owner_write(struct lsvd_volume *v, struct part *p)
     (void)object_write(p->lock, owner, sizeof owner, 0);
 }
 
+void
+parts_sign(struct lsvd_volume *v)
+{
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        if (v->part[i].lock)
+            owner_write(v, &v->part[i]);
+    }
+}
+
 int
 part_take_lock(struct lsvd_volume *v, struct part *p, bool exclusive)
 {
@@ -120,8 +129,10 @@ candidate_open(struct lsvd_volume *v, const char *root, uint32_t slot,
         ret->lock = NULL;
         if (!v->observer)
             r = part_take_lock(v, ret, exclusive);
-        if (r < 0)
-            return r;
+    }
+    if (r < 0 && r != -ENOENT) {
+        part_fail(ret, LSVD_PART_ERROR, "%s", err_text());
+        return r;
     }
     r = label_load(ret->dir, &ret->label, &ret->damaged_label_slots);
     if (r < 0) {
@@ -399,4 +410,34 @@ chunk_truth(struct lsvd_volume *v, uint64_t chunk)
     }
     pthread_mutex_unlock(&v->table_lock);
     return best;
+}
+
+uint64_t
+next_known_chunk(struct lsvd_volume *v, uint64_t chunk)
+{
+    uint64_t least = 0;
+
+    pthread_mutex_lock(&v->table_lock);
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        uint64_t next;
+
+        if (!v->part[i].table || chunk > v->g.chunk_count)
+            continue;
+        next = chunk_table_next(v->part[i].table, chunk);
+        if (next != 0 && (least == 0 || next < least))
+            least = next;
+    }
+    pthread_mutex_unlock(&v->table_lock);
+    return least;
+}
+
+uint64_t
+count_present_chunks(struct lsvd_volume *v)
+{
+    uint64_t count = 0;
+
+    for (uint64_t c = next_known_chunk(v, 1); c;
+         c = next_known_chunk(v, c + 1))
+        count += chunk_truth(v, c).state == CHUNK_PRESENT;
+    return count;
 }

@@ -93,8 +93,8 @@ rebuild_parts(struct repair *p, uint32_t parts)
     uint64_t done = 0;
     int r = 0;
 
-    for (uint64_t c = next_present_chunk(v, 1); c && r == 0;
-         c = next_present_chunk(v, c + 1)) {
+    for (uint64_t c = next_known_chunk(v, 1); c && r == 0;
+         c = next_known_chunk(v, c + 1)) {
         for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
             if (parts & UINT32_C(1) << i)
                 r = rebuild_chunk(p, c, i);
@@ -344,12 +344,21 @@ lost_only_its_label(struct lsvd_volume *v, uint32_t slot)
 {
     struct chunk_table *table;
     struct target *dir;
+    struct label label;
     uint64_t damaged = 0;
     bool ours = false;
+    int r, slots;
 
     if (v->part[slot].has_label ||
         part_dir_open(v->io, &v->meta, slot, 0, &dir) < 0)
         return false;
+    /* It must be gone: refilling the part gives up what is in it, and a part
+     * that could not be read for a moment has its label yet. */
+    r = label_load(dir, &label, &slots);
+    if (r != -ENOENT && r != -EBADMSG) {
+        target_close(dir);
+        return false;
+    }
     if (chunk_table_open(dir, &v->meta.part[slot].instance, v->g.chunk_count,
                          false, &table, &damaged) == 0) {
         ours = damaged == 0 && chunk_table_generation(table) > 0;
@@ -413,8 +422,8 @@ lsvd_rebuild(const struct lsvd_env *env, const char *name, char part,
         lsvd_abandon(p.y.v);
         return err_set(-EINVAL, "volume %s has no part %c", name, part);
     }
-    for (uint64_t c = next_present_chunk(p.y.v, 1); c;
-         c = next_present_chunk(p.y.v, c + 1))
+    for (uint64_t c = next_known_chunk(p.y.v, 1); c;
+         c = next_known_chunk(p.y.v, c + 1))
         p.y.progress.chunks_total += part ? 1 : p.y.v->g.part_count;
     for (uint32_t i = 0; i < p.y.v->g.part_count && r != -EINTR; i++) {
         if (part && i != (uint32_t)(part - 'a'))
@@ -471,8 +480,8 @@ lsvd_replace(const struct lsvd_env *env, const char *name, char part,
     moves = new_root && strcmp(new_root, root) != 0;
     if (moves)
         snprintf(root, sizeof root, "%s", new_root);
-    for (uint64_t c = next_present_chunk(p.y.v, 1); c;
-         c = next_present_chunk(p.y.v, c + 1))
+    for (uint64_t c = next_known_chunk(p.y.v, 1); c;
+         c = next_known_chunk(p.y.v, c + 1))
         p.y.progress.chunks_total++;
     r = check_sources(p.y.v, slot);
     if (r == 0 && old->state == LSVD_PART_OK && !moves)

@@ -60,6 +60,7 @@ enum fragment_state {
     FRAGMENT_LOADING,
     FRAGMENT_OK,
     FRAGMENT_AWAY,    /* the part can't be used */
+    FRAGMENT_ERROR,   /* the medium refused: not judged, asked again */
     FRAGMENT_MISSING, /* the chunk table has it, the directory not */
     FRAGMENT_STALE,
     FRAGMENT_CORRUPT,
@@ -174,6 +175,9 @@ int volume_store_meta_everywhere(struct io *io,
                                  const struct volume_meta *meta);
 /* Remove what is left of the volume's (emptied) directories. */
 void volume_remove_dirs(struct io *io, const struct volume_meta *meta);
+/* Take the volume out of the registries of its roots. */
+int volume_forget(struct io *io, const struct logger *log,
+                  const struct volume_meta *meta);
 
 /* <root>/<number>/<letter>, opened. part_path fills text for messages. */
 int part_dir_open(struct io *io, const struct volume_meta *meta,
@@ -189,6 +193,9 @@ void parts_close(struct lsvd_volume *v);
 /* Who holds the lock of this part, for messages; "" if nobody wrote it. */
 void part_owner(struct target *dir, char *text, size_t bytes);
 int part_take_lock(struct lsvd_volume *v, struct part *p, bool exclusive);
+/* Name this process as the owner: the one that locked may have been another,
+ * before a fork. For exclusively locked volumes. */
+void parts_sign(struct lsvd_volume *v);
 /* Make label and table of a blank part; state INIT; nothing else there is
  * touched. */
 int part_init(struct lsvd_volume *v, struct target *dir, uint32_t slot,
@@ -198,6 +205,11 @@ int part_open_table(struct lsvd_volume *v, struct part *p);
 int part_raise_table(struct lsvd_volume *v, struct part *p);
 void part_fail(struct part *p, enum lsvd_part_state state, const char *format,
                ...) __attribute__((format(printf, 3, 4)));
+
+/* The first chunk >= chunk that any table knows of, or 0. */
+uint64_t next_known_chunk(struct lsvd_volume *v, uint64_t chunk);
+
+uint64_t count_present_chunks(struct lsvd_volume *v);
 
 /* The newest entry of the chunk among usable parts. */
 struct chunk_entry chunk_truth(struct lsvd_volume *v, uint64_t chunk);

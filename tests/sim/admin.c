@@ -194,6 +194,25 @@ act_remove(struct life *l)
     return lsvd_remove(&l->env, LIFE_VOLUME);
 }
 
+/* Nothing of weight may be left: no file of a part, no journal. */
+static void
+check_traces(struct life *l)
+{
+    char dir[64];
+    char **names;
+
+    for (uint32_t i = 0; i <= life_parts(&l->policy) && !l->failed; i++) {
+        if (i < life_parts(&l->policy))
+            life_part_path(l, i, dir, sizeof dir);
+        else
+            snprintf(dir, sizeof dir, "/cache");
+        names = simio_names(l->s, dir);
+        if (names && names[0])
+            life_fail(l, "remove leaves %s/%s", dir, names[0]);
+        simio_names_free(names);
+    }
+}
+
 static void
 finish_remove(struct life *l, int result, bool crashed)
 {
@@ -204,6 +223,7 @@ finish_remove(struct life *l, int result, bool crashed)
                   crashed ? " again" : "");
     if (r < 0 && r != -ENOENT)
         life_fail(l, "remove again: %s", lsvd_error());
+    check_traces(l);
     model_free(l->m);
     l->m = model_new(l->volume_bytes, l->policy.block_bytes);
     if (!l->failed && life_create(l) < 0)
@@ -234,13 +254,25 @@ delete_some(struct life *l)
     simio_names_free(names);
 }
 
+/* A source that could not be read for a moment is no error of the call: the
+ * report tells that it has to be done again. */
+static int
+whole(struct life *l, int r, const struct lsvd_report *report)
+{
+    if (r < 0 || report->policy_met)
+        return r;
+    life_event(l, "done, but the policy is not met");
+    return -EIO;
+}
+
 static int
 act_rebuild(struct life *l)
 {
     static const struct lsvd_repair_callbacks none;
-    struct lsvd_report report;
+    struct lsvd_report report = {0};
+    int r = lsvd_rebuild(&l->env, LIFE_VOLUME, 0, false, &none, &report);
 
-    return lsvd_rebuild(&l->env, LIFE_VOLUME, 0, false, &none, &report);
+    return whole(l, r, &report);
 }
 
 static void
@@ -264,10 +296,11 @@ static int
 act_replace(struct life *l)
 {
     static const struct lsvd_repair_callbacks none;
-    struct lsvd_report report;
+    struct lsvd_report report = {0};
+    int r = lsvd_replace(&l->env, LIFE_VOLUME, 'a', SPARE_ROOT, &none,
+                         &report);
 
-    return lsvd_replace(&l->env, LIFE_VOLUME, 'a', SPARE_ROOT, &none,
-                        &report);
+    return whole(l, r, &report);
 }
 
 /* However far it came: what a person would do next mends it. */
@@ -358,7 +391,8 @@ interrupt(const struct scenario *scenario, const struct sim_policy *policy,
         if (!l.failed && crashed)
             life_crash(&l, by == BY_POWER);
         if (!l.failed && r < 0 && !*ret_fired)
-            life_fail(&l, "%s: %s", scenario->name, lsvd_error());
+            life_fail(&l, "%s fails by itself: %s", scenario->name,
+                      lsvd_error());
         if (!l.failed)
             scenario->finish(&l, r, crashed);
     }

@@ -313,8 +313,11 @@ volume_forget(struct io *io, const struct logger *log,
         bool damaged;
         int r;
 
-        if (io->ops->open_dir(io, meta->part[i].root, 0, &root) < 0)
+        r = io->ops->open_dir(io, meta->part[i].root, 0, &root);
+        if (r == -ENOENT)
             continue;
+        if (r < 0)
+            return r;
         r = registry_load(root, log, &registry, &damaged);
         if (r == 0) {
             if (registry_remove(&registry, meta->number)) {
@@ -330,7 +333,7 @@ volume_forget(struct io *io, const struct logger *log,
     return 0;
 }
 
-static void
+static int
 remove_journals(struct lsvd_volume *v)
 {
     char uuid[UUID_TEXT_BYTES], name[64];
@@ -339,12 +342,19 @@ remove_journals(struct lsvd_volume *v)
     snprintf(name, sizeof name, "%s.journal", uuid);
     for (size_t i = 0; v->config.cache[i]; i++) {
         struct target *dir;
+        int r;
 
-        if (v->io->ops->open_dir(v->io, v->config.cache[i], 0, &dir) < 0)
-            continue;
-        (void)target_remove(dir, name);
-        target_close(dir);
+        r = v->io->ops->open_dir(v->io, v->config.cache[i], 0, &dir);
+        if (r == 0) {
+            r = target_remove(dir, name);
+            if (r == 0)
+                r = target_sync(dir);
+            target_close(dir);
+        }
+        if (r < 0 && r != -ENOENT)
+            return r;
     }
+    return 0;
 }
 
 /* A name without a policy anywhere: what an interrupted removal leaves in the
@@ -401,8 +411,9 @@ remove_all(struct lsvd_volume *v)
     if (r < 0)
         return r;
     parts_close(v);
-    remove_journals(v);
-    r = volume_forget(v->io, &v->log, &v->meta);
+    r = remove_journals(v);
+    if (r == 0)
+        r = volume_forget(v->io, &v->log, &v->meta);
     if (r == 0)
         volume_remove_dirs(v->io, &v->meta);
     return r;
@@ -429,8 +440,11 @@ lsvd_remove(const struct lsvd_env *env, const char *name)
         struct part *p = &v->part[i];
 
         p->letter = (char)('a' + i);
-        if (part_dir_open(v->io, &v->meta, i, 0, &p->dir) == 0)
+        r = part_dir_open(v->io, &v->meta, i, 0, &p->dir);
+        if (r == 0)
             r = part_take_lock(v, p, true);
+        else if (r == -ENOENT) /* away: what is there can't be removed */
+            r = 0;
     }
     if (r == 0)
         r = remove_all(v);

@@ -369,8 +369,7 @@ recover(struct lsvd_volume *v, bool healthy)
     return 0;
 }
 
-/* Raise p's label to what is durable in it, and store it. */
-static int
+int
 label_write(struct lsvd_volume *v, struct part *p)
 {
     struct label *label = &p->label;

@@ -237,6 +237,8 @@ int volume_install_view(struct lsvd_volume *v, const struct view *next,
                         bool clean);
 /* R4: the next epoch, promised by every usable part. */
 int volume_promise(struct lsvd_volume *v, uint32_t *ret_epoch);
+/* Store p's label, with what its table has come to. */
+int label_write(struct lsvd_volume *v, struct part *p);
 /* Every usable part holds everything up to ckpt: say so in its label. */
 int volume_labels_checkpoint(struct lsvd_volume *v, uint64_t ckpt);
 int volume_drain(struct lsvd_volume *v);

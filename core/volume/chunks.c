@@ -5,6 +5,7 @@
  *   UNKNOWN -> LOADING -> OK | AWAY | MISSING | STALE | CORRUPT
  *                                       chunk_fragment (first user loads,
  *                                       the others wait)
+ *   LOADING -> UNKNOWN                  the medium refused (ERROR)
  *   any -> UNKNOWN                      chunk_forget_fragments (exclusive
  *                                       lease), eviction (no pins) */
 #include "volume/volume.h"
@@ -197,9 +198,14 @@ fragment_load(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
         volume_note_bad(v, c, slot, UINT32_MAX, "the file is missing");
         return FRAGMENT_MISSING;
     }
-    if (r < 0) {
+    if (r == -EBADMSG || r == -EPROTO) {
         volume_note_bad(v, c, slot, UINT32_MAX, err_text());
         return FRAGMENT_CORRUPT;
+    }
+    if (r < 0) { /* no memory, a bad sector: says nothing about the file */
+        log_event(&v->log, LOG_WARNING_LEVEL, "volume %s: %s", v->meta.name,
+                  err_text());
+        return FRAGMENT_ERROR;
     }
     if ((*ret)->seq < truth.seq) {
         fragment_close(*ret);
@@ -231,7 +237,7 @@ chunk_fragment(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
         if (f)
             atomic_fetch_add(&v->chunks.memory, fragment_memory(f));
         pthread_mutex_lock(&c->lock);
-        c->state[slot] = state;
+        c->state[slot] = state == FRAGMENT_ERROR ? FRAGMENT_UNKNOWN : state;
         c->fragment[slot] = f;
         pthread_cond_broadcast(&c->changed);
         pthread_mutex_unlock(&c->lock);

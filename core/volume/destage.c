@@ -16,10 +16,10 @@
 #include "volume/volume.h"
 #include "base/err.h"
 #include "base/memory.h"
+#include "base/wait.h"
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define BATCH_CHUNKS_MAX 32
 #define BATCH_BYTES_MAX (16u << 20)
@@ -436,15 +436,9 @@ destage_thread(void *arg)
 
     pthread_mutex_lock(&v->state_lock);
     while (!atomic_load(&v->stopping)) {
-        struct timespec until;
-
         asked = v->space_waiters > 0 || v->heal_count > 0;
         if (!asked || atomic_load(&v->destage_error) != 0) {
-            clock_gettime(CLOCK_REALTIME, &until);
-            until.tv_nsec += TICK_MS * 1000000L;
-            until.tv_sec += until.tv_nsec / 1000000000L;
-            until.tv_nsec %= 1000000000L;
-            pthread_cond_timedwait(&v->work, &v->state_lock, &until);
+            wait_ms(&v->work, &v->state_lock, TICK_MS);
             asked = v->space_waiters > 0 || v->heal_count > 0;
         }
         if (atomic_load(&v->stopping))
@@ -467,6 +461,7 @@ lsvd_start(struct lsvd_volume *v)
 
     if (!v->attached)
         return 0;
+    parts_sign(v);
     r = pthread_create(&v->thread, NULL, destage_thread, v);
     if (r != 0)
         return err_set(-r, "volume %s: can't start a thread", v->meta.name);

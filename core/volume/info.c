@@ -40,31 +40,6 @@ lsvd_part_state_text(enum lsvd_part_state state)
     return "unknown";
 }
 
-static uint64_t
-count_present(struct lsvd_volume *v)
-{
-    uint64_t count = 0, chunk = 0, next;
-
-    do {
-        next = 0;
-        pthread_mutex_lock(&v->table_lock);
-        for (uint32_t i = 0; i < v->g.part_count; i++) {
-            uint64_t n;
-
-            if (!v->part[i].table || chunk >= v->g.chunk_count)
-                continue;
-            n = chunk_table_next(v->part[i].table, chunk + 1);
-            if (n != 0 && (next == 0 || n < next))
-                next = n;
-        }
-        pthread_mutex_unlock(&v->table_lock);
-        if (next != 0)
-            count += chunk_truth(v, next).state == CHUNK_PRESENT;
-        chunk = next;
-    } while (next != 0);
-    return count;
-}
-
 static void
 fill_counters(struct lsvd_volume *v, struct lsvd_counters *ret)
 {
@@ -154,7 +129,7 @@ lsvd_get_info(struct lsvd_volume *v, struct lsvd_info *ret)
     ret->read_only = v->meta.read_only;
     ret->append_only = v->meta.append_only;
     ret->clean = uuid_is_zero(&v->view.journal);
-    ret->chunks_present = count_present(v);
+    ret->chunks_present = count_present_chunks(v);
     ret->epoch = v->view.id.epoch;
     ret->view_minor = v->view.id.minor;
     ret->journal_bytes = v->meta.journal_bytes;

@@ -5,7 +5,10 @@
  * only then takes the old one's name. Killed anywhere it can be run again.
  * (F1) Never from a source that fails its check; never over the last good
  *      copy: what the old file alone holds is copied into the new one.
- * (F2) A cell that nobody has stays an error; it does not become zeroes.
+ * (F2) A cell that nobody has stays an error; it does not become zeroes. A file
+ *      with such cells is not replaced but mended in place, and not even that
+ *      if it can't be opened now: what can't be read today (no memory, a bad
+ *      cable) may be readable tomorrow.
  * (F3) Zero cells are not written: sparse stays sparse. */
 #include "volume/volume.h"
 #include "base/err.h"
@@ -29,76 +32,68 @@ struct rebuild {
     uint64_t seq;         /* newest seen */
 };
 
-/* What the cell should be: bytes in rows->cell[slot] and its entry. */
-static void
+/* What the cell should be: bytes in rows->cell[slot] and its entry. False:
+ * nobody knows. */
+static bool
 right_cell(struct rebuild *b, struct rows *rows, const struct stripe *stripe,
-           struct cell_entry *ret, uint64_t *stripe_sums)
+           struct cell_entry *ret)
 {
-    struct lsvd_volume *v = b->v;
     uint32_t slot = b->slot;
-    int r;
 
-    memcpy(stripe_sums, stripe->sum, sizeof stripe->sum);
     if (stripe->state[slot] == CELL_GOOD) {
         *ret = fragment_entry(b->own, stripe->row);
-        return;
+        return true;
     }
-    r = rows_rebuild(v, rows, stripe, slot, ret);
-    if (r == 0) {
+    if (rows_rebuild(b->v, rows, stripe, slot, ret) == 0) {
         b->wrong++;
-        return;
+        return true;
     }
-    /* F2: its own bytes and entry as they are, or an entry of nothing. */
     b->lost++;
-    *ret = (struct cell_entry){1, stripe->seq};
-    memset(rows->cell[slot] +
-               (size_t)(stripe->row - rows->first) * v->g.block_bytes,
-           0, v->g.block_bytes);
-    if (b->own && !b->own->doubtful &&
-        fragment_entry(b->own, stripe->row).sum != SUM_ZERO_BLOCK)
-        *ret = fragment_entry(b->own, stripe->row);
+    *ret = (struct cell_entry){1, stripe->seq}; /* matches no bytes */
+    return false;
 }
 
 static int
-put_cell(struct rebuild *b, struct rows *rows, uint32_t row,
-         struct cell_entry entry, const uint64_t *stripe_sums, bool was_good)
+put_cell(struct rebuild *b, struct rows *rows, const struct stripe *stripe)
 {
     struct lsvd_volume *v = b->v;
     struct fragment *to = b->in_place ? b->own : b->to;
-    struct iovec iov = {rows->cell[b->slot] +
-                            (size_t)(row - rows->first) * v->g.block_bytes,
+    struct iovec iov = {rows->cell[b->slot] + (size_t)(stripe->row -
+                                                       rows->first) *
+                                                  v->g.block_bytes,
                         v->g.block_bytes};
     bool parity = geometry_is_parity(&v->g, b->slot);
+    struct cell_entry entry;
+    bool known = right_cell(b, rows, stripe, &entry);
     int r = 0;
 
-    if (!to || (b->in_place && was_good))
+    if (!to || (b->in_place && stripe->state[b->slot] == CELL_GOOD))
         return 0;
-    if (entry.sum != SUM_ZERO_BLOCK)
-        r = fragment_write(to, row, 1, &iov, 1);
-    else if (b->in_place)
-        r = fragment_punch(to, row, 1);
+    if (b->in_place && !known &&
+        fragment_entry(to, stripe->row).sum != SUM_ZERO_BLOCK)
+        return 0; /* its bytes and its sum stay as they are */
+    if (known && entry.sum != SUM_ZERO_BLOCK)
+        r = fragment_write(to, stripe->row, 1, &iov, 1);
+    else if (known && b->in_place)
+        r = fragment_punch(to, stripe->row, 1);
     if (entry.sum != SUM_ZERO_BLOCK || entry.seq != 0)
-        fragment_set_entry(to, row, entry, parity ? stripe_sums : NULL);
+        fragment_set_entry(to, stripe->row, entry,
+                           parity ? stripe->sum : NULL);
     return r;
 }
 
 static int
 rebuild_rows(struct rebuild *b, struct rows *rows)
 {
-    for (uint32_t i = 0; i < rows->count; i++) {
-        uint64_t sums[EC_DATA_MAX];
-        struct cell_entry entry;
+    int r = 0;
+
+    for (uint32_t i = 0; i < rows->count && r == 0; i++) {
         struct stripe stripe;
-        int r;
 
         rows_judge(b->v, rows, rows->first + i, &stripe);
-        right_cell(b, rows, &stripe, &entry, sums);
-        r = put_cell(b, rows, stripe.row, entry, sums,
-                     stripe.state[b->slot] == CELL_GOOD);
-        if (r < 0)
-            return r;
+        r = put_cell(b, rows, &stripe);
     }
-    return 0;
+    return r;
 }
 
 static int
@@ -167,16 +162,13 @@ newest_seq(struct lsvd_volume *v, struct chunk *c)
     return seq;
 }
 
+/* Touches only cells that are wrong and can be made right. */
 static int
 mend_in_place(struct rebuild *b)
 {
     struct fragment *own = b->own;
     int r;
 
-    if (!own)
-        return err_set(-ENOSPC, "part %c: no space for chunk %llu",
-                       b->v->part[b->slot].letter,
-                       (unsigned long long)b->chunk->number);
     b->in_place = true;
     r = rebuild_all_rows(b);
     if (r == 0)
@@ -225,20 +217,36 @@ make_anew(struct rebuild *b)
     return r;
 }
 
-/* Caller holds the exclusive lease. 1: there is something to mend. */
+/* Caller holds the exclusive lease. 1: mended; 0: was right. */
 static int
-needs_rebuild(struct rebuild *b)
+judge_and_mend(struct rebuild *b)
 {
     struct lsvd_volume *v = b->v;
+    enum fragment_state state;
     int r;
 
-    b->own = chunk_fragment(v, b->chunk, b->slot, NULL);
-    if (!b->own || b->own->doubtful)
-        return 1;
+    b->own = chunk_fragment(v, b->chunk, b->slot, &state);
     r = rebuild_all_rows(b); /* to == NULL: judges only */
     if (r < 0)
         return r;
-    return b->wrong > 0 || b->own->seq < b->seq;
+    if (b->own && !b->own->doubtful && b->wrong == 0 &&
+        (b->own->seq >= b->seq || b->lost > 0))
+        return 0;
+    if (b->lost == 0 || state == FRAGMENT_MISSING || state == FRAGMENT_AWAY) {
+        r = make_anew(b);
+        if (r == -ENOSPC && b->own)
+            r = mend_in_place(b);
+    } else if (b->own) {
+        r = mend_in_place(b);
+    } else {
+        return err_set(-EIO,
+                       "part %c: its file of chunk %llu can't be used, and "
+                       "the other parts can't replace all of it: left as it "
+                       "is",
+                       v->part[b->slot].letter,
+                       (unsigned long long)b->chunk->number);
+    }
+    return r < 0 ? r : 1;
 }
 
 static int
@@ -272,17 +280,11 @@ fragment_rebuild(struct lsvd_volume *v, uint64_t chunk, uint32_t slot,
         return r;
     lease_get(&v->chunk_leases, &lease, chunk, chunk + 1, true);
     b.seq = newest_seq(v, b.chunk);
-    r = needs_rebuild(&b);
-    if (r > 0) {
-        r = make_anew(&b);
-        if (r == -ENOSPC && b.own)
-            r = mend_in_place(&b);
+    r = judge_and_mend(&b);
+    if (r != 0)
         chunk_forget_fragments(v, b.chunk);
-        if (r == 0) {
-            atomic_fetch_add(&v->count.healed_blocks, b.wrong ? b.wrong : 1);
-            r = 1;
-        }
-    }
+    if (r > 0)
+        atomic_fetch_add(&v->count.healed_blocks, b.wrong ? b.wrong : 1);
     *ret_lost_blocks = b.lost;
     lease_put(&v->chunk_leases, &lease);
     chunk_put(v, b.chunk);

@@ -387,6 +387,30 @@ mark_applied(struct lsvd_volume *v, const struct redo_item *item)
     return r;
 }
 
+/* All tables alike: what one says is durable on all parts (D4). A table that
+ * lagged behind could later, with the others away, have an old record applied
+ * over newer bytes. */
+static int
+tables_level(struct lsvd_volume *v)
+{
+    uint64_t chunk = next_known_chunk(v, 1);
+    int r = 0;
+
+    for (; chunk && r == 0; chunk = next_known_chunk(v, chunk + 1)) {
+        struct chunk_entry truth = chunk_truth(v, chunk);
+
+        pthread_mutex_lock(&v->table_lock);
+        for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
+            struct chunk_table *t = v->part[i].table;
+
+            if (t && chunk_table_get(t, chunk).seq < truth.seq)
+                r = chunk_table_set(t, chunk, truth);
+        }
+        pthread_mutex_unlock(&v->table_lock);
+    }
+    return r < 0 ? r : tables_store(v, v->usable);
+}
+
 int
 redo_apply_all(struct lsvd_volume *v, struct redo_list *list, bool checkpoint)
 {
@@ -395,9 +419,9 @@ redo_apply_all(struct lsvd_volume *v, struct redo_list *list, bool checkpoint)
 
     for (item = list->first; item && r == 0; item = item->next)
         r = redo_apply(v, item);
-    if (r < 0 || !checkpoint || !list->first)
+    if (r < 0 || !checkpoint)
         return r;
     for (item = list->first; item && r == 0; item = item->next)
         r = mark_applied(v, item);
-    return r < 0 ? r : tables_store(v, v->usable);
+    return r < 0 ? r : tables_level(v);
 }

@@ -8,8 +8,8 @@
 #include "base/err.h"
 #include "base/memory.h"
 #include "base/sum.h"
+#include "base/wait.h"
 #include <ctype.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,6 +84,9 @@ check_file(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
     case FRAGMENT_CORRUPT:
         set_finding(check, slot, LSVD_CHUNK_CORRUPT,
                     "the file is not this chunk's, or is damaged");
+        break;
+    case FRAGMENT_ERROR:
+        set_finding(check, slot, LSVD_CHUNK_CORRUPT, "it can't be read");
         break;
     case FRAGMENT_UNKNOWN:
     case FRAGMENT_LOADING:
@@ -332,7 +335,7 @@ check_beside_server(struct lsvd_volume *v, uint64_t chunk, bool full,
 
     for (int i = 0; i < FLUX_POLLS_MAX; i++) {
         if (in_flux(v, chunk)) {
-            poll(NULL, 0, 50);
+            pause_ms(50);
             continue;
         }
         r = tables_reload(v);
@@ -548,36 +551,6 @@ verify_parts(struct verify *y)
     }
 }
 
-uint64_t
-next_present_chunk(struct lsvd_volume *v, uint64_t chunk)
-{
-    uint64_t least = 0;
-
-    pthread_mutex_lock(&v->table_lock);
-    for (uint32_t i = 0; i < v->g.part_count; i++) {
-        uint64_t next;
-
-        if (!v->part[i].table || chunk > v->g.chunk_count)
-            continue;
-        next = chunk_table_next(v->part[i].table, chunk);
-        if (next != 0 && (least == 0 || next < least))
-            least = next;
-    }
-    pthread_mutex_unlock(&v->table_lock);
-    return least;
-}
-
-static uint64_t
-count_chunks(struct lsvd_volume *v)
-{
-    uint64_t count = 0;
-
-    for (uint64_t c = next_present_chunk(v, 1); c;
-         c = next_present_chunk(v, c + 1))
-        count += chunk_truth(v, c).state == CHUNK_PRESENT;
-    return count;
-}
-
 bool
 verify_progress(struct verify *y)
 {
@@ -596,7 +569,7 @@ verify_volume(struct verify *y)
     y->report->policy_met = true;
     y->report->part_count = v->g.part_count;
     y->report->beside_server = v->observer;
-    y->progress.chunks_total = count_chunks(v);
+    y->progress.chunks_total = count_present_chunks(v);
     r = mem_new(1, sizeof *check, &check);
     if (r < 0)
         return r;
@@ -604,8 +577,8 @@ verify_volume(struct verify *y)
     r = mem_new(check->lost_max, sizeof check->lost[0], &check->lost);
     if (r == 0)
         verify_parts(y);
-    for (uint64_t c = next_present_chunk(v, 1); r == 0 && c;
-         c = next_present_chunk(v, c + 1)) {
+    for (uint64_t c = next_known_chunk(v, 1); r == 0 && c;
+         c = next_known_chunk(v, c + 1)) {
         r = verify_chunk(y, c, check);
         if (!check->present)
             continue;

@@ -30,7 +30,4 @@ int verify_volume(struct verify *y);
 /* Tell; true: the caller wants us to stop. */
 bool verify_progress(struct verify *y);
 
-/* The first chunk >= chunk that any table knows of, or 0. */
-uint64_t next_present_chunk(struct lsvd_volume *v, uint64_t chunk);
-
 #endif

@@ -368,21 +368,6 @@ lost_only_its_label(struct lsvd_volume *v, uint32_t slot)
     return ours;
 }
 
-/* Both copies of a sound part's label, where one was damaged. */
-static int
-mend_label(struct lsvd_volume *v, struct part *part)
-{
-    int r = 0;
-
-    for (int i = 0; i < 2 && part->damaged_label_slots > 0 && r == 0; i++)
-        r = label_store(part->dir, &part->label);
-    if (r == 0 && part->damaged_label_slots > 0)
-        log_event(&v->log, LOG_INFO_LEVEL,
-                  "volume %s: part %c: its label is whole again",
-                  v->meta.name, part->letter);
-    return r;
-}
-
 static int
 rebuild_slot(struct repair *p, uint32_t slot)
 {

@@ -462,9 +462,24 @@ lsvd_start(struct lsvd_volume *v)
     if (!v->attached)
         return 0;
     parts_sign(v);
+    v->threaded = true; /* before there is a thread that looks at it */
     r = pthread_create(&v->thread, NULL, destage_thread, v);
-    if (r != 0)
+    if (r != 0) {
+        v->threaded = false;
         return err_set(-r, "volume %s: can't start a thread", v->meta.name);
-    v->threaded = true;
+    }
     return 0;
+}
+
+void
+destage_stop(struct lsvd_volume *v)
+{
+    pthread_mutex_lock(&v->state_lock);
+    atomic_store(&v->stopping, true);
+    pthread_cond_broadcast(&v->work);
+    pthread_cond_broadcast(&v->progress);
+    pthread_mutex_unlock(&v->state_lock);
+    if (v->threaded)
+        pthread_join(v->thread, NULL);
+    v->threaded = false;
 }

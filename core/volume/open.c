@@ -700,14 +700,7 @@ lsvd_close(struct lsvd_volume *v)
     char text[256];
     int r = 0;
 
-    pthread_mutex_lock(&v->state_lock);
-    atomic_store(&v->stopping, true);
-    pthread_cond_broadcast(&v->work);
-    pthread_cond_broadcast(&v->progress);
-    pthread_mutex_unlock(&v->state_lock);
-    if (v->threaded)
-        pthread_join(v->thread, NULL);
-    v->threaded = false;
+    destage_stop(v);
     if (v->attached)
         r = volume_detach(v);
     snprintf(text, sizeof text, "%s", err_text());
@@ -724,6 +717,7 @@ lsvd_close(struct lsvd_volume *v)
 void
 lsvd_abandon(struct lsvd_volume *v)
 {
+    destage_stop(v);
     volume_free(v);
 }
 

@@ -388,6 +388,9 @@ int tables_store(struct lsvd_volume *v, uint32_t parts);
 /* 1: did something, 0: nothing to do, or an error. */
 int destage_batch(struct lsvd_volume *v);
 void batch_free(struct lsvd_volume *v);
+/* End the thread, if there is one, after the batch it is at. Who waits for
+ * journal space gets an error. */
+void destage_stop(struct lsvd_volume *v);
 bool journal_has_chunk(void *ctx, uint64_t chunk);
 
 /* ---- leftover.c ---- */

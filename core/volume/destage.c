@@ -87,15 +87,21 @@ make_whole(struct lsvd_volume *v, uint64_t chunk)
     return r < 0 ? r : 0;
 }
 
-/* Rows whose parity fits into one redo record. */
+/* Rows whose parity fits into one redo record, which is no longer than
+ * space_admit has kept room for at the end of the ring. */
 static uint32_t
-redo_rows_max(const struct lsvd_volume *v)
+redo_rows_max(struct lsvd_volume *v)
 {
-    size_t row = 8 + v->g.data_count * 40u +
-                 (size_t)v->g.parity_count * (8u + v->g.block_bytes);
+    uint64_t bytes = JOURNAL_REDO_BYTES_MAX - 4096u, rows;
+    struct journal_space now;
 
-    return v->g.is_ec ? (uint32_t)((JOURNAL_REDO_BYTES_MAX - 4096u) / row)
-                      : UINT32_MAX;
+    if (!v->g.is_ec)
+        return UINT32_MAX;
+    journal_space(v->journal, &now);
+    if (bytes > now.ring_bytes / 16)
+        bytes = now.ring_bytes / 16;
+    rows = bytes / redo_row_bytes(v);
+    return rows > 0 ? (uint32_t)rows : 1;
 }
 
 static int
@@ -130,7 +136,7 @@ batch_add(struct lsvd_volume *v, uint64_t chunk)
         r = log_redo(v, plan);
         if (r == 0)
             break;
-        rows = (uint32_t)plan->block_count / 2;
+        rows = plan->redo_rows / 2;
         plan_free(plan);
         if (r != -ENOSPC)
             return r;
@@ -286,9 +292,12 @@ batch_checkpoint(struct lsvd_volume *v)
         r = batch_remove(v);
     if (r < 0)
         return r;
-    for (plan = v->batch->first; plan; plan = plan->next)
+    for (plan = v->batch->first; plan; plan = plan->next) {
         journal_forget(v->journal, plan->chunk - 1, plan->blocks,
                        plan->block_count, plan->zero_seq);
+        space_redone(v, plan->redo_rows);
+        plan->redo_rows = 0; /* what follows may be tried again */
+    }
     ckpt = journal_checkpoint_seq(v->journal);
     r = volume_labels_checkpoint(v, ckpt);
     if (r < 0)

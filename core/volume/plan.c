@@ -267,6 +267,7 @@ build_row(struct ec_build *b, struct new_row *row, uint8_t *const *data)
     r = complete_row(b, row, &b->plan->row_needs_redo[row->row]);
     if (r < 0)
         return r;
+    b->plan->redo_rows += b->plan->row_needs_redo[row->row];
     for (uint32_t i = 0; i < b->v->g.data_count; i++) {
         struct plan_cell *cell;
 
@@ -357,12 +358,60 @@ leaves_nothing(struct lsvd_volume *v, const struct plan *plan,
     return true;
 }
 
+/* Blocks from i on that lie in the row of i. */
+static size_t
+row_length(struct lsvd_volume *v, const struct plan *plan, size_t i)
+{
+    uint64_t first = plan->blocks[i].block;
+    uint32_t row = geometry_row_of(&v->g,
+                                   geometry_block_in_chunk(&v->g, first));
+    size_t n = 1;
+
+    while (i + n < plan->block_count &&
+           geometry_row_of(&v->g, geometry_block_in_chunk(
+                                      &v->g, plan->blocks[i + n].block)) ==
+               row)
+        n++;
+    return n;
+}
+
+/* Cells of the row that have a block. */
+static size_t
+row_blocks(struct lsvd_volume *v, uint64_t block)
+{
+    uint32_t in = geometry_block_in_chunk(&v->g, block);
+    uint32_t first = in - in % v->g.data_count;
+    uint32_t left = v->g.chunk_blocks - first;
+
+    return left < v->g.data_count ? left : v->g.data_count;
+}
+
+/* EC: whole rows, of which at most rows_max need a redo record. A row that the
+ * journal holds in full must be destaged as such: what remained of it would
+ * need a record that space_admit did not reckon with. */
+static void
+cut_rows(struct lsvd_volume *v, struct plan *plan, uint32_t rows_max,
+         bool is_cut)
+{
+    size_t rows = 0, n;
+
+    for (size_t i = 0; i < plan->block_count; i += n) {
+        n = row_length(v, plan, i);
+        if (n < row_blocks(v, plan->blocks[i].block))
+            rows++;
+        if (i > 0 && (rows > rows_max ||
+                      (is_cut && i + n == plan->block_count))) {
+            plan->block_count = i;
+            return;
+        }
+    }
+}
+
 /* Take the chunk's newest blocks from the index, no more than fit. */
 static int
 take_blocks(struct lsvd_volume *v, struct plan *plan, uint32_t rows_max)
 {
-    size_t total, max = PLAN_BYTES_MAX / v->g.block_bytes, rows = 0;
-    uint32_t last_row = UINT32_MAX;
+    size_t total, max = PLAN_BYTES_MAX / v->g.block_bytes;
 
     journal_chunk_blocks(v->journal, plan->chunk - 1, NULL, 0, &total,
                          &plan->zero_seq);
@@ -374,19 +423,11 @@ take_blocks(struct lsvd_volume *v, struct plan *plan, uint32_t rows_max)
     plan->block_count = journal_chunk_blocks(v->journal, plan->chunk - 1,
                                              plan->blocks, max, &total,
                                              &plan->zero_seq);
-    for (size_t i = 0; i < plan->block_count; i++) {
-        uint32_t row = geometry_row_of(
-            &v->g,
-            geometry_block_in_chunk(&v->g, plan->blocks[i].block));
-
-        if (row == last_row)
-            continue;
-        if (rows++ == rows_max) {
-            plan->block_count = i;
-            break;
-        }
-        last_row = row;
-    }
+    if (plan->zero_seq != 0 ||
+        chunk_truth(v, plan->chunk).state != CHUNK_PRESENT)
+        rows_max = UINT32_MAX; /* made anew: none needs a record */
+    if (v->g.is_ec)
+        cut_rows(v, plan, rows_max, total > plan->block_count);
     plan->seq = journal_take_seq(v->journal);
     return 0;
 }

@@ -25,6 +25,7 @@
 
 struct redo_item {
     struct redo_item *next;
+    bool everywhere; /* every part has the file, with these bytes or newer */
     size_t bytes;
     uint8_t body[];
 };
@@ -52,8 +53,8 @@ block_at(const struct lsvd_volume *v, const struct plan *plan, uint32_t slot,
     return &plan->blocks[low];
 }
 
-static size_t
-row_bytes_max(const struct lsvd_volume *v)
+uint64_t
+redo_row_bytes(const struct lsvd_volume *v)
 {
     return 8 + v->g.data_count * (32u + 8u) +
            (size_t)v->g.parity_count * (8u + v->g.block_bytes);
@@ -115,7 +116,7 @@ redo_encode(struct lsvd_volume *v, const struct plan *plan, uint8_t **ret,
         rows += plan->row_needs_redo[plan->cells[p][i].row];
     if (rows == 0)
         return 0;
-    size = REDO_HEAD_BYTES + rows * row_bytes_max(v);
+    size = REDO_HEAD_BYTES + rows * redo_row_bytes(v);
     r = mem_new_aligned(size, &body);
     if (r < 0)
         return r;
@@ -334,11 +335,12 @@ parts_with_file(struct lsvd_volume *v, struct chunk *c)
 }
 
 static int
-redo_apply(struct lsvd_volume *v, const struct redo_item *item)
+redo_apply(struct lsvd_volume *v, struct redo_item *item)
 {
     struct byte_reader in = {item->body, item->bytes, false};
     struct chunk_entry truth;
     struct plan *plan;
+    struct chunk *c;
     uint64_t chunk, seq;
     uint32_t rows, parts;
     int r;
@@ -347,18 +349,26 @@ redo_apply(struct lsvd_volume *v, const struct redo_item *item)
     if (r < 0)
         return r;
     truth = chunk_truth(v, chunk);
-    if (truth.seq >= seq || truth.state != CHUNK_PRESENT)
+    if (truth.state != CHUNK_PRESENT)
         return 0;
-    r = redo_decode(v, item->body, item->bytes, &plan);
+    r = chunk_get(v, chunk, &c);
     if (r < 0)
         return r;
-    r = chunk_get(v, chunk, &plan->pin);
-    if (r == 0) {
-        parts = parts_with_file(v, plan->pin);
-        r = plan_apply(v, plan, parts);
-        if (r == 0)
-            r = plan_sync(v, plan, parts);
+    parts = parts_with_file(v, c);
+    item->everywhere = parts == volume_all_parts(v);
+    if (truth.seq >= seq) {
+        chunk_put(v, c);
+        return 0;
     }
+    r = redo_decode(v, item->body, item->bytes, &plan);
+    if (r < 0) {
+        chunk_put(v, c);
+        return r;
+    }
+    plan->pin = c;
+    r = plan_apply(v, plan, parts);
+    if (r == 0)
+        r = plan_sync(v, plan, parts);
     plan_release(v, plan);
     plan_free(plan);
     return r;
@@ -411,6 +421,35 @@ tables_level(struct lsvd_volume *v)
     return r < 0 ? r : tables_store(v, v->usable);
 }
 
+/* What the record put on all parts needs no second one: without this every
+ * crash would leave less room for the records of the next try. */
+static int
+forget_applied(struct lsvd_volume *v, const struct redo_item *item)
+{
+    struct plan *plan;
+    int r;
+
+    if (!item->everywhere)
+        return 0;
+    r = redo_decode(v, item->body, item->bytes, &plan);
+    if (r < 0)
+        return r;
+    for (uint32_t i = 0; i < v->g.data_count; i++) {
+        for (uint32_t n = 0; n < plan->cell_count[i]; n++) {
+            const struct plan_cell *cell = &plan->cells[i][n];
+            struct journal_block b = {
+                .block = geometry_first_block(&v->g, plan->chunk) +
+                         geometry_block_of(&v->g, i, cell->row),
+                .seq = cell->entry.seq,
+            };
+
+            journal_forget(v->journal, plan->chunk - 1, &b, 1, 0);
+        }
+    }
+    plan_free(plan);
+    return 0;
+}
+
 int
 redo_apply_all(struct lsvd_volume *v, struct redo_list *list, bool checkpoint)
 {
@@ -423,5 +462,9 @@ redo_apply_all(struct lsvd_volume *v, struct redo_list *list, bool checkpoint)
         return r;
     for (item = list->first; item && r == 0; item = item->next)
         r = mark_applied(v, item);
-    return r < 0 ? r : tables_level(v);
+    if (r == 0)
+        r = tables_level(v);
+    for (item = list->first; item && r == 0; item = item->next)
+        r = forget_applied(v, item);
+    return r;
 }

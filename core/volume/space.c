@@ -151,3 +151,106 @@ space_wait(struct lsvd_volume *v)
                        strerror(-r));
     return 0;
 }
+
+/* What one more row may cost the ring: it may get a record of its own. */
+static uint64_t
+row_cost(const struct lsvd_volume *v)
+{
+    return redo_row_bytes(v) + 2 * 512;
+}
+
+/* Rows of which these blocks are only a part. */
+static uint64_t
+partial_rows(const struct lsvd_volume *v, uint64_t first, uint64_t count)
+{
+    uint64_t end = first + count;
+    uint32_t k = v->g.data_count;
+    uint32_t begin_in = geometry_block_in_chunk(&v->g, first);
+    uint32_t end_in = geometry_block_in_chunk(&v->g, end - 1) + 1;
+    bool same_row = geometry_chunk_of(&v->g, first) ==
+                        geometry_chunk_of(&v->g, end - 1) &&
+                    begin_in / k == (end_in - 1) / k;
+    bool at_begin = begin_in % k != 0;
+    bool at_end = end_in % k != 0 && end_in != v->g.chunk_blocks;
+
+    return same_row ? at_begin || at_end : (uint64_t)at_begin + at_end;
+}
+
+/* A ring's end may have to be padded by the longest redo record, and the
+ * tail's segment is not ours. */
+static uint64_t
+slack(const struct lsvd_volume *v, uint64_t ring_bytes)
+{
+    uint64_t longest = ring_bytes / 16;
+
+    return (longest > row_cost(v) ? longest : row_cost(v)) +
+           ring_bytes / 128 + 8192;
+}
+
+int
+space_admit(struct lsvd_volume *v, struct admission *a, uint64_t first,
+            uint64_t count, uint64_t payload)
+{
+    struct journal_space now;
+    uint64_t blocks, rows, need;
+    int r = 0;
+
+    *a = (struct admission){0};
+    if (!v->g.is_ec)
+        return 0;
+    a->rows = partial_rows(v, first, count);
+    a->blocks = a->rows > 0 ? a->rows : 1;
+    /* header, sums, padding; and at the ring's end as much is lost */
+    a->bytes = 2 * (payload + 1536 + 8 * (payload / v->g.block_bytes));
+    pthread_mutex_lock(&v->state_lock);
+    journal_space(v->journal, &now);
+    blocks = now.live_blocks + v->admitted_blocks + a->blocks;
+    if (now.dirty_chunks == 0 && v->admitted_blocks == 0)
+        v->redo_rows = 0;
+    rows = v->redo_rows + a->rows;
+    need = (rows < blocks ? rows : blocks) * row_cost(v) + a->bytes +
+           v->admitted_bytes + slack(v, now.ring_bytes);
+    if (now.ring_bytes - now.used_bytes < need &&
+        (now.dirty_chunks > 0 || v->admitted_blocks > 0)) {
+        r = -EAGAIN;
+    } else {
+        v->redo_rows += a->rows;
+        v->admitted_blocks += a->blocks;
+        v->admitted_bytes += a->bytes;
+    }
+    pthread_mutex_unlock(&v->state_lock);
+    return r;
+}
+
+void
+space_admitted(struct lsvd_volume *v, const struct admission *a,
+               bool appended)
+{
+    if (!v->g.is_ec)
+        return;
+    pthread_mutex_lock(&v->state_lock);
+    v->admitted_blocks -= a->blocks;
+    v->admitted_bytes -= a->bytes;
+    if (!appended)
+        v->redo_rows -= a->rows < v->redo_rows ? a->rows : v->redo_rows;
+    pthread_mutex_unlock(&v->state_lock);
+}
+
+void
+space_redone(struct lsvd_volume *v, uint64_t rows)
+{
+    pthread_mutex_lock(&v->state_lock);
+    v->redo_rows -= rows < v->redo_rows ? rows : v->redo_rows;
+    pthread_mutex_unlock(&v->state_lock);
+}
+
+void
+space_recovered(struct lsvd_volume *v)
+{
+    struct journal_space now;
+
+    pthread_mutex_lock(&v->state_lock);
+    journal_space(v->journal, &now);
+    v->redo_rows = now.live_blocks;
+    pthread_mutex_unlock(&v->state_lock);
+}

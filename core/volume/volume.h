@@ -136,6 +136,8 @@ struct lsvd_volume {
     struct heal heal[HEAL_QUEUE_MAX];
     size_t heal_count;
     uint64_t free_checked_at; /* write_bytes at the last look at free space */
+    uint64_t redo_rows; /* EC: at most so many rows need a redo record, … */
+    uint64_t admitted_blocks, admitted_bytes; /* … and are being appended */
     pthread_t thread;
 
     struct batch *batch; /* of the destage caller: being retried, or NULL */
@@ -323,6 +325,25 @@ int space_check(struct lsvd_volume *v, uint64_t first, uint32_t count);
 /* The journal is full: destage, or wait until somebody has. */
 int space_wait(struct lsvd_volume *v);
 
+/* EC: a record may be appended only if the redo records that all of the
+ * journal may need still fit behind it; else destage could not go on, and
+ * nothing could ever be written again. */
+struct admission {
+    uint64_t blocks, bytes, rows;
+};
+/* payload: 0 for zeroes. -EAGAIN: not now, see space_wait. */
+int space_admit(struct lsvd_volume *v, struct admission *a, uint64_t first,
+                uint64_t count, uint64_t payload);
+/* The append has ended, well or not. */
+void space_admitted(struct lsvd_volume *v, const struct admission *a,
+                    bool appended);
+/* So many rows have had their redo record, and are on the parts. */
+void space_redone(struct lsvd_volume *v, uint64_t rows);
+/* After replay: any block of the journal may need one. */
+void space_recovered(struct lsvd_volume *v);
+/* Bytes of a redo record that one row takes, and of one row alone. */
+uint64_t redo_row_bytes(const struct lsvd_volume *v);
+
 /* ---- plan.c, destage.c, redo.c ---- */
 
 struct plan_cell {
@@ -343,13 +364,14 @@ struct plan {
     size_t block_count;
     uint64_t zero_seq;
     bool *row_needs_redo; /* EC; rows entries, or NULL */
+    uint32_t redo_rows;   /* how many do */
     struct chunk *pin;    /* from plan_apply on; released by plan_release */
     struct plan *next;
     struct plan_memory *memory; /* chain of what the plan owns */
 };
 
 /* Everything that destaging this chunk needs, read and computed; nothing
- * written. rows_max bounds its size. */
+ * written. rows_max bounds the rows that need a redo record. */
 int plan_build(struct lsvd_volume *v, uint64_t chunk, uint32_t rows_max,
                struct plan **ret);
 struct plan *plan_new(uint64_t chunk);

@@ -42,7 +42,14 @@ append(struct lsvd_volume *v, uint64_t first, uint32_t count,
     int r;
 
     for (;;) {
-        r = journal_append_write(v->journal, first, count, sums, data);
+        struct admission a;
+
+        r = space_admit(v, &a, first, count,
+                        (uint64_t)count * v->g.block_bytes);
+        if (r == 0) {
+            r = journal_append_write(v->journal, first, count, sums, data);
+            space_admitted(v, &a, r == 0);
+        }
         if (r != -EAGAIN)
             return r;
         r = space_wait(v);
@@ -199,8 +206,14 @@ zero_blocks(struct lsvd_volume *v, uint64_t first, uint64_t count)
     int r;
 
     while (count > 0) {
-        r = journal_append_zero(v->journal, first, piece, journal_has_chunk,
-                                v);
+        struct admission a;
+
+        r = space_admit(v, &a, first, piece, 0);
+        if (r == 0) {
+            r = journal_append_zero(v->journal, first, piece,
+                                    journal_has_chunk, v);
+            space_admitted(v, &a, r == 0);
+        }
         if (r == -EFBIG && piece > 1) { /* too much for the index at once */
             piece /= 2;
             continue;

@@ -397,3 +397,19 @@ fragment_cell_seed(const struct geometry *g, const struct fragment_id *id,
         cell = row;
     return sum_seed(&id->volume, id->chunk, cell);
 }
+
+uint64_t
+fragment_sum_cell(const struct geometry *g, const struct fragment_id *id,
+                  uint32_t row, const uint64_t *stripe_sums,
+                  const void *bytes)
+{
+    uint64_t seed = fragment_cell_seed(g, id, row);
+    uint8_t sums[EC_DATA_MAX * 8];
+
+    if (geometry_is_parity(g, id->fragment)) {
+        for (uint32_t i = 0; i < g->data_count; i++)
+            put_le64(sums + (size_t)i * 8, stripe_sums[i]);
+        seed = sum_block(seed, sums, (size_t)g->data_count * 8);
+    }
+    return sum_block(seed, bytes, g->block_bytes);
+}

@@ -109,6 +109,13 @@ int fragment_sync(struct fragment *f);
 uint64_t fragment_cell_seed(const struct geometry *g,
                             const struct fragment_id *id, uint32_t row);
 
+/* The sum of a cell, never 0. Parity: it covers the K stripe sums too, so that
+ * they count in a doubtful table (C4) only together with the bytes; parity
+ * whose entry says zero has stripe sums that are all zero. Data: NULL. */
+uint64_t fragment_sum_cell(const struct geometry *g,
+                           const struct fragment_id *id, uint32_t row,
+                           const uint64_t *stripe_sums, const void *bytes);
+
 /* For the fuzzer and for tools: judge the 4 KiB of a header alone. */
 struct fragment_header {
     uint64_t incompat, ro_compat, compat;

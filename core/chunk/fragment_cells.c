@@ -63,15 +63,20 @@ cell_is_good(const struct fragment *f, uint32_t row, const uint8_t *bytes)
 {
     const struct geometry *g = f->geometry;
     struct cell_entry entry = fragment_entry(f, row);
+    bool is_parity = geometry_is_parity(g, f->id.fragment);
+    uint64_t stripe_sums[EC_DATA_MAX] = {0}, any = 0;
 
+    for (uint32_t i = 0; is_parity && i < g->data_count; i++) {
+        stripe_sums[i] = fragment_stripe_sum(f, row, i);
+        any |= stripe_sums[i];
+    }
     if (entry.sum == SUM_ZERO_BLOCK)
-        return sum_all_zero(bytes, g->block_bytes);
-    if (!geometry_is_parity(g, f->id.fragment)
+        return any == 0 && sum_all_zero(bytes, g->block_bytes);
+    if (!is_parity
         && geometry_block_of(g, f->id.fragment, row) == UINT32_MAX)
         return false; /* no such block: only a damaged entry says so */
     return entry.sum
-        == sum_block(fragment_cell_seed(g, &f->id, row), bytes,
-                     g->block_bytes);
+        == fragment_sum_cell(g, &f->id, row, stripe_sums, bytes);
 }
 
 /* Judge the cells of a run that was read; those already bad stay bad. */

@@ -253,8 +253,8 @@ add_parity(struct ec_build *b, const struct new_row *row)
         if (all_zero)
             continue;
         cell->data = parity[i];
-        cell->entry.sum = sum_block(fragment_cell_seed(&v->g, &id, row->row),
-                                    parity[i], v->g.block_bytes);
+        cell->entry.sum = fragment_sum_cell(&v->g, &id, row->row, sums,
+                                            parity[i]);
     }
     return 0;
 }

@@ -275,7 +275,6 @@ rebuild_ec(struct lsvd_volume *v, struct rows *rows, const struct stripe *s,
 {
     uint8_t *cells[PARTS_MAX];
     uint32_t want = UINT32_C(1) << slot;
-    uint64_t seed;
     struct fragment_id id = {.volume = v->meta.uuid,
                              .chunk = rows->chunk->number,
                              .fragment = slot};
@@ -292,10 +291,11 @@ rebuild_ec(struct lsvd_volume *v, struct rows *rows, const struct stripe *s,
     r = ec_decode(v->ec, v->g.block_bytes, s->good & ~want, want, cells);
     if (r < 0)
         return r;
-    seed = fragment_cell_seed(&v->g, &id, s->row);
-    ret_entry->sum = sum_block(seed, cells[slot], v->g.block_bytes);
+    ret_entry->sum = fragment_sum_cell(&v->g, &id, s->row, s->sum,
+                                       cells[slot]);
     if (geometry_is_parity(&v->g, slot)) {
-        if (sum_all_zero(cells[slot], v->g.block_bytes))
+        if (sum_all_zero((const uint8_t *)s->sum,
+                         v->g.data_count * sizeof s->sum[0]))
             ret_entry->sum = SUM_ZERO_BLOCK;
         return 0;
     }

@@ -49,15 +49,23 @@ make_cell(const struct fragment *f, uint32_t row, uint8_t *to)
     }
 }
 
+/* Parity that is zero was computed from zeroes. */
+static void
+make_sums(const struct fragment *f, uint32_t row, uint64_t *sums)
+{
+    for (uint32_t i = 0; i < EC_DATA_MAX; i++)
+        sums[i] = cell_is_zero(f, row) ? 0 : row * 100 + i;
+}
+
 static struct cell_entry
 make_entry(const struct fragment *f, uint32_t row, const uint8_t *cell)
 {
     struct cell_entry entry = {SUM_ZERO_BLOCK, row + 1};
+    uint64_t sums[EC_DATA_MAX];
 
+    make_sums(f, row, sums);
     if (!cell_is_zero(f, row))
-        entry.sum = sum_block(
-            fragment_cell_seed(f->geometry, &f->id, row), cell,
-            f->geometry->block_bytes);
+        entry.sum = fragment_sum_cell(f->geometry, &f->id, row, sums, cell);
     return entry;
 }
 
@@ -66,8 +74,7 @@ put_entry(struct fragment *f, uint32_t row, struct cell_entry entry)
 {
     uint64_t sums[EC_DATA_MAX];
 
-    for (uint32_t i = 0; i < EC_DATA_MAX; i++)
-        sums[i] = row * 100 + i;
+    make_sums(f, row, sums);
     fragment_set_entry(f, row, entry,
                        geometry_is_parity(f->geometry, f->id.fragment)
                            ? sums
@@ -128,9 +135,12 @@ check_rows(struct fragment *f, uint32_t row, uint32_t count, uint32_t piece)
         assert_memory_equal(bytes + i * block, expected, block);
         assert_int_equal(fragment_entry(f, row + i).seq, row + i + 1);
         if (geometry_is_parity(f->geometry, f->id.fragment))
-            for (uint32_t k = 0; k < f->geometry->data_count; k++)
-                assert_int_equal(fragment_stripe_sum(f, row + i, k),
-                                 (row + i) * 100 + k);
+            for (uint32_t k = 0; k < f->geometry->data_count; k++) {
+                uint64_t sums[EC_DATA_MAX];
+
+                make_sums(f, row + i, sums);
+                assert_int_equal(fragment_stripe_sum(f, row + i, k), sums[k]);
+            }
     }
     free(bytes);
     free(expected);
@@ -407,7 +417,8 @@ test_dirty_pages(void **state)
     fragment_close(f);
     assert_int_equal(fragment_open(&t.base, &g, &id, true, &f), 0);
     assert_false(f->doubtful);
-    assert_int_equal(fragment_stripe_sum(f, row, 2), row * 100 + 2);
+    assert_int_equal(fragment_stripe_sum(f, row, 2),
+                     cell_is_zero(f, row) ? 0 : row * 100 + 2);
     /* The medium lost what the store wrote, and its sync said so. */
     memset(memory_target_find(&t, "5")->bytes + 4096, 0, 8192);
     put_entry(f, row, entry);
@@ -564,6 +575,50 @@ test_bad_sector(void **state)
     memory_target_done(&t);
 }
 
+/* A stripe sum that was damaged must not be believed: it would make a good data
+ * cell look stale. Nor one beside parity that says zero. */
+static void
+test_damaged_stripe_sum(void **state)
+{
+    static const struct layout l = {1u << 20, 512, 0, 3, 2, 3};
+    struct memory_target t;
+    struct fragment_id id;
+    struct geometry g;
+    struct fragment *f;
+    uint8_t cell[512];
+    struct iovec iov = {cell, sizeof cell};
+    uint32_t zero = 0, stored = 0;
+    bool bad;
+
+    (void)state;
+    memory_target_init(&t);
+    set_up(&l, &g, &id);
+    assert_int_equal(fragment_create(&t.base, "5", &g, &id, &f), 0);
+    write_all(f);
+    assert_int_equal(fragment_store_meta(f, 5), 0);
+    while (!cell_is_zero(f, zero))
+        zero++;
+    while (cell_is_zero(f, stored))
+        stored++;
+    fragment_close(f);
+    for (uint32_t i = 0; i < 2; i++) {
+        uint32_t row = i ? zero : stored;
+        uint8_t *at = memory_target_find(&t, "5")->bytes + 4096 +
+                      row * 40 + 16 + 8;
+
+        *at ^= 1;
+        assert_int_equal(fragment_open(&t.base, &g, &id, true, &f), 0);
+        assert_true(f->doubtful);
+        assert_int_equal(fragment_read(f, row, 1, &iov, 1, &bad), 0);
+        assert_true(bad);
+        assert_int_equal(fragment_read(f, row + 5, 1, &iov, 1, &bad), 0);
+        assert_false(bad);
+        fragment_close(f);
+        *at ^= 1;
+    }
+    memory_target_done(&t);
+}
+
 int
 main(void)
 {
@@ -578,6 +633,7 @@ main(void)
         cmocka_unit_test(test_store_fails),
         cmocka_unit_test(test_open_fails),
         cmocka_unit_test(test_bad_sector),
+        cmocka_unit_test(test_damaged_stripe_sum),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -256,23 +256,38 @@ run_workload(const struct sim_policy *policy, unsigned length, uint64_t code,
     return ok;
 }
 
+/* All sequences of letters, with one choice, by the seed, of what comes
+ * between them. */
+static uint64_t
+sparse_code(unsigned length, uint64_t letters, uint64_t seed)
+{
+    uint64_t between = prng_mix(seed ^ letters), code = 0, place = 1;
+
+    for (unsigned i = 0; i < length; i++) {
+        code += place * (letters % LETTERS + between % AFTERS * LETTERS);
+        place *= LETTERS * AFTERS;
+        letters /= LETTERS;
+        between /= AFTERS;
+    }
+    return code;
+}
+
 bool
 exhaustive_run(const struct sim_policy *policy, unsigned length,
-               unsigned subsets, uint64_t seed, uint64_t *ret_cuts)
+               unsigned subsets, bool full, uint64_t seed, uint64_t *ret_cuts)
 {
     struct sim_policy small = *policy;
-    uint64_t workloads = 1;
+    uint64_t all = 1, letters = 1;
 
     small.small = true;
     for (unsigned n = 1; n <= length; n++) {
-        /* the longest ones do not try everything between the writes: that
-         * is what the shorter ones do */
-        bool sparse = n > 2;
+        bool sparse = n > 2 && !full;
 
-        workloads *= LETTERS * AFTERS;
-        for (uint64_t code = 0; code < workloads; code++) {
-            if (sparse && prng_mix(code) % 16 != seed % 16)
-                continue;
+        letters *= LETTERS;
+        all *= LETTERS * AFTERS;
+        for (uint64_t i = 0; i < (sparse ? letters : all); i++) {
+            uint64_t code = sparse ? sparse_code(n, i, seed) : i;
+
             if (!run_workload(&small, n, code, subsets, seed, ret_cuts))
                 return false;
         }

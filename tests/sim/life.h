@@ -116,11 +116,13 @@ void life_forget_copies(struct life *l);
 /* random.c: cuts until `cuts` of them or a failure. */
 void life_run(struct life *l, uint64_t cuts);
 
-/* exhaustive.c: all small workloads of the policy, cut before each step.
- * `length`: most writes of a workload; `subsets`: cuts at each step. Counts
- * are added to ret. False: failed, and said so. */
+/* exhaustive.c: all workloads of up to `length` small writes, cut before each
+ * step, `subsets` times. Up to two writes with everything that can come
+ * between them; more only if `full`, else with one choice of it by the seed.
+ * False: failed, and said so. */
 bool exhaustive_run(const struct sim_policy *policy, unsigned length,
-                    unsigned subsets, uint64_t seed, uint64_t *ret_cuts);
+                    unsigned subsets, bool full, uint64_t seed,
+                    uint64_t *ret_cuts);
 
 /* nth.c: every call of the world, then every allocation, fails once. */
 bool nth_run(const struct sim_policy *policy, uint64_t seed,

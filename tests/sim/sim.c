@@ -19,7 +19,7 @@ struct options {
     enum mode mode;
     uint64_t seed, cuts, life_cuts, seconds;
     uint64_t replay;
-    bool is_replay, expect_failure, verbose, trace, missing_set;
+    bool is_replay, expect_failure, full, verbose, trace, missing_set;
     unsigned length, subsets;
     struct sim_policy policy[POLICIES_MAX];
     size_t policy_count;
@@ -42,6 +42,7 @@ static const char usage[] =
     "  --life-cuts N      cuts in a life (default 25)\n"
     "  --exhaustive       all small workloads, cut at every step\n"
     "  --length N         most writes of those (default 2)\n"
+    "  --full             more than two with all that can come between\n"
     "  --subsets N        cuts at each step of those (default 4)\n"
     "  --nth              every call and allocation fails once\n"
     "  --admin            create, resize, remove, rebuild, replace, cut at\n"
@@ -151,7 +152,8 @@ static void
 parse(struct options *o, int argc, char **argv)
 {
     enum { SEED = 256, CUTS, SECONDS, CONFIG, BLOCK_SIZE, MISSING, ROT, REPLAY,
-           LIFE_CUTS, EXHAUSTIVE, LENGTH, SUBSETS, NTH, ADMIN, BUG, EXPECT, VERBOSE,
+           LIFE_CUTS, EXHAUSTIVE, LENGTH, FULL, SUBSETS, NTH, ADMIN, BUG,
+           EXPECT, VERBOSE,
            TRACE, HELP };
     static const struct option longs[] = {
         {"seed", required_argument, NULL, SEED},
@@ -165,6 +167,7 @@ parse(struct options *o, int argc, char **argv)
         {"life-cuts", required_argument, NULL, LIFE_CUTS},
         {"exhaustive", no_argument, NULL, EXHAUSTIVE},
         {"length", required_argument, NULL, LENGTH},
+        {"full", no_argument, NULL, FULL},
         {"subsets", required_argument, NULL, SUBSETS},
         {"nth", no_argument, NULL, NTH},
         {"admin", no_argument, NULL, ADMIN},
@@ -213,6 +216,9 @@ parse(struct options *o, int argc, char **argv)
             break;
         case LENGTH:
             o->length = (unsigned)number(optarg);
+            break;
+        case FULL:
+            o->full = true;
             break;
         case SUBSETS:
             o->subsets = (unsigned)number(optarg);
@@ -326,7 +332,7 @@ run_one_policy(const struct options *o, const struct sim_policy *p,
     case MODE_RANDOM:
         break;
     }
-    return exhaustive_run(p, o->length, o->subsets, o->seed, count);
+    return exhaustive_run(p, o->length, o->subsets, o->full, o->seed, count);
 }
 
 /* The modes that try everything, policy by policy. */

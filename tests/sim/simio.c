@@ -380,6 +380,25 @@ simio_flip(struct simio *s, const char *path, uint64_t at, uint8_t mask)
     return 0;
 }
 
+bool
+simio_has_bytes(struct simio *s, const char *path, uint64_t at)
+{
+    struct sim_inode *inode = find_file(s, path);
+    uint8_t sector[SIM_SECTOR_BYTES];
+    uint64_t begin = at / SIM_SECTOR_BYTES * SIM_SECTOR_BYTES, size, n;
+
+    size = inode ? inode->file.now.size_bytes : 0;
+    if (at >= size)
+        return false;
+    n = size - begin < sizeof sector ? size - begin : sizeof sector;
+    sim_file_read(&inode->file, begin, sector, n);
+    for (uint64_t i = 0; i < n; i++) {
+        if (sector[i])
+            return true;
+    }
+    return false;
+}
+
 struct sim_file *
 simio_take_copy(struct simio *s, const char *path)
 {

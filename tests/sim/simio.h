@@ -100,6 +100,8 @@ void simio_hide(struct simio *s, const char *path, bool hidden);
 
 /* Damage. -ENOENT if there is no such file; -ERANGE if it is shorter. */
 int simio_flip(struct simio *s, const char *path, uint64_t at, uint8_t mask);
+/* Is there anything but zeroes in the sector at `at`? */
+bool simio_has_bytes(struct simio *s, const char *path, uint64_t at);
 struct sim_file *simio_take_copy(struct simio *s, const char *path);
 int simio_put_copy(struct simio *s, const char *path,
                    const struct sim_file *copy);

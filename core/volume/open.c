@@ -537,6 +537,8 @@ tables_open(struct lsvd_volume *v)
         if (!(v->usable & UINT32_C(1) << i))
             continue;
         r = part_open_table(v, &v->part[i]);
+        if (r == -ENOMEM) /* our trouble, not the part's */
+            return r;
         if (r < 0) {
             part_fail(&v->part[i], LSVD_PART_ERROR, "%s", err_text());
             v->usable &= ~(UINT32_C(1) << i);

@@ -90,31 +90,33 @@ chunk_is_dirty(struct lsvd_volume *v, uint64_t chunk)
     return total > 0 || zero_seq != 0;
 }
 
-/* Blocks [first, first + count) of one chunk. */
+/* Blocks [first, first + count) of one chunk. The lease comes before the
+ * question whether it has files: destage answers that anew, and then takes the
+ * blocks out of the index, only with the lease of its own; between the two a
+ * block would be in neither place. */
 static int
 add_chunk(struct lsvd_volume *v, struct run *run, uint64_t first,
           uint32_t count)
 {
     uint64_t number = geometry_chunk_of(&v->g, first);
-    bool present, dirty = chunk_is_dirty(v, number);
     uint8_t have[RUN_BLOCKS_MAX];
     struct lease lease;
-    struct chunk *c = NULL;
-    int r = 0;
+    struct chunk *c;
+    bool present;
+    int r;
 
-    present = chunk_truth(v, number).state == CHUNK_PRESENT;
-    if (!present && !dirty)
+    if (!chunk_is_dirty(v, number) &&
+        chunk_truth(v, number).state != CHUNK_PRESENT)
         return run_add(run, first, count, false);
-    if (present) {
-        r = chunk_get(v, number, &c);
-        if (r < 0)
-            return r;
-        lease_get(&v->chunk_leases, &lease, number, number + 1, false);
-    }
+    r = chunk_get(v, number, &c);
+    if (r < 0)
+        return r;
+    lease_get(&v->chunk_leases, &lease, number, number + 1, false);
+    present = chunk_truth(v, number).state == CHUNK_PRESENT;
     while (count > 0 && r == 0) {
         uint32_t n = count < RUN_BLOCKS_MAX ? count : RUN_BLOCKS_MAX;
 
-        if (dirty)
+        if (v->journal)
             journal_lookup(v->journal, first, n, have);
         else
             memset(have, 0, n);
@@ -129,10 +131,8 @@ add_chunk(struct lsvd_volume *v, struct run *run, uint64_t first,
         first += n;
         count -= n;
     }
-    if (present) {
-        lease_put(&v->chunk_leases, &lease);
-        chunk_put(v, c);
-    }
+    lease_put(&v->chunk_leases, &lease);
+    chunk_put(v, c);
     return r;
 }
 

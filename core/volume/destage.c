@@ -10,6 +10,10 @@
  * (D5) A file is removed only when its chunk is durably a hole in all tables,
  *      and the journal lets go of the zeroes only when it is durably gone: a
  *      cut in between is made good by destaging the zeroes once more.
+ * (D6) What is durably in place is not put there again: a file made anew would
+ *      be cut to nothing first, and by then the tables may call it present.
+ * (D7) A table calls a chunk a hole only under the exclusive chunk lease: who
+ *      reads its files has seen them called present.
  * Fails: the batch is kept and tried again as it is, the files opened anew
  *   (never a second sync of the same descriptors). No space: writers get
  *   -ENOSPC until it returns. Anything else: writers get -EIO; reads go on. */
@@ -30,6 +34,7 @@ struct batch {
     struct plan *first, *last;
     size_t count;
     uint64_t bytes;
+    bool in_place; /* durably; a retry only goes on from there (D6) */
 };
 
 bool
@@ -269,6 +274,24 @@ tables_store(struct lsvd_volume *v, uint32_t parts)
     return 0;
 }
 
+/* D7. */
+static int
+tables_set(struct lsvd_volume *v, const struct plan *plan)
+{
+    struct chunk_entry entry = {plan->seq, plan->remove ? CHUNK_HOLE
+                                                        : CHUNK_PRESENT};
+    struct lease lease;
+    int r = 0;
+
+    lease_get(&v->chunk_leases, &lease, plan->chunk, plan->chunk + 1, true);
+    pthread_mutex_lock(&v->table_lock);
+    for (uint32_t i = 0; i < v->g.part_count && r == 0; i++)
+        r = chunk_table_set(v->part[i].table, plan->chunk, entry);
+    pthread_mutex_unlock(&v->table_lock);
+    lease_put(&v->chunk_leases, &lease);
+    return r;
+}
+
 static int
 batch_checkpoint(struct lsvd_volume *v)
 {
@@ -276,16 +299,8 @@ batch_checkpoint(struct lsvd_volume *v)
     struct plan *plan;
     int r = 0;
 
-    pthread_mutex_lock(&v->table_lock);
-    for (plan = v->batch->first; plan; plan = plan->next) {
-        struct chunk_entry entry = {plan->seq, CHUNK_PRESENT};
-
-        if (plan->remove)
-            entry.state = CHUNK_HOLE;
-        for (uint32_t i = 0; i < v->g.part_count && r == 0; i++)
-            r = chunk_table_set(v->part[i].table, plan->chunk, entry);
-    }
-    pthread_mutex_unlock(&v->table_lock);
+    for (plan = v->batch->first; plan && r == 0; plan = plan->next)
+        r = tables_set(v, plan);
     if (r == 0)
         r = tables_store(v, volume_all_parts(v));
     if (r == 0)
@@ -307,20 +322,58 @@ batch_checkpoint(struct lsvd_volume *v)
     return journal_advance(v->journal, ckpts);
 }
 
+/* After a failed sync nothing is known of what was written: all of it goes
+ * out once more, through descriptors of its own. */
+static void
+batch_close_files(struct lsvd_volume *v)
+{
+    struct lease lease;
+    struct plan *plan;
+
+    for (plan = v->batch->first; plan; plan = plan->next) {
+        if (!plan->pin)
+            continue;
+        lease_get(&v->chunk_leases, &lease, plan->chunk, plan->chunk + 1,
+                  true);
+        chunk_forget_fragments(v, plan->pin);
+        lease_put(&v->chunk_leases, &lease);
+    }
+}
+
 static int
 batch_run(struct lsvd_volume *v)
 {
-    int r;
+    int r = 0;
 
     mark_flux(v, true);
-    r = batch_put_in_place(v);
+    if (!v->batch->in_place) {
+        r = batch_put_in_place(v);
+        v->batch->in_place = r == 0;
+        if (r < 0)
+            batch_close_files(v);
+    }
     if (r == 0)
         r = batch_checkpoint(v);
     mark_flux(v, false);
     return r;
 }
 
-/* Files that gave wrong bytes, one a call. */
+static void
+heal_done(struct lsvd_volume *v, const struct heal *heal)
+{
+    pthread_mutex_lock(&v->state_lock);
+    for (size_t i = 0; i < v->heal_count; i++) {
+        if (v->heal[i].chunk == heal->chunk && v->heal[i].slot == heal->slot) {
+            v->heal[i] = v->heal[--v->heal_count];
+            break;
+        }
+    }
+    pthread_mutex_unlock(&v->state_lock);
+}
+
+/* Files that gave wrong bytes, one a call. It stays in the queue until it was
+ * tried, so that what the attempt itself meets does not queue it again: one
+ * that can't be healed would come back for ever. */
 static bool
 heal_one(struct lsvd_volume *v)
 {
@@ -333,9 +386,11 @@ heal_one(struct lsvd_volume *v)
         pthread_mutex_unlock(&v->state_lock);
         return false;
     }
-    heal = v->heal[--v->heal_count];
+    heal = v->heal[v->heal_count - 1];
     pthread_mutex_unlock(&v->state_lock);
     r = fragment_rebuild(v, heal.chunk, heal.slot, &lost);
+    v->heal_fails = r < 0;
+    heal_done(v, &heal);
     if (r < 0)
         log_event(&v->log, LOG_ERROR_LEVEL,
                   "volume %s: chunk %llu of part %c could not be healed: %s",
@@ -373,21 +428,21 @@ report(struct lsvd_volume *v, int r)
                   "volume %s: destage works again", v->meta.name);
 }
 
+/* The batch first: what can't be healed must not keep writers waiting. They
+ * are told also if there was nothing to do: the journal may have been emptied
+ * between their attempt and their waiting. */
 int
 destage_batch(struct lsvd_volume *v)
 {
+    bool moved, healed;
     int r = 1;
 
     if (!v->attached)
         return 0;
-    if (!v->batch) {
-        if (heal_one(v))
-            return 1;
+    if (!v->batch)
         r = batch_build(v);
-        if (r == 0)
-            return 0;
-    }
-    if (r > 0) {
+    moved = r > 0;
+    if (moved) {
         r = batch_run(v);
         if (r < 0 && r != -ENOSPC) /* once more, with files opened anew */
             r = batch_run(v);
@@ -396,7 +451,8 @@ destage_batch(struct lsvd_volume *v)
     if (r < 0)
         return r;
     batch_free(v);
-    return 1;
+    healed = heal_one(v);
+    return moved || healed;
 }
 
 int
@@ -445,7 +501,7 @@ destage_thread(void *arg)
 
     pthread_mutex_lock(&v->state_lock);
     while (!atomic_load(&v->stopping)) {
-        asked = v->space_waiters > 0 || v->heal_count > 0;
+        asked = v->space_waiters > 0 || (v->heal_count > 0 && !v->heal_fails);
         if (!asked || atomic_load(&v->destage_error) != 0) {
             wait_ms(&v->work, &v->state_lock, TICK_MS);
             asked = v->space_waiters > 0 || v->heal_count > 0;

@@ -28,6 +28,7 @@ struct rebuild {
     struct fragment *own; /* the old file, or NULL */
     struct fragment *to;  /* the new one; NULL: only judging, or in place */
     bool in_place;        /* no room for a second file: mend the old one */
+    bool replaced;        /* the name is another file's now */
     uint64_t wrong, lost; /* cells found */
     uint64_t seq;         /* newest seen */
 };
@@ -210,8 +211,10 @@ make_anew(struct rebuild *b)
     b->to = NULL;
     if (r == 0)
         r = target_rename(p->dir, fresh, name);
-    if (r == 0)
+    if (r == 0) {
+        b->replaced = true;
         r = target_sync(p->dir);
+    }
     if (r < 0)
         (void)target_remove(p->dir, fresh);
     return r;
@@ -281,7 +284,9 @@ fragment_rebuild(struct lsvd_volume *v, uint64_t chunk, uint32_t slot,
     lease_get(&v->chunk_leases, &lease, chunk, chunk + 1, true);
     b.seq = newest_seq(v, b.chunk);
     r = judge_and_mend(&b);
-    if (r != 0)
+    /* After an attempt that changed nothing what is known of the files stays
+     * known: asking again would report, and queue, the damage again. */
+    if (r > 0 || b.replaced || b.in_place)
         chunk_forget_fragments(v, b.chunk);
     if (r > 0)
         atomic_fetch_add(&v->count.healed_blocks, b.wrong ? b.wrong : 1);

@@ -141,6 +141,7 @@ struct lsvd_volume {
     pthread_t thread;
 
     struct batch *batch; /* of the destage caller: being retried, or NULL */
+    bool heal_fails;     /* of the destage caller: the last one did */
     struct volume_counters count;
 };
 

@@ -43,21 +43,48 @@ membership_choose(const struct label *const *labels, uint32_t count,
     return 0;
 }
 
+static bool
+is_ancestor(const struct view *view, const struct view_id *id)
+{
+    for (uint32_t i = 0; i < view->history_count; i++) {
+        if (view_id_equal(&view->history[i], id))
+            return true;
+    }
+    return false;
+}
+
 const char *
 membership_objection(const struct label *label, uint32_t slot,
-                     const struct view *view, uint64_t journal_ckpt)
+                     const struct view *view, uint64_t journal_ckpt,
+                     uint64_t newest_ckpt)
 {
     if (!(view->members & UINT32_C(1) << slot))
         return "is not in the view in force";
     if (!uuid_equal(&view->instance[slot], &label->instance))
         return "is not the instance that the view in force knows";
     if (!view_id_equal(&label->view.id, &view->id) &&
-        !view_id_equal(&label->view.id, &view->previous))
+        !view_id_equal(&label->view.id, &view->previous) &&
+        !(is_ancestor(view, &label->view.id) && label->ckpt >= newest_ckpt))
         return "missed changes, or was restored from an old copy";
     if (label->ckpt < journal_ckpt)
         return "is older than the journal recorded: restored from an old "
                "copy?";
     return NULL;
+}
+
+uint64_t
+membership_newest_ckpt(const struct label *const *labels, uint32_t count,
+                       const struct view *view)
+{
+    uint64_t newest = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (labels[i] && labels[i]->ckpt > newest &&
+            (view_id_equal(&labels[i]->view.id, &view->id) ||
+             view_id_equal(&labels[i]->view.id, &view->previous)))
+            newest = labels[i]->ckpt;
+    }
+    return newest;
 }
 
 static uint32_t

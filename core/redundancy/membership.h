@@ -6,7 +6,11 @@
  * (R5) A part is usable if the view counts it in and its label has the view's
  *      id, or the one before it (cut while the view was being written), and
  *      its checkpoint is not older than the journal recorded: otherwise it
- *      was rolled back or missed a change. */
+ *      was rolled back or missed a change. One case more: views that were
+ *      written while the part was out of sight, but never without it in S
+ *      (another part was replaced). Every byte in place goes to all of S, so
+ *      with an ancestor of the view and a checkpoint no older than any other
+ *      member's it has missed views, but no data. */
 #ifndef LSVD_REDUNDANCY_MEMBERSHIP_H
 #define LSVD_REDUNDANCY_MEMBERSHIP_H
 
@@ -25,10 +29,16 @@ int membership_choose(const struct label *const *labels, uint32_t count,
                       struct view *ret);
 
 /* R5. journal_ckpt: what the journal recorded for this part, 0 if unknown.
- * NULL, or why not (a constant text). */
+ * newest_ckpt: the greatest in a label of this view. NULL, or why not (a
+ * constant text). */
 const char *membership_objection(const struct label *label, uint32_t slot,
                                  const struct view *view,
-                                 uint64_t journal_ckpt);
+                                 uint64_t journal_ckpt,
+                                 uint64_t newest_ckpt);
+
+/* The greatest checkpoint in a label of this view or the one before it. */
+uint64_t membership_newest_ckpt(const struct label *const *labels,
+                                uint32_t count, const struct view *view);
 
 /* R3 without a journal. present: bit per part seen. */
 bool membership_proven(const struct view *view, uint32_t present, uint32_t w);

@@ -213,7 +213,7 @@ choose_view(struct lsvd_volume *v)
 {
     const struct label *labels[PARTS_MAX];
     uint32_t present = labels_of(v, labels), w;
-    uint64_t ckpt;
+    uint64_t ckpt, newest;
     int r;
 
     r = membership_choose(labels, v->g.part_count, &v->view);
@@ -233,6 +233,7 @@ choose_view(struct lsvd_volume *v)
                            v->meta.name);
         v->view = *stored;
     }
+    newest = membership_newest_ckpt(labels, v->g.part_count, &v->view);
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         const char *objection;
 
@@ -240,7 +241,7 @@ choose_view(struct lsvd_volume *v)
             continue;
         ckpt = v->journal ? journal_identity(v->journal)->part_ckpt[i] : 0;
         objection = membership_objection(&v->part[i].label, i, &v->view,
-                                         ckpt);
+                                         ckpt, newest);
         if (objection)
             part_fail(&v->part[i], LSVD_PART_STALE, "%s %s",
                       v->part[i].dir->path, objection);

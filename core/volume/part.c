@@ -230,7 +230,7 @@ part_search(struct lsvd_volume *v, uint32_t slot, bool exclusive)
         if (i > 0 && strcmp(root, recorded) == 0)
             continue;
         r = candidate_open(v, root, slot, exclusive, &found);
-        if (r == -EBUSY) {
+        if (r == -EBUSY || r == -ENOMEM) {
             candidate_close(&found);
             return r;
         }

@@ -22,6 +22,7 @@ struct table_page {
     uint64_t generation; /* of the newest valid slot */
     unsigned slot;       /* which that is; 1 if there is none */
     bool dirty;
+    bool both_damaged;   /* when loaded: it takes two stores */
     struct table_page *next_dirty;
     uint8_t bytes[CHUNK_PAGE_BYTES];
 };
@@ -138,7 +139,18 @@ page_get(struct chunk_table *t, uint64_t page, struct table_page **ret)
     return 0;
 }
 
-/* Judge the two slots of a page; the newest valid one goes into memory. */
+static void
+mark_dirty(struct chunk_table *t, struct table_page *p)
+{
+    if (p->dirty)
+        return;
+    p->dirty = true;
+    p->next_dirty = t->dirty;
+    t->dirty = p;
+}
+
+/* Judge the two slots of a page; the newest valid one goes into memory. A page
+ * with a damaged slot is dirty: the next store writes over that one. */
 static int
 load_pair(struct chunk_table *t, uint64_t page, const uint8_t *pair,
           uint64_t *damaged)
@@ -163,11 +175,17 @@ load_pair(struct chunk_table *t, uint64_t page, const uint8_t *pair,
     }
     if (is_damaged)
         (*damaged)++;
-    if (newest < 0)
+    if (newest < 0 && !(is_damaged && t->writable))
         return 0;
     r = page_get(t, page, &p);
     if (r < 0)
         return r;
+    if (is_damaged && t->writable) {
+        mark_dirty(t, p);
+        p->both_damaged = newest < 0;
+    }
+    if (newest < 0)
+        return 0;
     p->slot = (unsigned)newest;
     p->generation = generation[newest];
     memcpy(p->bytes, pair + newest * (int)CHUNK_PAGE_BYTES,
@@ -309,16 +327,6 @@ chunk_table_get(const struct chunk_table *t, uint64_t chunk)
                           (uint32_t)((chunk - 1) % CHUNK_PAGE_ENTRIES));
 }
 
-static void
-mark_dirty(struct chunk_table *t, struct table_page *p)
-{
-    if (p->dirty)
-        return;
-    p->dirty = true;
-    p->next_dirty = t->dirty;
-    t->dirty = p;
-}
-
 int
 chunk_table_set(struct chunk_table *t, uint64_t chunk,
                 struct chunk_entry entry)
@@ -360,16 +368,13 @@ chunk_table_next(const struct chunk_table *t, uint64_t chunk)
     return 0;
 }
 
-int
-chunk_table_store(struct chunk_table *t)
+static int
+store_dirty(struct chunk_table *t, bool *ret_again)
 {
     uint64_t generation;
-    struct table_page *p;
+    struct table_page *p, *again = NULL;
     int r;
 
-    assert(t->writable);
-    if (!t->dirty && !t->must_sync)
-        return 0;
     generation = t->attempt + 1;
     if (generation > CHUNK_GENERATION_MAX)
         return err_set(-EOVERFLOW, "chunk table: no generation is left");
@@ -393,9 +398,30 @@ chunk_table_store(struct chunk_table *t)
         p->generation = generation;
         p->dirty = false;
         t->dirty = p->next_dirty;
-        p->next_dirty = NULL;
+        p->next_dirty = p->both_damaged ? again : NULL;
+        if (p->both_damaged)
+            again = p;
     }
+    while ((p = again)) {
+        again = p->next_dirty;
+        p->both_damaged = false;
+        mark_dirty(t, p);
+    }
+    *ret_again = t->dirty != NULL;
     return 0;
+}
+
+int
+chunk_table_store(struct chunk_table *t)
+{
+    bool again = false;
+    int r;
+
+    assert(t->writable);
+    if (!t->dirty && !t->must_sync)
+        return 0;
+    r = store_dirty(t, &again);
+    return r == 0 && again ? store_dirty(t, &again) : r;
 }
 
 uint64_t

@@ -43,6 +43,8 @@ int chunk_table_create(struct target *part, const struct uuid *instance,
 /* Load. Damaged pages (a slot that was written and fails its check, or a page
  * number or instance that is not ours) are counted in *ret_damaged; the other
  * slot, or "hole", stands in for them; what a torn checkpoint left counts too.
+ * Writable: the next store writes over what was damaged, so the caller makes
+ * good before what the damage took from the entries.
  * -ENOENT: no such object; -EPROTO: a format of the future. */
 int chunk_table_open(struct target *part, const struct uuid *instance,
                      uint64_t chunk_count, bool writable,

@@ -558,6 +558,16 @@ tables_open(struct lsvd_volume *v)
     return 0;
 }
 
+static bool
+any_doubtful(const struct lsvd_volume *v)
+{
+    bool any = false;
+
+    for (uint32_t i = 0; i < v->g.part_count; i++)
+        any |= v->part[i].table_doubtful;
+    return any;
+}
+
 /* Everything after the locks. */
 static int
 volume_bring_up(struct lsvd_volume *v, unsigned flags)
@@ -593,6 +603,13 @@ volume_bring_up(struct lsvd_volume *v, unsigned flags)
     healthy = v->usable == volume_all_parts(v);
     if (dirty) {
         r = recover(v, healthy);
+        if (r < 0)
+            return r;
+    }
+    if (healthy && !v->observer &&
+        (wants_write || dirty || (flags & OPEN_REPAIR)) && any_doubtful(v)) {
+        /* before a store of the damaged table makes it look sound */
+        r = tables_level(v);
         if (r < 0)
             return r;
     }

@@ -29,9 +29,45 @@ struct rebuild {
     struct fragment *to;  /* the new one; NULL: only judging, or in place */
     bool in_place;        /* no room for a second file: mend the old one */
     bool replaced;        /* the name is another file's now */
-    uint64_t wrong, lost; /* cells found */
+    uint64_t wrong;   /* cells found that can be made right */
+    uint64_t unknown; /* cells that nobody has */
+    uint64_t lost;    /* of these, those that the journal has not either */
     uint64_t seq;         /* newest seen */
 };
+
+static bool
+journal_has(struct rebuild *b, uint32_t slot, uint32_t row)
+{
+    struct lsvd_volume *v = b->v;
+    uint32_t block = geometry_block_of(&v->g, slot, row);
+    uint8_t have = 0;
+
+    if (!v->journal || block == UINT32_MAX)
+        return false;
+    journal_lookup(v->journal,
+                   geometry_first_block(&v->g, b->chunk->number) + block, 1,
+                   &have);
+    return have != 0;
+}
+
+/* A cell that a destage cut short left torn everywhere is not lost: the
+ * journal has its block, and the next destage writes it. Parity is of use only
+ * for blocks that neither the journal nor their own cells have. */
+static bool
+journal_covers(struct rebuild *b, const struct stripe *stripe)
+{
+    struct lsvd_volume *v = b->v;
+
+    if (!geometry_is_parity(&v->g, b->slot))
+        return journal_has(b, b->slot, stripe->row);
+    for (uint32_t i = 0; i < v->g.data_count; i++) {
+        if (stripe->state[i] != CELL_GOOD &&
+            stripe->sum[i] != SUM_ZERO_BLOCK &&
+            !journal_has(b, i, stripe->row))
+            return false;
+    }
+    return true;
+}
 
 /* What the cell should be: bytes in rows->cell[slot] and its entry. False:
  * nobody knows. */
@@ -49,7 +85,8 @@ right_cell(struct rebuild *b, struct rows *rows, const struct stripe *stripe,
         b->wrong++;
         return true;
     }
-    b->lost++;
+    b->unknown++;
+    b->lost += !journal_covers(b, stripe);
     *ret = (struct cell_entry){1, stripe->seq}; /* matches no bytes */
     return false;
 }
@@ -104,7 +141,7 @@ rebuild_all_rows(struct rebuild *b)
     struct rows rows;
     int r;
 
-    b->wrong = b->lost = 0;
+    b->wrong = b->unknown = b->lost = 0;
     r = rows_new(v, ROWS_AT_ONCE, &rows);
     for (uint32_t row = 0; r == 0 && row < v->g.rows; row += ROWS_AT_ONCE) {
         uint32_t left = v->g.rows - row;
@@ -141,7 +178,7 @@ check_written(struct rebuild *b, const struct fragment_id *id,
             wrong += bad[i];
     }
     free(cells);
-    if (r == 0 && wrong > b->lost)
+    if (r == 0 && wrong > b->unknown)
         r = err_set(-EIO, "part %c: chunk %llu does not read back as it was "
                     "written: is the medium failing?",
                     v->part[b->slot].letter, (unsigned long long)id->chunk);
@@ -233,7 +270,7 @@ judge_and_mend(struct rebuild *b)
     if (r < 0)
         return r;
     if (b->own && !b->own->doubtful && b->wrong == 0 &&
-        (b->own->seq >= b->seq || b->lost > 0))
+        (b->own->seq >= b->seq || b->unknown > 0))
         return 0;
     if (b->lost == 0 || state == FRAGMENT_MISSING || state == FRAGMENT_AWAY) {
         r = make_anew(b);

@@ -400,7 +400,7 @@ mark_applied(struct lsvd_volume *v, const struct redo_item *item)
 /* All tables alike: what one says is durable on all parts (D4). A table that
  * lagged behind could later, with the others away, have an old record applied
  * over newer bytes. */
-static int
+int
 tables_level(struct lsvd_volume *v)
 {
     uint64_t chunk = next_known_chunk(v, 1);

@@ -407,6 +407,9 @@ struct redo_list *redo_list_new(void);
 void redo_list_free(struct redo_list *list);
 /* Write every dirty chunk table page. */
 int tables_store(struct lsvd_volume *v, uint32_t parts);
+/* Bring what a table lacks over from the others, and store. All parts are
+ * usable. */
+int tables_level(struct lsvd_volume *v);
 
 /* 1: did something, 0: nothing to do, or an error. */
 int destage_batch(struct lsvd_volume *v);

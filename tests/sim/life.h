@@ -47,6 +47,7 @@ struct life {
     uint8_t *image, *buffer; /* volume_bytes each */
     uint64_t hot[4];         /* places that requests like */
     struct sim_file *copy[LIFE_COPIES]; /* chunk files of earlier times */
+    bool damaged; /* rot that may not all have been found: see life_mend */
     uint64_t steps_typical;  /* of one cycle; where to set the next cut */
     uint64_t cuts, recoveries, verifies, degraded;
     bool failed;
@@ -111,6 +112,10 @@ void life_verify(struct life *l);
 /* rot.c: damage the closed, healthy volume within what it can lose; read it;
  * rebuild it. */
 void life_rot(struct life *l);
+/* The same to chunk files after a crash, before recovery. */
+void life_rot_crashed(struct life *l);
+/* The volume is closed: rebuild it, if it was damaged. */
+void life_mend(struct life *l);
 void life_forget_copies(struct life *l);
 
 /* random.c: cuts until `cuts` of them or a failure. */

@@ -57,10 +57,9 @@ cycle(struct life *l)
         return;
     if (closed && !simio_halted(l->s)) {
         model_flushed(l->m); /* a clean close is as good as a flush */
+        life_mend(l);
         life_verify(l);
-        if (l->policy.rot && life_tolerated(&l->policy) > 0 && !l->failed &&
-            prng_one_in(&l->prng, 2))
-            life_rot(l);
+        life_rot(l);
         if (prng_one_in(&l->prng, 2) && !l->failed) {
             life_crash(l, true);
         } else if (!l->failed && life_open(l, 0) < 0) {
@@ -86,5 +85,6 @@ life_run(struct life *l, uint64_t cuts)
         return;
     if (life_close(l) < 0)
         life_fail(l, "last close: %s", lsvd_error());
+    life_mend(l);
     life_verify(l);
 }

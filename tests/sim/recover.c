@@ -87,6 +87,9 @@ life_recover(struct life *l)
     while (!l->failed) {
         bool missing = l->policy.missing && life_tolerated(&l->policy) > 0;
 
+        life_rot_crashed(l);
+        if (l->damaged) /* that is all it can bear */
+            missing = false;
         if (missing && prng_one_in(&l->prng, 3)) {
             serve_degraded(l, choose_missing(l));
             continue;

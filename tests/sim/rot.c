@@ -93,22 +93,32 @@ damage_chunk(struct life *l, uint32_t part, uint64_t chunk)
     }
 }
 
-/* Rebuild, and look again. */
+/* What a part knows about itself: another copy, or the other parts, know it
+ * too. */
 static void
-rebuild(struct life *l)
+damage_metadata(struct life *l, uint32_t part)
 {
-    static const struct lsvd_repair_callbacks no_callbacks;
-    struct lsvd_report report;
+    static const char *const names[] = {".label", ".chunks", ".meta"};
+    char dir[64], path[80];
+    int64_t size;
+    uint64_t at;
 
-    if (lsvd_rebuild(&l->env, LIFE_VOLUME, 0, false, &no_callbacks,
-                     &report) < 0)
-        life_fail(l, "rebuild: %s", lsvd_error());
-    life_event(l, "rebuild: %" PRIu64 " chunks written", report.rebuilt);
-    life_verify(l);
+    life_part_path(l, part, dir, sizeof dir);
+    snprintf(path, sizeof path, "%s/%s", dir,
+             names[prng_below(&l->prng, 3)]);
+    size = simio_file_size(l->s, path);
+    if (size <= 0)
+        return;
+    at = prng_below(&l->prng, (uint64_t)size);
+    if (!simio_has_bytes(l->s, path, at))
+        return;
+    life_event(l, "damage: %s flipped at %" PRIu64, path, at);
+    simio_flip(l->s, path, at, (uint8_t)(1u << prng_below(&l->prng, 8)));
 }
 
-void
-life_rot(struct life *l)
+/* As many parts as can be lost. */
+static void
+damage(struct life *l, bool with_metadata)
 {
     uint32_t parts = life_parts(&l->policy);
     uint32_t first = (uint32_t)prng_below(&l->prng, parts);
@@ -121,7 +131,43 @@ life_rot(struct life *l)
             if (prng_one_in(&l->prng, 2))
                 damage_chunk(l, part, chunk);
         }
+        if (with_metadata && prng_one_in(&l->prng, 4))
+            damage_metadata(l, part);
     }
+    l->damaged = true;
+}
+
+void
+life_mend(struct life *l)
+{
+    static const struct lsvd_repair_callbacks no_callbacks;
+    struct lsvd_report report;
+
+    if (l->failed || !l->damaged)
+        return;
+    if (lsvd_rebuild(&l->env, LIFE_VOLUME, 0, false, &no_callbacks,
+                     &report) < 0)
+        life_fail(l, "rebuild: %s", lsvd_error());
+    else
+        life_event(l, "rebuild: %" PRIu64 " chunks written", report.rebuilt);
+    l->damaged = false;
+}
+
+void
+life_rot_crashed(struct life *l)
+{
+    if (l->policy.rot && !l->damaged && life_tolerated(&l->policy) > 0 &&
+        prng_one_in(&l->prng, 6))
+        damage(l, false);
+}
+
+void
+life_rot(struct life *l)
+{
+    if (!l->policy.rot || l->damaged || life_tolerated(&l->policy) == 0 ||
+        l->failed || prng_one_in(&l->prng, 2))
+        return;
+    damage(l, true);
     /* sometimes rebuild finds the damage, sometimes a reader does first */
     if (prng_one_in(&l->prng, 2)) {
         if (life_open(l, 0) < 0) {
@@ -132,8 +178,8 @@ life_rot(struct life *l)
         if (!l->failed && life_close(l) < 0)
             life_fail(l, "close after damage: %s", lsvd_error());
     }
-    if (!l->failed)
-        rebuild(l);
-    for (uint32_t i = 0; i < parts && !l->failed; i++)
+    life_mend(l);
+    life_verify(l);
+    for (uint32_t i = 0; i < life_parts(&l->policy) && !l->failed; i++)
         take_copies(l, i);
 }

@@ -334,11 +334,17 @@ label_store(struct target *part, struct label *label)
         return r;
     if (is_first)
         r = object_resize(o, LABEL_FILE_BYTES);
+    /* What was loaded may be in the page cache alone, left by a process that
+     * was killed before its sync: the other slot is all that the medium has,
+     * and must not be written over before. */
+    else if (!label->durable)
+        r = object_sync(o);
     if (r == 0)
         r = store_slot(o, &next);
     object_close(o);
     if (r < 0)
         return is_first ? discard_first(part, r) : r;
+    next.durable = true;
     *label = next;
     return 0;
 }

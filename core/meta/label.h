@@ -30,6 +30,7 @@ struct label {
     uint64_t written_at; /* wall clock seconds; for messages only */
     char host[64];       /* who wrote it; for messages only */
     struct view view;
+    bool durable; /* not stored: this process has synced it */
 };
 
 /* bytes: LABEL_SLOT_BYTES, ended by its own checksum. */

@@ -164,6 +164,26 @@ next_segment_start(const struct journal *j, uint64_t start)
     return start + (left < j->segment_bytes ? left : j->segment_bytes);
 }
 
+uint64_t
+journal_tail_bound(struct journal *j)
+{
+    uint64_t bound = UINT64_MAX;
+    bool live = false;
+
+    pthread_mutex_lock(&j->lock);
+    for (uint64_t start = segment_start(j, j->tail.pos);
+         start < j->head_pos && bound == UINT64_MAX;
+         start = next_segment_start(j, start)) {
+        const struct segment *s = &j->segments[segment_of(j, start)];
+
+        if (live && s->first_pos >= start && s->first_pos < j->head_pos)
+            bound = s->first_seq;
+        live = live || s->live > 0 || s->unfinished > 0;
+    }
+    pthread_mutex_unlock(&j->lock);
+    return bound;
+}
+
 /* V1. */
 static struct journal_tail
 choose_tail_locked(struct journal *j)

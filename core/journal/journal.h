@@ -205,6 +205,11 @@ void journal_forget(struct journal *j, uint64_t chunk,
                     const struct journal_block *blocks, size_t count,
                     uint64_t zero_seq);
 
+/* D. Live entries with sequences below this hold the tail where it is: they
+ * lie in the first segment of the ring that has any. UINT64_MAX: there is no
+ * record behind that segment. */
+uint64_t journal_tail_bound(struct journal *j);
+
 /* D. Every record <= this is no longer needed: the least live or unfinished
  * sequence, minus one. */
 uint64_t journal_checkpoint_seq(struct journal *j);

@@ -109,25 +109,37 @@ redo_rows_max(struct lsvd_volume *v)
     return rows > 0 ? (uint32_t)rows : 1;
 }
 
+/* all: also from the last sixteenth of the ring, which is kept for the rows
+ * that hold the tail (D8). */
 static int
-log_redo(struct lsvd_volume *v, const struct plan *plan)
+log_redo(struct lsvd_volume *v, const struct plan *plan, bool all)
 {
+    struct journal_space now;
     uint8_t *body;
     size_t bytes;
     int r;
 
     r = redo_encode(v, plan, &body, &bytes);
+    journal_space(v->journal, &now);
+    if (r == 0 && body && !all &&
+        now.used_bytes + bytes > now.ring_bytes - now.ring_bytes / 16)
+        r = -ENOSPC;
     if (r == 0 && body)
         r = journal_append_redo(v->journal, body, bytes);
     free(body);
     return r;
 }
 
-/* 0: added; 1: no journal space for its redo record, the batch is full. */
+/* 0: added; 1: no journal space for its redo record, the batch is full.
+ * (D8) A full ring always empties: when the record of a whole chunk does not
+ *      fit, only the rows that hold the tail are destaged. Their parity is a
+ *      few times what one segment of the ring holds, and the reserve is many
+ *      segments; with them the tail moves. */
 static int
 batch_add(struct lsvd_volume *v, uint64_t chunk)
 {
     uint32_t rows = redo_rows_max(v);
+    uint64_t before = UINT64_MAX;
     struct plan *plan;
     int r;
 
@@ -135,18 +147,20 @@ batch_add(struct lsvd_volume *v, uint64_t chunk)
     if (r < 0)
         return r;
     for (;;) {
-        r = plan_build(v, chunk, rows, &plan);
+        r = plan_build(v, chunk, rows, before, &plan);
         if (r < 0)
             return r;
-        r = log_redo(v, plan);
+        r = log_redo(v, plan, before != UINT64_MAX);
         if (r == 0)
             break;
-        rows = plan->redo_rows / 2;
+        if (before != UINT64_MAX)
+            rows = plan->redo_rows / 2;
         plan_free(plan);
         if (r != -ENOSPC)
             return r;
         if (v->batch->count > 0)
             return 1;
+        before = journal_tail_bound(v->journal);
         if (rows == 0)
             return err_set(-EIO, "the journal is too small to destage");
     }

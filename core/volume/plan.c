@@ -281,6 +281,56 @@ build_row(struct ec_build *b, struct new_row *row, uint8_t *const *data)
     return add_parity(b, row);
 }
 
+/* Do the entries say that the row's blocks are in place, by a destage that was
+ * checkpointed? */
+static bool
+seems_in_place(struct ec_build *b, const struct new_row *row)
+{
+    struct lsvd_volume *v = b->v;
+    uint64_t checkpointed = chunk_truth(v, b->plan->chunk).seq;
+
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        const struct fragment *f = chunk_fragment(v, b->chunk, i, NULL);
+        struct cell_entry entry;
+
+        if (!f || f->doubtful || f->seq > checkpointed)
+            return false;
+        if (i >= v->g.data_count || !row->is_new[i])
+            continue;
+        entry = fragment_entry(f, row->row);
+        if (entry.sum != row->entry[i].sum || entry.seq != row->entry[i].seq)
+            return false;
+    }
+    return true;
+}
+
+/* Is there nothing to do for the row, all of it being in place and right? A
+ * crash brings back what was destaged while older records held the journal's
+ * tail. Redo records for it are in the ring already, and done with: for new
+ * ones there need be no room (space_admit). */
+static int
+is_in_place(struct ec_build *b, const struct new_row *row, bool *ret)
+{
+    struct lsvd_volume *v = b->v;
+    struct stripe stripe;
+    struct rows rows;
+    int r;
+
+    *ret = false;
+    if (b->plan->fresh || !seems_in_place(b, row))
+        return 0;
+    r = rows_new(v, 1, &rows);
+    if (r < 0)
+        return r;
+    rows_load(v, b->chunk, row->row, 1, &rows);
+    rows_judge(v, &rows, row->row, &stripe);
+    *ret = stripe.good == volume_all_parts(v);
+    for (uint32_t i = 0; i < v->g.data_count; i++)
+        *ret = *ret && (!row->is_new[i] || stripe.sum[i] == row->sum[i]);
+    rows_free(&rows);
+    return 0;
+}
+
 static int
 build_ec(struct ec_build *b, uint8_t *const *data)
 {
@@ -302,6 +352,7 @@ build_ec(struct ec_build *b, uint8_t *const *data)
     for (size_t i = 0; i < n;) {
         uint8_t *cell_data[EC_DATA_MAX] = {NULL};
         struct new_row row;
+        bool in_place;
         int r;
 
         memset(&row, 0, sizeof row);
@@ -320,7 +371,9 @@ build_ec(struct ec_build *b, uint8_t *const *data)
             row.data[slot] = data[i] ? data[i] : zeroes;
             cell_data[slot] = data[i];
         }
-        r = build_row(b, &row, cell_data);
+        r = is_in_place(b, &row, &in_place);
+        if (r == 0 && !in_place)
+            r = build_row(b, &row, cell_data);
         if (r < 0)
             return r;
     }
@@ -407,15 +460,37 @@ cut_rows(struct lsvd_volume *v, struct plan *plan, uint32_t rows_max,
     }
 }
 
+/* Only rows that have a block from before this sequence. */
+static void
+keep_old_rows(struct lsvd_volume *v, struct plan *plan, uint64_t before)
+{
+    size_t kept = 0, n;
+
+    for (size_t i = 0; i < plan->block_count; i += n) {
+        bool old = false;
+
+        n = row_length(v, plan, i);
+        for (size_t k = 0; k < n; k++)
+            old = old || plan->blocks[i + k].seq < before;
+        if (!old)
+            continue;
+        memmove(&plan->blocks[kept], &plan->blocks[i],
+                n * sizeof plan->blocks[0]);
+        kept += n;
+    }
+    plan->block_count = kept;
+}
+
 /* Take the chunk's newest blocks from the index, no more than fit. */
 static int
-take_blocks(struct lsvd_volume *v, struct plan *plan, uint32_t rows_max)
+take_blocks(struct lsvd_volume *v, struct plan *plan, uint32_t rows_max,
+            uint64_t before)
 {
     size_t total, max = PLAN_BYTES_MAX / v->g.block_bytes;
 
     journal_chunk_blocks(v->journal, plan->chunk - 1, NULL, 0, &total,
                          &plan->zero_seq);
-    if (total < max)
+    if (total < max || before != UINT64_MAX)
         max = total;
     plan->blocks = plan_alloc(plan, max, sizeof *plan->blocks);
     if (!plan->blocks)
@@ -426,8 +501,11 @@ take_blocks(struct lsvd_volume *v, struct plan *plan, uint32_t rows_max)
     if (plan->zero_seq != 0 ||
         chunk_truth(v, plan->chunk).state != CHUNK_PRESENT)
         rows_max = UINT32_MAX; /* made anew: none needs a record */
+    else if (before != UINT64_MAX)
+        keep_old_rows(v, plan, before);
     if (v->g.is_ec)
-        cut_rows(v, plan, rows_max, total > plan->block_count);
+        cut_rows(v, plan, rows_max,
+                 before == UINT64_MAX && total > plan->block_count);
     plan->seq = journal_take_seq(v->journal);
     return 0;
 }
@@ -460,7 +538,7 @@ build(struct lsvd_volume *v, struct plan *plan, struct chunk *c,
 
 int
 plan_build(struct lsvd_volume *v, uint64_t chunk, uint32_t rows_max,
-           struct plan **ret)
+           uint64_t before, struct plan **ret)
 {
     struct plan *plan = plan_new(chunk);
     struct lease lease;
@@ -469,7 +547,7 @@ plan_build(struct lsvd_volume *v, uint64_t chunk, uint32_t rows_max,
 
     if (!plan)
         return -ENOMEM;
-    r = take_blocks(v, plan, rows_max);
+    r = take_blocks(v, plan, rows_max, before);
     if (r == 0)
         r = chunk_get(v, chunk, &c);
     if (r < 0) {

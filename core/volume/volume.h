@@ -372,9 +372,10 @@ struct plan {
 };
 
 /* Everything that destaging this chunk needs, read and computed; nothing
- * written. rows_max bounds the rows that need a redo record. */
+ * written. rows_max bounds the rows that need a redo record; only rows with a
+ * block of a sequence below `before` are taken (UINT64_MAX: all). */
 int plan_build(struct lsvd_volume *v, uint64_t chunk, uint32_t rows_max,
-               struct plan **ret);
+               uint64_t before, struct plan **ret);
 struct plan *plan_new(uint64_t chunk);
 void plan_free(struct plan *plan); /* NULL is fine; holds no pin */
 void *plan_alloc(struct plan *plan, size_t count, size_t bytes);

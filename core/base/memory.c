@@ -68,7 +68,7 @@ int
 mem_dup(const char *text, char **ret)
 {
     size_t bytes = strlen(text) + 1;
-    char *copy;
+    char *copy = NULL;
     int r;
 
     r = mem_new(bytes, 1, &copy);

@@ -137,7 +137,7 @@ int
 keyfile_u32(GKeyFile *file, const char *group, const char *key, uint32_t min,
             uint32_t max, uint32_t *ret)
 {
-    uint64_t value;
+    uint64_t value = 0;
     int r;
 
     r = keyfile_u64(file, group, key, min, max, &value);
@@ -198,7 +198,7 @@ keyfile_features(GKeyFile *file, const char *group, uint64_t incompat_known,
                  uint64_t *ret_incompat, uint64_t *ret_ro_compat,
                  uint64_t *ret_compat)
 {
-    uint64_t format, incompat;
+    uint64_t format = 0, incompat = 0;
     int r;
 
     r = keyfile_u64(file, group, "format", 1, UINT64_MAX, &format);

@@ -322,10 +322,11 @@ batch_checkpoint(struct lsvd_volume *v)
     if (r < 0)
         return r;
     for (plan = v->batch->first; plan; plan = plan->next) {
-        journal_forget(v->journal, plan->chunk - 1, plan->blocks,
-                       plan->block_count, plan->zero_seq);
+        /* In this order: an empty journal begins to count anew. */
         space_redone(v, plan->redo_rows);
         plan->redo_rows = 0; /* what follows may be tried again */
+        journal_forget(v->journal, plan->chunk - 1, plan->blocks,
+                       plan->block_count, plan->zero_seq);
     }
     ckpt = journal_checkpoint_seq(v->journal);
     r = volume_labels_checkpoint(v, ckpt);

@@ -7,6 +7,7 @@
 #include "base/sum.h"
 #include <assert.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -156,6 +157,7 @@ plan_apply(struct lsvd_volume *v, struct plan *plan, uint32_t parts)
 {
     struct lease lease;
     struct chunk *c;
+    char text[512];
     int r;
 
     if (plan->remove)
@@ -170,15 +172,24 @@ plan_apply(struct lsvd_volume *v, struct plan *plan, uint32_t parts)
     if (plan->fresh)
         chunk_forget_fragments(v, c);
     r = 0;
-    for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
+    /* All of them, whatever one says: a stripe that is new on every part that
+     * answers can be decoded, one of which half is new can't. */
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        int applied;
+
         if (!(parts & UINT32_C(1) << i))
             continue;
-        r = apply_to_part(v, plan, c, i);
-        if (r < 0)
-            err_wrap(r, "part %c", v->part[i].letter);
+        applied = apply_to_part(v, plan, c, i);
+        if (applied >= 0 || r < 0)
+            continue;
+        r = err_wrap(applied, "part %c", v->part[i].letter);
+        snprintf(text, sizeof text, "%s", err_text());
     }
-    if (r < 0) /* memory and files may differ now */
+    if (r < 0) {
+        err_set(r, "%s", text); /* the first one's */
+        /* memory and files may differ now */
         chunk_forget_fragments(v, c);
+    }
     lease_put(&v->chunk_leases, &lease);
     return r;
 }

@@ -183,6 +183,27 @@ struct ec_build {
     uint8_t *parity; /* next free parity block */
 };
 
+/* Does every part still answer, so that what can't be read of the chunk is
+ * lost and not only out of reach? */
+static bool
+parts_answer(struct lsvd_volume *v, struct chunk *c)
+{
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        enum fragment_state state;
+        struct label label;
+        int damaged, r;
+
+        (void)chunk_fragment(v, c, i, &state);
+        if (state == FRAGMENT_ERROR || state == FRAGMENT_AWAY)
+            return false;
+        r = label_load(v->part[i].dir, &label, &damaged);
+        if (r < 0 || !uuid_equal(&label.instance,
+                                 &v->part[i].label.instance))
+            return false;
+    }
+    return true;
+}
+
 /* Cells that the journal does not have: zero, or read. */
 static int
 complete_row(struct ec_build *b, struct new_row *row, bool *ret_needs_redo)
@@ -204,6 +225,9 @@ complete_row(struct ec_build *b, struct new_row *row, bool *ret_needs_redo)
             continue;
         *ret_needs_redo = true;
         r = load_old_cell(v, b->chunk, i, row->row, old, &row->sum[i]);
+        if (r == -EIO && !parts_answer(v, b->chunk))
+            return err_set(-EIO, "row %u can't be read now: not all parts "
+                           "answer", row->row);
         if (r == -EIO) {
             /* Lost already: it stays an error (a sum that nothing matches),
              * and must not keep its neighbours from being written. */

@@ -50,6 +50,22 @@ rows_free(struct rows *rows)
     memset(rows, 0, sizeof *rows);
 }
 
+/* The medium gave nothing; what the entries call zero is known all the same. */
+static void
+keep_zeroes(struct lsvd_volume *v, struct rows *rows, uint32_t slot)
+{
+    const struct fragment *f = rows->fragment[slot];
+
+    for (uint32_t i = 0; i < rows->count; i++) {
+        rows->bad[slot][i] = f->doubtful ||
+                             fragment_entry(f, rows->first + i).sum !=
+                                 SUM_ZERO_BLOCK;
+        if (!rows->bad[slot][i])
+            memset(rows->cell[slot] + (size_t)i * v->g.block_bytes, 0,
+                   v->g.block_bytes);
+    }
+}
+
 void
 rows_load(struct lsvd_volume *v, struct chunk *c, uint32_t first,
           uint32_t count, struct rows *rows)
@@ -63,8 +79,10 @@ rows_load(struct lsvd_volume *v, struct chunk *c, uint32_t first,
 
         rows->fragment[i] = f;
         memset(rows->bad[i], 0, count);
-        if (!f || fragment_read(f, first, count, &iov, 1, rows->bad[i]) < 0)
+        if (!f)
             memset(rows->bad[i], 1, count);
+        else if (fragment_read(f, first, count, &iov, 1, rows->bad[i]) < 0)
+            keep_zeroes(v, rows, i);
     }
 }
 

@@ -125,7 +125,9 @@ read_fragment(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
     int r;
 
     memset(bad, 0, count);
-    if (!f) {
+    if (f && f->doubtful) /* entries may be old: the others have a say */
+        volume_queue_heal(v, c->number, slot);
+    if (!f || f->doubtful) {
         memset(bad, 1, count);
         return -EIO;
     }

@@ -442,7 +442,15 @@ volume_promise(struct lsvd_volume *v, uint32_t *ret_epoch)
     uint32_t epoch;
     int r;
 
-    labels_of(v, labels);
+    /* of any part that was seen, also one that is stale */
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        const struct part *p = &v->part[i];
+
+        labels[i] = p->has_label &&
+                            uuid_equal(&p->label.volume, &v->meta.uuid)
+                        ? &p->label
+                        : NULL;
+    }
     epoch = membership_next_epoch(labels, v->g.part_count, &v->view);
     if (epoch > SEQ_EPOCH_MAX)
         return err_set(-EIO, "volume %s has used up its %u starts",

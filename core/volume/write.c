@@ -35,6 +35,12 @@ check_writable(struct lsvd_volume *v, uint64_t count, uint64_t offset)
     return 0;
 }
 
+/* append-only: what was written once stays (lsvd set). Asked for the whole
+ * request, so that it is refused as a whole, and again under the lease on the
+ * blocks: of two who write to one block only the first may. */
+static int
+check_append_only(struct lsvd_volume *v, uint64_t count, uint64_t offset);
+
 static int
 append(struct lsvd_volume *v, uint64_t first, uint32_t count,
        const uint64_t *sums, const void *data)
@@ -117,12 +123,16 @@ write_piece(struct lsvd_volume *v, const uint8_t *from, size_t count,
 
     if (offset % bytes != 0 || count < bytes) {
         lease_get(&v->leases, &lease, first, first + 1, true);
-        r = write_within_block(v, first, offset % bytes, count, from);
+        r = check_append_only(v, count, offset); /* still? */
+        if (r == 0)
+            r = write_within_block(v, first, offset % bytes, count, from);
     } else {
         uint32_t blocks = (uint32_t)(count / bytes);
 
         lease_get(&v->leases, &lease, first, first + blocks, true);
-        r = write_blocks(v, first, blocks, from);
+        r = check_append_only(v, count, offset);
+        if (r == 0)
+            r = write_blocks(v, first, blocks, from);
     }
     lease_put(&v->leases, &lease);
     return r;
@@ -146,10 +156,6 @@ finish(struct lsvd_volume *v, unsigned flags)
 {
     return flags & LSVD_FUA ? journal_sync(v->journal) : 0;
 }
-
-/* append-only: what was written once stays (lsvd set). */
-static int
-check_append_only(struct lsvd_volume *v, uint64_t count, uint64_t offset);
 
 int
 lsvd_pwrite(struct lsvd_volume *v, const void *from, size_t count,
@@ -242,7 +248,10 @@ zero_within_block(struct lsvd_volume *v, uint64_t offset, size_t count)
     int r;
 
     lease_get(&v->leases, &lease, block, block + 1, true);
-    r = write_within_block(v, block, offset % v->g.block_bytes, count, NULL);
+    r = check_append_only(v, count, offset);
+    if (r == 0)
+        r = write_within_block(v, block, offset % v->g.block_bytes, count,
+                               NULL);
     lease_put(&v->leases, &lease);
     return r;
 }
@@ -278,7 +287,12 @@ lsvd_zero(struct lsvd_volume *v, uint64_t count, uint64_t offset,
         uint64_t first = offset / bytes;
 
         lease_get(&v->leases, &lease, first, first + blocks, true);
-        r = zero_blocks(v, first, blocks);
+        r = check_append_only(v, end > v->g.volume_bytes
+                                     ? v->g.volume_bytes - offset
+                                     : blocks * bytes,
+                              offset);
+        if (r == 0)
+            r = zero_blocks(v, first, blocks);
         lease_put(&v->leases, &lease);
         if (r < 0)
             return r;

@@ -1,0 +1,23 @@
+/* faulty-io.h: the real world, in which a part can refuse: everything whose
+ * directory's path ends in /<number>/<letter of a broken part>. */
+#ifndef LSVD_TESTS_UNIT_VOLUME_FAULTY_IO_H
+#define LSVD_TESTS_UNIT_VOLUME_FAULTY_IO_H
+
+#include "base/io.h"
+#include <stdatomic.h>
+
+enum {
+    REFUSE_WRITES = 1, /* and syncs, names, sizes */
+    REFUSE_READS = 2,
+    REFUSE_SYNCS = 4,
+};
+
+struct faulty_io {
+    struct io io;
+    atomic_uint refuse[26]; /* by part */
+    atomic_uint refused;    /* calls */
+};
+
+void faulty_io_init(struct faulty_io *f);
+
+#endif

@@ -1,0 +1,292 @@
+/* The API as a client sees it, one thread at a time, against a model. */
+#include "unit.h"
+#include "world.h"
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct kind kinds[] = {
+    {.replicas = 1, .block_bytes = 512, .chunk_bytes = 256 << 10,
+     .size_bytes = 700001},
+    {.replicas = 3, .block_bytes = 4096, .chunk_bytes = 256 << 10,
+     .size_bytes = 700001},
+    {.ec_data = 2, .ec_parity = 1, .block_bytes = 512,
+     .chunk_bytes = 256 << 10, .size_bytes = 524289},
+    {.ec_data = 3, .ec_parity = 2, .block_bytes = 4096,
+     .chunk_bytes = 256 << 10, .size_bytes = 900000},
+    {.ec_data = 4, .ec_parity = 2, .block_bytes = 65536,
+     .chunk_bytes = 256 << 10, .size_bytes = 1000000},
+};
+enum { KINDS = sizeof kinds / sizeof kinds[0] };
+
+/* What one byte is by the extents. */
+enum { UNKNOWN, HOLE, DATA };
+
+struct map {
+    uint8_t *bytes;
+    uint64_t next; /* runs come in order, and meet */
+    int last;
+};
+
+static int
+note_extent(void *ctx, uint64_t offset, uint64_t count, bool is_data)
+{
+    struct map *map = ctx;
+
+    assert_int_equal(offset, map->next);
+    assert_true(count > 0);
+    assert_int_not_equal(map->last, is_data ? DATA : HOLE); /* maximal */
+    map->last = is_data ? DATA : HOLE;
+    memset(map->bytes + offset, map->last, count);
+    map->next = offset + count;
+    return 0;
+}
+
+/* Nothing that was written is a hole; whole blocks that were zeroed, or never
+ * written, are. */
+static void
+check_extents(struct world *w, const uint8_t *written)
+{
+    uint64_t size = w->kind.size_bytes, block = w->kind.block_bytes;
+    struct map map = {.bytes = calloc(1, size)};
+
+    assert_non_null(map.bytes);
+    MUST(lsvd_extents(w->volume, size, 0, note_extent, &map));
+    assert_int_equal(map.next, size);
+    for (uint64_t at = 0; at < size; at += block) {
+        uint64_t n = size - at < block ? size - at : block;
+
+        for (uint64_t i = 0; i < n; i++)
+            assert_int_equal(map.bytes[at + i], written[at / block]);
+    }
+    free(map.bytes);
+}
+
+static void
+check_all(struct world *w, const uint8_t *model)
+{
+    uint8_t *found = malloc(w->kind.size_bytes);
+
+    assert_non_null(found);
+    MUST(lsvd_pread(w->volume, found, w->kind.size_bytes, 0));
+    assert_memory_equal(found, model, w->kind.size_bytes);
+    free(found);
+}
+
+/* Random writes, zeroes, destages, closes and kills; then the model's view. */
+static void
+live(const struct kind *kind)
+{
+    uint64_t size = kind->size_bytes, block = kind->block_bytes, random = 3;
+    uint64_t blocks = (size + block - 1) / block;
+    uint8_t *model = calloc(1, size), *bytes = malloc(size);
+    uint8_t *written = malloc(blocks);
+    struct world w;
+
+    assert_non_null(model);
+    assert_non_null(bytes);
+    assert_non_null(written);
+    memset(written, HOLE, blocks);
+    world_init(&w, kind);
+    world_open(&w);
+    for (unsigned i = 0; i < 120; i++) {
+        uint64_t at = random_below(&random, size);
+        uint64_t most = random_below(&random, 5) ? 3 * block : size;
+        uint64_t what = random_below(&random, 20);
+        size_t count;
+
+        most = size - at < most ? size - at : most;
+        count = 1 + random_below(&random, most);
+        if (what < 12) {
+            random_fill(&random, bytes, count);
+            MUST(lsvd_pwrite(w.volume, bytes, count, at,
+                             what == 0 ? LSVD_FUA : 0));
+            memcpy(model + at, bytes, count);
+            memset(written + at / block, DATA,
+                   (at + count - 1) / block - at / block + 1);
+        } else if (what < 16) {
+            uint64_t end = at + count == size ? blocks : (at + count) / block;
+
+            /* A block of which only a part becomes zeroes is written. */
+            MUST(lsvd_trim(w.volume, count, at, 0));
+            memset(model + at, 0, count);
+            memset(written + at / block, DATA,
+                   (at + count - 1) / block - at / block + 1);
+            for (uint64_t b = (at + block - 1) / block; b < end; b++)
+                written[b] = HOLE;
+        } else if (what == 16) {
+            world_drain(&w);
+            check_extents(&w, written);
+        } else if (what == 17) {
+            world_close(&w);
+            world_open(&w);
+            check_all(&w, model);
+        } else if (what == 18) {
+            lsvd_abandon(w.volume);
+            w.volume = NULL;
+            world_open(&w);
+            check_all(&w, model);
+            check_extents(&w, written);
+        } else {
+            check_extents(&w, written);
+        }
+    }
+    check_all(&w, model);
+    world_close(&w);
+    world_check_sound(&w);
+    world_done(&w);
+    free(model);
+    free(bytes);
+    free(written);
+}
+
+static void
+test_against_model(void **state)
+{
+    (void)state;
+    for (int i = 0; i < KINDS; i++)
+        live(&kinds[i]);
+}
+
+/* Bounds. */
+static void
+test_beyond_the_end(void **state)
+{
+    struct world w;
+    uint8_t byte = 1;
+
+    (void)state;
+    world_init(&w, &kinds[1]);
+    world_open(&w);
+    assert_int_equal(lsvd_pwrite(w.volume, &byte, 1, 700001, 0), -EINVAL);
+    assert_int_equal(lsvd_pread(w.volume, &byte, 2, 700000), -EINVAL);
+    assert_int_equal(lsvd_zero(w.volume, UINT64_MAX, 1, 0), -EINVAL);
+    MUST(lsvd_pwrite(w.volume, &byte, 1, 700000, 0));
+    world_done(&w);
+}
+
+struct half {
+    struct world *world;
+    uint64_t at;
+    uint8_t last;
+};
+
+static void *
+write_half(void *arg)
+{
+    struct half *half = arg;
+    uint8_t bytes[512];
+
+    for (unsigned i = 0; i < 300; i++) {
+        half->last = (uint8_t)i;
+        memset(bytes, half->last, sizeof bytes);
+        MUST(lsvd_pwrite(half->world->volume, bytes, sizeof bytes, half->at,
+                         0));
+    }
+    return NULL;
+}
+
+/* Two halves of one block, each from a thread of its own. */
+static void
+test_two_writers_of_a_block(void **state)
+{
+    struct half half[2];
+    pthread_t thread[2];
+    struct world w;
+
+    (void)state;
+    world_init(&w, &kinds[3]);
+    world_open(&w);
+    MUST(lsvd_start(w.volume));
+    for (int i = 0; i < 2; i++) {
+        half[i] = (struct half){&w, 8192 + (uint64_t)i * 512, 0};
+        assert_int_equal(pthread_create(&thread[i], NULL, write_half,
+                                        &half[i]), 0);
+    }
+    for (int i = 0; i < 2; i++)
+        pthread_join(thread[i], NULL);
+    for (int i = 0; i < 2; i++) {
+        uint8_t bytes[512];
+
+        MUST(lsvd_pread(w.volume, bytes, sizeof bytes, half[i].at));
+        for (size_t n = 0; n < sizeof bytes; n++)
+            assert_int_equal(bytes[n], half[i].last);
+    }
+    world_close(&w);
+    world_done(&w);
+}
+
+static void
+test_append_only(void **state)
+{
+    uint8_t bytes[8192] = {1};
+    struct world w;
+
+    (void)state;
+    world_init(&w, &kinds[1]);
+    MUST(lsvd_set(&w.env, NAME, "append-only", "on"));
+    world_open(&w);
+    MUST(lsvd_pwrite(w.volume, bytes, sizeof bytes, 0, 0));
+    MUST(lsvd_zero(w.volume, 4096, 8192, 0)); /* there is nothing */
+    assert_int_equal(lsvd_pwrite(w.volume, bytes, 4096, 4096, 0), -EPERM);
+    assert_int_equal(lsvd_trim(w.volume, 1, 0, 0), -EPERM);
+    world_drain(&w);
+    assert_int_equal(lsvd_pwrite(w.volume, bytes, 8192, 4096, 0), -EPERM);
+    MUST(lsvd_pwrite(w.volume, bytes, 4096, 8192, 0));
+    world_close(&w);
+    world_done(&w);
+}
+
+/* What was cut off does not come back. */
+static void
+test_resize(void **state)
+{
+    (void)state;
+    for (int i = 0; i < KINDS; i++) {
+        uint64_t size = kinds[i].size_bytes, cut = 300001, random = 9;
+        uint8_t *bytes = malloc(2 * size), *found = malloc(2 * size);
+        struct world w;
+
+        assert_non_null(bytes);
+        assert_non_null(found);
+        random_fill(&random, bytes, size);
+        memset(bytes + size, 0, size);
+        world_init(&w, &kinds[i]);
+        world_open(&w);
+        MUST(lsvd_pwrite(w.volume, bytes, size, 0, 0));
+        world_close(&w);
+        MUST(lsvd_resize(&w.env, NAME, 2 * size, false));
+        world_open(&w);
+        MUST(lsvd_pread(w.volume, found, 2 * size, 0));
+        assert_memory_equal(found, bytes, 2 * size);
+        MUST(lsvd_pwrite(w.volume, bytes, 100, size + 17, 0));
+        world_close(&w);
+        assert_int_equal(lsvd_resize(&w.env, NAME, cut, false), -EPERM);
+        MUST(lsvd_resize(&w.env, NAME, cut, true));
+        MUST(lsvd_resize(&w.env, NAME, 2 * size, false));
+        memset(bytes + cut, 0, 2 * size - cut);
+        world_open(&w);
+        MUST(lsvd_pread(w.volume, found, 2 * size, 0));
+        assert_memory_equal(found, bytes, 2 * size);
+        world_close(&w);
+        world_check_sound(&w);
+        world_done(&w);
+        free(bytes);
+        free(found);
+    }
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_against_model),
+        cmocka_unit_test(test_beyond_the_end),
+        cmocka_unit_test(test_two_writers_of_a_block),
+        cmocka_unit_test(test_append_only),
+        cmocka_unit_test(test_resize),
+    };
+
+    return cmocka_run_group_tests_name("volume-basics", tests, NULL, NULL);
+}

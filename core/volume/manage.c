@@ -357,13 +357,29 @@ remove_journals(struct lsvd_volume *v)
     return 0;
 }
 
-/* A name without a policy anywhere: what an interrupted removal leaves in the
+static bool
+is_gone(struct target *root, uint32_t number)
+{
+    struct target *dir;
+    char text[16];
+    int r;
+
+    snprintf(text, sizeof text, "%u", number);
+    r = target_subdir(root, text, 0, &dir);
+    if (r == 0)
+        target_close(dir);
+    return r == -ENOENT;
+}
+
+/* A name whose directory is gone: what an interrupted removal leaves in the
  * registry of a root that could not be reached then. */
 static int
 forget_orphan(struct lsvd_volume *v, const char *name)
 {
+    char text[512];
     int r = 0, forgotten = 0;
 
+    snprintf(text, sizeof text, "%s", err_text()); /* why it was not found */
     for (size_t i = 0; v->config.data[i] && r == 0; i++) {
         const struct registry_entry *entry;
         struct registry registry;
@@ -373,19 +389,20 @@ forget_orphan(struct lsvd_volume *v, const char *name)
         if (v->io->ops->open_dir(v->io, v->config.data[i], 0, &root) < 0)
             continue;
         r = registry_load(root, &v->log, &registry, &damaged);
-        entry = r == 0 ? registry_find(&registry, name) : NULL;
-        if (entry) {
-            registry_remove(&registry, entry->number);
-            registry.generation++;
-            r = registry_store(root, &registry);
-            forgotten++;
-        }
-        if (r == 0)
+        if (r == 0) {
+            entry = registry_find(&registry, name);
+            if (entry && is_gone(root, entry->number)) {
+                registry_remove(&registry, entry->number);
+                registry.generation++;
+                r = registry_store(root, &registry);
+                forgotten++;
+            }
             registry_done(&registry);
+        }
         target_close(root);
     }
     if (r == 0 && forgotten == 0)
-        return err_set(-ENOENT, "volume %s: unknown", name);
+        return err_set(-ENOENT, "%s", text);
     return r;
 }
 

@@ -103,9 +103,15 @@ search_root(struct search *s, struct target *root)
 {
     struct target *dir, *part;
     char text[16];
+    int r;
 
     snprintf(text, sizeof text, "%u", s->number);
-    if (target_subdir(root, text, 0, &dir) < 0)
+    r = target_subdir(root, text, 0, &dir);
+    if (r < 0 && r != -ENOENT && s->error == 0) {
+        s->error = r; /* there may be one: not "no such volume" */
+        snprintf(s->text, sizeof s->text, "%s", err_text());
+    }
+    if (r < 0)
         return;
     search_take(s, dir);
     for (uint32_t i = 0; i < PARTS_MAX; i++) {

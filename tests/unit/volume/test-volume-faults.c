@@ -26,6 +26,10 @@ static const struct kind ec = {.ec_data = 2, .ec_parity = 1,
                                .block_bytes = BLOCK, .chunk_bytes = CHUNK,
                                .size_bytes = BYTES};
 
+static const struct kind wide = {.ec_data = 4, .ec_parity = 2,
+                                 .block_bytes = BLOCK, .chunk_bytes = CHUNK,
+                                 .size_bytes = BYTES};
+
 static struct rig *
 rig_new(const struct kind *kind)
 {
@@ -185,30 +189,33 @@ test_out_of_reach_is_not_lost(void **state)
     rig_free(rig);
 }
 
-/* A file that is gone from a part that takes no new one: healing fails each
- * time, and neither writers nor close wait for it. */
+/* Files that are gone from parts that take no new ones: healing one fails, and
+ * meets the other; neither destage nor writers nor close wait for an end of
+ * that. */
 static void
 test_heal_that_fails(void **state)
 {
     (void)state;
     for (int threaded = 0; threaded < 2; threaded++) {
-        struct rig *rig = rig_new(&replicas);
+        struct rig *rig = rig_new(&wide);
         char path[512];
 
         fill(rig);
         world_close(&rig->world);
         world_path(&rig->world, "b/1", path);
         assert_int_equal(unlink(path), 0);
+        world_path(&rig->world, "c/1", path);
+        assert_int_equal(unlink(path), 0);
         world_open(&rig->world);
         if (threaded)
             MUST(lsvd_start(rig->world.volume));
-        rig->io.refuse[1] = REFUSE_WRITES;
+        rig->io.refuse[1] = rig->io.refuse[2] = REFUSE_WRITES;
         check_all(rig);
         if (!threaded)
             world_drain(&rig->world);
         check_all(rig);
         assert_int_equal(write_until_refused(rig), -EIO);
-        rig->io.refuse[1] = 0;
+        rig->io.refuse[1] = rig->io.refuse[2] = 0;
         world_close(&rig->world);
         world_open(&rig->world);
         check_all(rig);

@@ -334,7 +334,6 @@ chunk_table_set(struct chunk_table *t, uint64_t chunk,
     struct table_page *p;
     int r;
 
-    assert(t->writable);
     if (entry.seq < chunk_table_get(t, chunk).seq)
         return err_set(-EINVAL,
                        "chunk table: the sequence of a chunk would go back");

@@ -56,8 +56,8 @@ void chunk_table_close(struct chunk_table *t); /* NULL is fine */
 struct chunk_entry chunk_table_get(const struct chunk_table *t,
                                    uint64_t chunk);
 
-/* Change in memory; the page is dirty until chunk_table_store, also if the
- * entry is the same. -ENOMEM. -EINVAL: the sequence would go back (CT2);
+/* Change in memory, also of a table opened for reading; the page is dirty
+ * until chunk_table_store, also if the entry is the same. -ENOMEM. -EINVAL: the sequence would go back (CT2);
  * nothing is changed. */
 int chunk_table_set(struct chunk_table *t, uint64_t chunk,
                     struct chunk_entry entry);

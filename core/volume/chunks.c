@@ -193,7 +193,7 @@ fragment_load(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
     truth = chunk_truth(v, c->number);
     if (truth.state != CHUNK_PRESENT)
         return FRAGMENT_MISSING;
-    r = fragment_open(p->dir, &v->g, &id, !v->observer, ret);
+    r = fragment_open(p->dir, &v->g, &id, v->exclusive, ret);
     if (r == -ENOENT) {
         volume_note_bad(v, c, slot, UINT32_MAX, "the file is missing");
         return FRAGMENT_MISSING;

@@ -217,6 +217,10 @@ choose_view(struct lsvd_volume *v)
     int r;
 
     r = membership_choose(labels, v->g.part_count, &v->view);
+    if (r == -ENOENT)
+        return err_set(r, "volume %s: no part can be used; part a is %s: %s",
+                       v->meta.name, lsvd_part_state_text(v->part[0].state),
+                       v->part[0].problem);
     if (r < 0)
         return err_wrap(r, "volume %s", v->meta.name);
     if (!uuid_is_zero(&v->view.journal) && !v->observer) {
@@ -598,6 +602,7 @@ volume_bring_up(struct lsvd_volume *v, unsigned flags)
             if (r < 0)
                 return r;
         }
+        v->exclusive = true;
     }
     r = tables_open(v);
     if (r == 0)
@@ -631,43 +636,71 @@ volume_bring_up(struct lsvd_volume *v, unsigned flags)
     return 0;
 }
 
-int
-volume_open(const struct lsvd_env *env, const char *name, unsigned flags,
-            struct lsvd_volume **ret)
+/* The policy was read before the locks were taken: has somebody changed it in
+ * between? -EAGAIN then: begin anew. */
+static int
+check_policy(struct lsvd_volume *v)
+{
+    const struct logger silent = {NULL, NULL};
+    struct volume_meta now;
+    bool same;
+    int r;
+
+    r = volume_find(v->io, &silent, &v->config, v->meta.name, &now, NULL, 0,
+                    NULL);
+    if (r < 0)
+        return r;
+    same = now.generation == v->meta.generation;
+    meta_done(&now);
+    return same ? 0 : err_set(-EAGAIN, "volume %s is being changed",
+                              v->meta.name);
+}
+
+static int
+find_policy(struct lsvd_volume *v, const char *name)
+{
+    int r = volume_find(v->io, &v->log, &v->config, name, &v->meta,
+                        v->problem,
+                        sizeof v->problem / sizeof v->problem[0],
+                        &v->problem_count);
+
+    if (r == 0 && v->meta.removing)
+        r = err_set(-ENOENT,
+                    "volume %s is being removed; finish with lsvd remove %s",
+                    name, name);
+    if (r < 0)
+        return r;
+    geometry_init(&v->g, v->meta.size_bytes, v->meta.chunk_bytes,
+                  v->meta.block_bytes, v->meta.replicas, v->meta.ec_data,
+                  v->meta.ec_parity);
+    return 0;
+}
+
+static int
+open_once(const struct lsvd_env *env, const char *name, unsigned flags,
+          struct lsvd_volume **ret)
 {
     struct lsvd_volume *v;
-    bool exclusive;
     int r;
 
     r = volume_new(env, name, &v);
     if (r < 0)
         return r;
     v->observer = flags & LSVD_OPEN_NO_LOCK;
-    r = volume_find(v->io, &v->log, &v->config, name, &v->meta, v->problem,
-                    sizeof v->problem / sizeof v->problem[0],
-                    &v->problem_count);
-    if (r == 0 && v->meta.removing)
-        r = err_set(-ENOENT,
-                    "volume %s is being removed; finish with lsvd remove %s",
-                    name, name);
-    if (r < 0) {
-        volume_free(v);
-        return r;
-    }
-    geometry_init(&v->g, v->meta.size_bytes, v->meta.chunk_bytes,
-                  v->meta.block_bytes, v->meta.replicas, v->meta.ec_data,
-                  v->meta.ec_parity);
+    r = find_policy(v, name);
     v->client_read_only = (flags & (LSVD_OPEN_READ_ONLY | LSVD_OPEN_NO_LOCK |
                                     OPEN_REPAIR)) ||
                           v->meta.read_only;
-    exclusive = !v->client_read_only || (flags & OPEN_REPAIR);
-    if (v->g.is_ec)
+    v->exclusive = !v->client_read_only || (flags & OPEN_REPAIR);
+    if (r == 0 && v->g.is_ec)
         r = ec_new(v->meta.ec_data, v->meta.ec_parity, &v->ec);
     if (r == 0)
-        r = parts_open(v, exclusive);
+        r = parts_open(v, v->exclusive);
+    if (r == 0 && !v->observer)
+        r = check_policy(v);
     if (r == 0)
         r = volume_bring_up(v, flags);
-    if (r == 0 && exclusive && v->problem_count > 0 &&
+    if (r == 0 && v->exclusive && v->problem_count > 0 &&
         !(flags & OPEN_INSPECT)) {
         log_event(&v->log, LOG_WARNING_LEVEL,
                   "volume %s: %s: %s; brought up to date", v->meta.name,
@@ -680,6 +713,17 @@ volume_open(const struct lsvd_env *env, const char *name, unsigned flags,
     }
     *ret = v;
     return 0;
+}
+
+int
+volume_open(const struct lsvd_env *env, const char *name, unsigned flags,
+            struct lsvd_volume **ret)
+{
+    int r = -EAGAIN;
+
+    for (int tries = 0; r == -EAGAIN && tries < 5; tries++)
+        r = open_once(env, name, flags, ret);
+    return r == -EAGAIN ? -EBUSY : r;
 }
 
 /* Destage everything that the journal holds. */

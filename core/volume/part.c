@@ -368,9 +368,9 @@ part_open_table(struct lsvd_volume *v, struct part *p)
     int r;
 
     r = chunk_table_open(p->dir, &p->label.instance, v->g.chunk_count,
-                         p->lock && !v->observer, &p->table,
+                         p->lock && v->exclusive, &p->table,
                          &p->table_damaged);
-    if (r == -ENOENT && !v->observer) {
+    if (r == -ENOENT && v->exclusive) {
         missing = true;
         r = chunk_table_create(p->dir, &p->label.instance, v->g.chunk_count,
                                &p->table);

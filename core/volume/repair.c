@@ -377,10 +377,15 @@ rebuild_slot(struct repair *p, uint32_t slot)
 
     if (part->state == LSVD_PART_OK && (v->usable & UINT32_C(1) << slot)) {
         r = rebuild_parts(p, UINT32_C(1) << slot);
-        if (r == 0 && part->damaged_label_slots > 0) {
-            r = label_write(v, part); /* goes to the damaged slot */
-            if (r == 0)
-                part->damaged_label_slots = 0;
+        if (r == 0 && part->table_doubtful)
+            r = tables_level(v);
+        if (r == 0 && (part->damaged_label_slots > 0 ||
+                       part->table_doubtful))
+            r = label_write(v, part); /* goes to the damaged slot, and
+                                       * dates the table */
+        if (r == 0) {
+            part->damaged_label_slots = 0;
+            part->table_doubtful = false;
         }
         return r;
     }

@@ -111,6 +111,7 @@ struct lsvd_volume {
     struct view view;
     uint32_t usable; /* bit per part that reads may use */
     bool observer;   /* LSVD_OPEN_NO_LOCK */
+    bool exclusive;  /* our locks are: files may be written */
     bool client_read_only;
     bool attached;   /* epoch claimed, journal named in the view */
     struct metadata_problem problem[16]; /* copies that need rewriting */
@@ -406,6 +407,10 @@ int redo_apply_all(struct lsvd_volume *v, struct redo_list *list,
                    bool checkpoint);
 struct redo_list *redo_list_new(void);
 void redo_list_free(struct redo_list *list);
+/* All tables alike, and stored: what one says is durable on all parts (D4). A
+ * table that lagged behind could later, with the others away, have an old
+ * record applied over newer bytes. */
+int tables_level(struct lsvd_volume *v);
 /* Write every dirty chunk table page. */
 int tables_store(struct lsvd_volume *v, uint32_t parts);
 /* Bring what a table lacks over from the others, and store. All parts are

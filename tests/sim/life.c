@@ -276,6 +276,7 @@ life_crash(struct life *l, bool with_power)
     else
         simio_kill(l->s);
     model_crashed(l->m, with_power);
+    l->is_sick = false;
     l->cuts++;
 }
 

@@ -47,6 +47,7 @@ struct life {
     uint8_t *image, *buffer; /* volume_bytes each */
     uint64_t hot[4];         /* places that requests like */
     struct sim_file *copy[LIFE_COPIES]; /* chunk files of earlier times */
+    bool is_sick; /* a part is dead, no more than one */
     bool damaged; /* rot that may not all have been found: see life_mend */
     uint64_t steps_typical;  /* of one cycle; where to set the next cut */
     uint64_t cuts, recoveries, verifies, degraded;

@@ -20,17 +20,64 @@ learn(struct life *l, uint64_t steps)
         l->steps_typical = 8;
 }
 
+/* One part dies; what is read must go on being right, and what is written is
+ * kept or refused. Only a restart brings it back. */
+static void
+fall_sick(struct life *l)
+{
+    uint32_t part = (uint32_t)prng_below(&l->prng, life_parts(&l->policy));
+    char path[64];
+
+    life_part_path(l, part, path, sizeof path);
+    life_event(l, "part %c dies", (int)('a' + part));
+    simio_set_sick(l->s, path);
+    l->is_sick = true;
+}
+
+/* No space on any part for some requests, then there is again: nothing but
+ * these requests may have suffered. */
+static void
+run_full(struct life *l)
+{
+    uint64_t requests = prng_between(&l->prng, 1, 10);
+    int r;
+
+    life_event(l, "full");
+    simio_set_full(l->s, true);
+    for (uint64_t i = 0; i < requests && !l->failed; i++) {
+        if (simio_halted(l->s))
+            return;
+        life_request(l, true);
+    }
+    simio_set_full(l->s, false);
+    life_event(l, "space again");
+    if (simio_halted(l->s) || l->failed)
+        return;
+    r = lsvd_destage_step(l->v);
+    if (r < 0 && !simio_halted(l->s))
+        life_fail(l, "destage when there is space again: %s", lsvd_error());
+}
+
 static void
 serve(struct life *l)
 {
     static const uint8_t most[] = {2, 10, 30, 80};
     uint64_t requests =
         prng_between(&l->prng, 1, most[prng_below(&l->prng, 4)]);
+    bool sick = l->policy.missing && !l->damaged &&
+                life_tolerated(&l->policy) > 0 && prng_one_in(&l->prng, 12);
+    bool full = prng_one_in(&l->prng, 20);
+    uint64_t when = prng_below(&l->prng, requests);
 
     for (uint64_t i = 0; i < requests && !l->failed; i++) {
         if (simio_halted(l->s))
             return;
-        life_request(l, false);
+        if (i == when && sick)
+            fall_sick(l);
+        else if (i == when && full)
+            run_full(l);
+        else
+            life_request(l, l->is_sick);
     }
 }
 
@@ -47,7 +94,7 @@ cycle(struct life *l)
         return;
     if (!simio_halted(l->s) && !prng_one_in(&l->prng, 3)) {
         closed = life_close(l) == 0;
-        if (!closed && !simio_halted(l->s))
+        if (!closed && !simio_halted(l->s) && !l->is_sick)
             life_fail(l, "close: %s", lsvd_error());
     }
     learn(l, simio_get_stats(l->s)->steps - steps);
@@ -56,6 +103,8 @@ cycle(struct life *l)
     if (l->failed)
         return;
     if (closed && !simio_halted(l->s)) {
+        simio_set_sick(l->s, NULL);
+        l->is_sick = false;
         model_flushed(l->m); /* a clean close is as good as a flush */
         life_mend(l);
         life_verify(l);

@@ -155,7 +155,8 @@ static void
 end_of_life(struct simio *s)
 {
     assert(s->handles == 0);
-    s->halted = false;
+    s->halted = s->full = false;
+    s->sick[0] = '\0';
     s->cut_at_step = s->fail_at_call = 0;
     s->serial = 1; /* nothing older is pending, or order among them is kept */
     sim_tree_forget_locks(s->root);
@@ -240,6 +241,15 @@ needs_space(enum sim_call kind, bool is_step)
            (kind == SIM_CALL_OPEN && is_step);
 }
 
+static bool
+is_sick(const struct simio *s, const char *dir)
+{
+    size_t n = strlen(s->sick);
+
+    return n > 0 && strncmp(dir, s->sick, n) == 0 &&
+           (dir[n] == '\0' || dir[n] == '/');
+}
+
 enum sim_verdict
 sim_judge(struct simio *s, enum sim_call kind, bool is_step, const char *dir,
           const char *name, int *ret_code)
@@ -277,6 +287,16 @@ sim_judge(struct simio *s, enum sim_call kind, bool is_step, const char *dir,
                             strerror(-code));
         /* reads that fail do nothing; a write may have been half done */
         return is_step && prng_one_in(&s->prng, 2) ? SIM_TEAR : SIM_REFUSE;
+    }
+    if (is_sick(s, dir)) {
+        *ret_code = err_set(-EIO, "%s%s%s: the medium is dead", dir, slash,
+                            name);
+        return SIM_REFUSE;
+    }
+    if (s->full && (kind == SIM_CALL_ALLOCATE || kind == SIM_CALL_MAKE_DIR ||
+                    (kind == SIM_CALL_OPEN && is_step))) {
+        *ret_code = err_set(-ENOSPC, "%s%s%s: full", dir, slash, name);
+        return SIM_REFUSE;
     }
     *ret_code = 0;
     return SIM_GO;
@@ -349,6 +369,18 @@ static const struct io_ops sim_io_ops = {
     .wall_seconds = sim_wall_seconds,
     .random = sim_random,
 };
+
+void
+simio_set_sick(struct simio *s, const char *path)
+{
+    snprintf(s->sick, sizeof s->sick, "%s", path ? path : "");
+}
+
+void
+simio_set_full(struct simio *s, bool is_full)
+{
+    s->full = is_full;
+}
 
 void
 simio_hide(struct simio *s, const char *path, bool hidden)

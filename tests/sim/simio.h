@@ -95,6 +95,13 @@ void simio_arm_failure(struct simio *s, uint64_t nth_call, int code);
 bool simio_failure_fired(const struct simio *s);
 enum sim_call simio_failure_kind(const struct simio *s);
 
+/* A medium that has died: -EIO for all calls on this directory and below, of
+ * handles too that are open. NULL: well again. */
+void simio_set_sick(struct simio *s, const char *path);
+
+/* No space is left: -ENOSPC for what needs some. Bytes over bytes do not. */
+void simio_set_full(struct simio *s, bool is_full);
+
 /* A directory that is away: -ENOENT for it and all below. */
 void simio_hide(struct simio *s, const char *path, bool hidden);
 

@@ -327,6 +327,20 @@ loses_write(struct sim_object *o, uint64_t at)
            prng_one_in(&o->s->prng, 8);
 }
 
+/* Would the range take more of the medium than the file has? */
+static bool
+needs_more(const struct sim_object *o, uint64_t at, uint64_t bytes)
+{
+    const struct sim_map *map = &o->inode->file.now;
+    uint64_t end = (at + bytes + SIM_PAGE_BYTES - 1) / SIM_PAGE_BYTES;
+
+    for (uint64_t i = at / SIM_PAGE_BYTES; i < end; i++) {
+        if (i >= map->count || !map->page[i])
+            return true;
+    }
+    return false;
+}
+
 static int
 sim_writev(struct object *base, const struct iovec *iov, int count,
            uint64_t at)
@@ -345,6 +359,8 @@ sim_writev(struct object *base, const struct iovec *iov, int count,
                        base->target->path, o->name);
     for (int i = 0; i < count; i++)
         bytes += iov[i].iov_len;
+    if (o->s->full && verdict == SIM_GO && needs_more(o, at, bytes))
+        return err_set(-ENOSPC, "%s/%s: full", base->target->path, o->name);
     all = must(malloc(bytes + 1));
     for (int i = 0; i < count; i++) {
         memcpy(all + done, iov[i].iov_base, iov[i].iov_len);

@@ -52,7 +52,8 @@ struct simio {
     uint64_t serial, now_ns;
     uint64_t cut_at_step, fail_at_call;
     int fail_code;
-    bool halted, failed;
+    bool halted, failed, full;
+    char sick[64]; /* path; "": none */
     enum sim_call failed_kind;
     size_t handles;
     unsigned bugs;

@@ -403,6 +403,34 @@ test_hidden_directory(void **state)
 }
 
 static void
+test_dead_and_full_media(void **state)
+{
+    struct world w = world_new(1);
+    struct object *o = make(&w, "f"), *new;
+    char c;
+    struct iovec iov = {.iov_base = &c, .iov_len = 1};
+
+    (void)state;
+    assert_int_equal(put(o, 'a', 4096, 0), 0);
+    simio_set_full(w.s, true);
+    assert_int_equal(put(o, 'b', 512, 0), 0);
+    assert_int_equal(put(o, 'b', 512, 4000), -ENOSPC);
+    assert_int_equal(get(o, 4000), 'a');
+    assert_int_equal(w.dir->ops->open(w.dir, "g",
+                                      OBJECT_WRITE | OBJECT_CREATE, &new),
+                     -ENOSPC);
+    simio_set_full(w.s, false);
+    assert_int_equal(put(o, 'b', 512, 4000), 0);
+    simio_set_sick(w.s, "/d");
+    assert_int_equal(put(o, 'c', 512, 0), -EIO);
+    assert_int_equal(o->ops->readv(o, &iov, 1, 0), -EIO);
+    simio_set_sick(w.s, "/other");
+    assert_int_equal(get(o, 0), 'b');
+    o->ops->object_close(o);
+    world_free(&w);
+}
+
+static void
 test_clone_is_independent(void **state)
 {
     struct world w = world_new(3), copy;
@@ -545,6 +573,7 @@ main(void)
         cmocka_unit_test(test_holes_and_punches),
         cmocka_unit_test(test_locks),
         cmocka_unit_test(test_hidden_directory),
+        cmocka_unit_test(test_dead_and_full_media),
         cmocka_unit_test(test_clone_is_independent),
         cmocka_unit_test(test_model_power_cut),
         cmocka_unit_test(test_model_kill),

@@ -130,7 +130,7 @@ request_read(struct life *l, bool may_fail)
     r = lsvd_pread(l->v, l->buffer, count, offset);
     if (r < 0) {
         life_event(l, "read %" PRIu64 " +%" PRIu64, offset, count);
-        went_well(l, "read", r, may_fail);
+        went_well(l, "read", r, may_fail && !l->is_sick);
     } else if (!model_check_read(l->m, offset, count, l->buffer, why,
                                  sizeof why)) {
         life_fail(l, "read %" PRIu64 " +%" PRIu64 ": %s", offset, count, why);

@@ -77,6 +77,18 @@ option_size32(struct request *req, const char *name, const char *value,
     return 0;
 }
 
+/* The same directory, by whatever names. */
+static bool
+same_place(const char *a, const char *b)
+{
+    char *x = realpath(a, NULL), *y = realpath(b, NULL);
+    bool same = x && y && strcmp(x, y) == 0;
+
+    free(x);
+    free(y);
+    return same;
+}
+
 static int
 option_part(struct request *req, const char *value)
 {
@@ -90,6 +102,12 @@ option_part(struct request *req, const char *value)
             return cli_usage(&req->cli, "--part %c is given twice",
                              value[0]);
     req->part_root[c->part_count] = cli_absolute(value + 2);
+    for (size_t i = 0; i < c->part_count; i++)
+        if (same_place(req->part[i].root, req->part_root[c->part_count]))
+            return cli_usage(&req->cli,
+                             "parts %c and %c are given the same directory %s",
+                             req->part[i].letter, value[0],
+                             req->part[i].root);
     req->part[c->part_count] = (struct lsvd_create_part){
         .letter = value[0],
         .root = req->part_root[c->part_count],

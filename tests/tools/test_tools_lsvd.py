@@ -34,6 +34,20 @@ def test_create_with_all_parts_needs_no_data(world):
     assert [p["part"] for p in done.json()["parts"]] == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("alias", ["same", "dots", "symlink"])
+def test_create_refuses_one_directory_for_two_parts(world, alias):
+    root = world.roots[0]
+    link = world.path / "link"
+    link.symlink_to(root)
+    other = {"same": root, "dots": root / ".." / root.name,
+             "symlink": link}[alias]
+    done = run(LSVD, "create", "vm1", "4M", "--replicas", "2", "--cache",
+               world.cache, "--part", "a=%s" % root, "--part",
+               "b=%s" % other)
+    refused(done, 64, "parts a and b", "same directory")
+    assert list(root.iterdir()) == []
+
+
 def test_create_warns_of_a_single_parity(world):
     done = world.create("vm1", "--ec", "2+1")
     assert len(done.err.splitlines()) == 1

@@ -10,11 +10,10 @@
 
 #define SPARE_ROOT "/spare"
 
-enum interruption { BY_POWER, BY_KILL, BY_EIO, BY_ENOSPC, BY_MEMORY,
-                    INTERRUPTIONS };
+enum interruption { BY_POWER, BY_KILL, BY_ERROR, BY_MEMORY, INTERRUPTIONS };
 
 static const char *const interruption_names[INTERRUPTIONS] = {
-    "power cut", "kill", "EIO", "ENOSPC", "ENOMEM",
+    "power cut", "kill", "an error", "ENOMEM",
 };
 
 struct scenario {
@@ -334,11 +333,9 @@ arm(struct life *l, enum interruption by, uint64_t nth)
     case BY_KILL:
         simio_arm_cut(l->s, nth);
         break;
-    case BY_EIO:
-        simio_arm_failure(l->s, nth, -EIO);
-        break;
-    case BY_ENOSPC:
-        simio_arm_failure(l->s, nth, -ENOSPC);
+    case BY_ERROR: /* which: by the seed */
+        simio_arm_failure(l->s, nth, prng_one_in(&l->prng, 3) ? -ENOSPC
+                                                              : -EIO);
         break;
     case BY_MEMORY:
         mem_fail_after((long)nth - 1);
@@ -355,7 +352,7 @@ disarm(struct life *l, enum interruption by)
 
     if (by == BY_MEMORY) {
         fired = mem_fail_after(-1);
-    } else if (by == BY_EIO || by == BY_ENOSPC) {
+    } else if (by == BY_ERROR) {
         fired = simio_failure_fired(l->s);
         if (fired)
             life_event(l, "(it was a %s)",

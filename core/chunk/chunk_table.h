@@ -57,8 +57,8 @@ struct chunk_entry chunk_table_get(const struct chunk_table *t,
                                    uint64_t chunk);
 
 /* Change in memory, also of a table opened for reading; the page is dirty
- * until chunk_table_store, also if the entry is the same. -ENOMEM. -EINVAL: the sequence would go back (CT2);
- * nothing is changed. */
+ * until chunk_table_store, also if the entry is the same. -ENOMEM. -EINVAL:
+ * the sequence would go back (CT2); nothing is changed. */
 int chunk_table_set(struct chunk_table *t, uint64_t chunk,
                     struct chunk_entry entry);
 
@@ -66,7 +66,8 @@ int chunk_table_set(struct chunk_table *t, uint64_t chunk,
 uint64_t chunk_table_next(const struct chunk_table *t, uint64_t chunk);
 
 /* Write the dirty pages with the next generation, and sync the object;
- * nothing if none is dirty. On error the pages stay dirty. */
+ * nothing if none is dirty. Pages of which both slots were damaged are written
+ * twice, with two generations. On error the pages stay dirty. */
 int chunk_table_store(struct chunk_table *t);
 
 /* Greatest generation on disk; 0: never stored. */

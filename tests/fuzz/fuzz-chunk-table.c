@@ -49,20 +49,23 @@ static void
 check_store(struct memory_target *t, struct chunk_table *table)
 {
     struct chunk_entry entry = {UINT64_MAX, CHUNK_BAD};
-    uint64_t chunk = changeable(table), damaged, generation;
+    uint64_t chunk = changeable(table), damaged, generation, stored;
     struct chunk_table *again;
 
     if (chunk == 0)
         return;
     generation = chunk_table_generation(table);
-    if (generation == CHUNK_GENERATION_MAX)
+    if (generation >= CHUNK_GENERATION_MAX - 1)
         return;
     FUZZ_CHECK(chunk_table_set(table, chunk, entry) == 0);
     FUZZ_CHECK(chunk_table_store(table) == 0);
-    FUZZ_CHECK(chunk_table_generation(table) == generation + 1);
+    /* a page of which both slots were damaged is stored twice */
+    stored = chunk_table_generation(table);
+    FUZZ_CHECK(stored == generation + 1 || stored == generation + 2);
     FUZZ_CHECK(chunk_table_open(&t->base, &instance, CHUNKS, false, &again,
                                 &damaged) == 0);
-    FUZZ_CHECK(chunk_table_generation(again) == generation + 1);
+    FUZZ_CHECK(damaged == 0);
+    FUZZ_CHECK(chunk_table_generation(again) == stored);
     for (uint64_t i = 1; i <= CHUNKS; i++) {
         struct chunk_entry a = chunk_table_get(table, i);
         struct chunk_entry b = chunk_table_get(again, i);

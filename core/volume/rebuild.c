@@ -257,6 +257,22 @@ make_anew(struct rebuild *b)
     return r;
 }
 
+/* A part being refilled where it was may still have the file of the instance
+ * before it: not used, but perhaps the last that has these blocks (F1). */
+static bool
+has_old_file(struct rebuild *b)
+{
+    struct object *object;
+    char name[24];
+    int r;
+
+    fragment_name(b->chunk->number, name);
+    r = target_open(b->v->part[b->slot].dir, name, 0, &object);
+    if (r == 0)
+        object_close(object);
+    return r != -ENOENT;
+}
+
 /* Caller holds the exclusive lease. 1: mended; 0: was right. */
 static int
 judge_and_mend(struct rebuild *b)
@@ -272,7 +288,8 @@ judge_and_mend(struct rebuild *b)
     if (b->own && !b->own->doubtful && b->wrong == 0 &&
         (b->own->seq >= b->seq || b->unknown > 0))
         return 0;
-    if (b->lost == 0 || state == FRAGMENT_MISSING || state == FRAGMENT_AWAY) {
+    if (b->lost == 0 || state == FRAGMENT_MISSING ||
+        (state == FRAGMENT_AWAY && !has_old_file(b))) {
         r = make_anew(b);
         if (r == -ENOSPC && b->own)
             r = mend_in_place(b);

@@ -37,6 +37,10 @@ struct lsvd_env {
     const char *const *data; /* roots, NULL-terminated; NULL: from config */
     const char *const *cache; /* journal directories; NULL: from config */
     uint64_t ram_bytes;      /* 0: from config */
+    const char *const *settings; /* "key=value", NULL-terminated, as in the
+                              * file; they override it. NULL: none */
+    const char *fault_path;  /* NULL, or a file of rules by which the world
+                              * misbehaves (target/fault.h); tests only */
 };
 
 /* The text of this thread's last error; never NULL. */
@@ -154,12 +158,14 @@ int lsvd_destage_step(struct lsvd_volume *v);
 /* ---- information ---- */
 
 enum lsvd_part_state {
-    LSVD_PART_OK,
+    LSVD_PART_OK,      /* in sync: a member of the view */
     LSVD_PART_MISSING, /* directory or label not there */
     LSVD_PART_STALE,   /* a label, but not of the present view */
     LSVD_PART_FOREIGN, /* another volume's or another part's */
     LSVD_PART_REBUILDING, /* replaced, not yet refilled */
     LSVD_PART_ERROR,   /* can't be read */
+    LSVD_PART_SYNCING, /* is back; what changed is being copied to it */
+    LSVD_PART_DIVERGED, /* has a history of its own: never used */
 };
 const char *lsvd_part_state_text(enum lsvd_part_state state);
 
@@ -204,7 +210,110 @@ void lsvd_get_info(struct lsvd_volume *v, struct lsvd_info *ret);
 int lsvd_info(const struct lsvd_env *env, const char *name,
               struct lsvd_info *ret);
 
+/* ---- an open volume, seen while it serves; any thread ---- */
+
+/* Bucket i counts what took less than 2^i microseconds and not less than
+ * 2^(i-1); the last one everything above. */
+#define LSVD_LATENCY_BUCKETS 28
+struct lsvd_latency {
+    uint64_t count, sum_ns;
+    uint64_t bucket[LSVD_LATENCY_BUCKETS];
+};
+
+enum lsvd_health {
+    LSVD_HEALTHY,  /* every part in sync, nothing missing */
+    LSVD_DEGRADED, /* serves; redundancy is reduced */
+    LSVD_STALLED,  /* too few parts to destage: writes wait, then get EIO */
+    LSVD_READ_ONLY, /* was opened so, or may not be written as it is */
+    LSVD_FAILED,   /* the journal is lost: reads only, until a restart */
+    LSVD_FENCED,   /* another server may have the volume: nothing is served */
+};
+const char *lsvd_health_text(enum lsvd_health health);
+
+struct lsvd_part_status {
+    char letter;
+    enum lsvd_part_state state;
+    bool slow;             /* answers much later than it used to */
+    char directory[4096];  /* root/number/letter */
+    char instance[37];
+    char problem[256];     /* "" or why it is not OK */
+    uint64_t lag_chunks, lag_bytes; /* what it lacks; 0 when in sync */
+    uint64_t abandoned;    /* operations that have not come back */
+    uint64_t errors;       /* operations that failed since the start */
+    struct lsvd_latency read, write, sync;
+};
+
+struct lsvd_task_status { /* resync, scrub */
+    bool active;
+    char part;           /* resync: which; 0: none or all */
+    uint64_t chunks_done, chunks_total, bytes_done;
+    uint64_t copied;     /* resync: chunks written to the part */
+    uint64_t seconds;    /* since it began */
+};
+
+struct lsvd_status {
+    char name[65], uuid[37];
+    enum lsvd_health health;
+    bool healthy;            /* health is LSVD_HEALTHY */
+    bool writable;
+    char problem[256];       /* "" or why it is not healthy, one line */
+    uint32_t epoch, view_minor;
+    uint64_t uptime_seconds;
+    uint64_t journal_bytes, journal_used_bytes;
+    uint64_t journal_only_bytes; /* in the journal and not yet on the parts */
+    uint64_t dirty_chunks;
+    uint32_t part_count;
+    struct lsvd_part_status part[20];
+    struct lsvd_task_status resync, scrub;
+    uint64_t scrub_last_end; /* wall clock seconds; 0: never finished */
+    uint64_t scrub_passes;
+    struct lsvd_counters counters;
+    struct lsvd_latency read, write, flush, trim; /* of clients */
+    uint64_t views, evictions, returns;     /* since the start */
+    uint64_t resynced_chunks, resynced_bytes;
+    uint64_t hedged_reads, late_reads;
+    uint64_t stalled_requests, stalled_ns;
+    uint64_t read_errors, write_errors;     /* that clients got */
+};
+void lsvd_get_status(struct lsvd_volume *v, struct lsvd_status *ret);
+
+/* A change of state: a part dropped, back, in sync; a stall; a heal … */
+struct lsvd_event {
+    uint64_t id;           /* grows by 1; from 1 */
+    uint64_t wall_seconds;
+    char part;             /* 0: the volume as a whole */
+    const char *kind;      /* one word, see volume/event.h */
+    const char *text;      /* one line: cause, and what was done */
+};
+#define LSVD_EVENTS_MAX 1000 /* kept */
+/* Those with an id above `after`, oldest first; a non-zero return of cb stops
+ * and is returned. Pointers are valid during the call of cb. */
+int lsvd_events(struct lsvd_volume *v, uint64_t after,
+                int (*cb)(void *ctx, const struct lsvd_event *event),
+                void *ctx);
+
+/* The clients' side of the server is ending: waiting requests get an error,
+ * deadlines become short. lsvd_close follows. Any thread, any number of
+ * times; does not wait. */
+void lsvd_hurry(struct lsvd_volume *v);
+
 /* ---- repair ---- */
+
+struct lsvd_repair_callbacks;
+struct lsvd_report;
+
+/* The same as lsvd_verify, lsvd_rebuild, lsvd_replace, lsvd_set on a volume
+ * that is open here: for the control socket. They wait for the destage thread
+ * to do it, and may be cancelled by the callback. One at a time: -EBUSY. */
+int lsvd_live_verify(struct lsvd_volume *v, bool full,
+                     const struct lsvd_repair_callbacks *cb,
+                     struct lsvd_report *ret);
+int lsvd_live_rebuild(struct lsvd_volume *v, char part,
+                      const struct lsvd_repair_callbacks *cb,
+                      struct lsvd_report *ret);
+int lsvd_live_replace(struct lsvd_volume *v, char part, const char *new_root,
+                      const struct lsvd_repair_callbacks *cb,
+                      struct lsvd_report *ret);
 
 enum lsvd_chunk_finding {
     LSVD_CHUNK_HEALTHY,

@@ -10,7 +10,10 @@
 #include "meta/keyfile.h"
 #include "meta/meta.h"
 #include <assert.h>
+#include <ctype.h>
+#include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,6 +34,8 @@ config_done(struct config *config)
 {
     list_free(config->data);
     list_free(config->cache);
+    free(config->fence_cmd);
+    free(config->metrics);
     memset(config, 0, sizeof *config);
 }
 
@@ -115,6 +120,132 @@ set_journal_size(struct config *c, const char *const *texts, size_t count)
     return r;
 }
 
+static int
+one_text(const char *const *texts, size_t count, const char **ret)
+{
+    if (count != 1)
+        return err_set(-EINVAL, "must be one value");
+    *ret = texts[0];
+    return 0;
+}
+
+static int
+set_seconds(uint32_t *seconds, uint32_t min, const char *const *texts,
+            size_t count)
+{
+    static const struct {
+        char suffix;
+        uint32_t seconds;
+    } units[] = {{'\0', 1}, {'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+    unsigned long long value;
+    const char *text;
+    char *end;
+    int r;
+
+    r = one_text(texts, count, &text);
+    if (r < 0)
+        return r;
+    errno = 0;
+    value = strtoull(text, &end, 10);
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+        if (!isdigit((unsigned char)text[0]) || errno != 0 ||
+            end[0] != units[i].suffix || (end[0] != '\0' && end[1] != '\0'))
+            continue;
+        if (value < min || value > UINT32_MAX / units[i].seconds / 4)
+            break;
+        *seconds = (uint32_t)value * units[i].seconds;
+        return 0;
+    }
+    return err_set(-EINVAL, "must be a time of at least %u s, such as 90, "
+                   "90s, 5m, 12h or 7d", min);
+}
+
+static int
+set_part_timeout(struct config *c, const char *const *texts, size_t count)
+{
+    return set_seconds(&c->part_timeout_s, 1, texts, count);
+}
+
+static int
+set_stall_timeout(struct config *c, const char *const *texts, size_t count)
+{
+    return set_seconds(&c->stall_timeout_s, 0, texts, count);
+}
+
+static int
+set_scrub(struct config *c, const char *const *texts, size_t count)
+{
+    return set_seconds(&c->scrub_s, 0, texts, count);
+}
+
+static int
+set_resync_rate(struct config *c, const char *const *texts, size_t count)
+{
+    return set_size(&c->resync_rate, texts, count);
+}
+
+static int
+set_scrub_rate(struct config *c, const char *const *texts, size_t count)
+{
+    return set_size(&c->scrub_rate, texts, count);
+}
+
+static int
+set_policy(bool *drop, const char *const *texts, size_t count)
+{
+    const char *text;
+    int r = one_text(texts, count, &text);
+
+    if (r < 0)
+        return r;
+    if (strcmp(text, "warn") != 0 && strcmp(text, "drop") != 0)
+        return err_set(-EINVAL, "must be warn or drop");
+    *drop = strcmp(text, "drop") == 0;
+    return 0;
+}
+
+static int
+set_slow_part(struct config *c, const char *const *texts, size_t count)
+{
+    return set_policy(&c->drop_slow, texts, count);
+}
+
+static int
+set_failing_part(struct config *c, const char *const *texts, size_t count)
+{
+    return set_policy(&c->drop_failing, texts, count);
+}
+
+static int
+set_text(char **to, const char *const *texts, size_t count)
+{
+    const char *text;
+    char *copy;
+    int r = one_text(texts, count, &text);
+
+    if (r == 0)
+        r = mem_dup(text, &copy);
+    if (r < 0)
+        return r;
+    free(*to);
+    *to = copy;
+    return 0;
+}
+
+static int
+set_fence_cmd(struct config *c, const char *const *texts, size_t count)
+{
+    return set_text(&c->fence_cmd, texts, count);
+}
+
+static int
+set_metrics(struct config *c, const char *const *texts, size_t count)
+{
+    if (count == 1 && texts[0][0] != '/')
+        return err_set(-EINVAL, "must be an absolute path");
+    return set_text(&c->metrics, texts, count);
+}
+
 static const struct key {
     const char *name;
     int (*set)(struct config *c, const char *const *texts, size_t count);
@@ -123,6 +254,15 @@ static const struct key {
     { "cache", set_cache },
     { "ram", set_ram },
     { "journal-size", set_journal_size },
+    { "part-timeout", set_part_timeout },
+    { "stall-timeout", set_stall_timeout },
+    { "resync-rate", set_resync_rate },
+    { "scrub", set_scrub },
+    { "scrub-rate", set_scrub_rate },
+    { "slow-part", set_slow_part },
+    { "failing-part", set_failing_part },
+    { "fence-cmd", set_fence_cmd },
+    { "metrics", set_metrics },
 };
 
 static const struct key *
@@ -134,6 +274,37 @@ find_key(const char *name)
     return NULL;
 }
 
+static int
+unknown_key(const char *name)
+{
+    char safe[KEYFILE_SAFE_BYTES], known[256] = "";
+    size_t at = 0;
+
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        at += (size_t)snprintf(known + at, sizeof known - at, "%s%s",
+                               i > 0 ? ", " : "", keys[i].name);
+    keyfile_safe(name, safe);
+    return err_set(-EINVAL, "unknown key \"%s\" (there are %s)", safe, known);
+}
+
+int
+config_set(struct config *config, const char *setting)
+{
+    const char *equals = strchr(setting, '='), *text;
+    const struct key *key;
+    char name[64] = "";
+    int r;
+
+    if (equals != NULL && equals - setting < (ptrdiff_t)sizeof name)
+        memcpy(name, setting, (size_t)(equals - setting));
+    key = find_key(name);
+    if (key == NULL)
+        return unknown_key(name);
+    text = equals + 1;
+    r = key->set(config, &text, 1);
+    return r < 0 ? err_wrap(r, "%s", name) : 0;
+}
+
 /* ---- the file ---- */
 
 static int
@@ -143,15 +314,11 @@ apply_key(GKeyFile *file, const char *group, const char *name,
     const struct key *key = find_key(name);
     g_autoptr(GError) error = NULL;
     g_auto(GStrv) texts = NULL;
-    char safe[KEYFILE_SAFE_BYTES];
     gsize count;
     int r;
 
-    if (key == NULL) {
-        keyfile_safe(name, safe);
-        return err_set(-EINVAL, "unknown key \"%s\" (there are data, cache, "
-                       "ram, journal-size)", safe);
-    }
+    if (key == NULL)
+        return unknown_key(name);
     texts = g_key_file_get_string_list(file, group, name, &count, &error);
     if (texts == NULL || error != NULL)
         return err_set(-EINVAL, "%s: not UTF-8, or a wrong escape", name);
@@ -185,7 +352,10 @@ set_defaults(struct config *config)
     int r;
 
     config->ram_bytes = CONFIG_RAM_DEFAULT;
-    config->journal_bytes = 0;
+    config->part_timeout_s = CONFIG_PART_TIMEOUT_DEFAULT;
+    config->stall_timeout_s = CONFIG_STALL_TIMEOUT_DEFAULT;
+    config->scrub_s = CONFIG_SCRUB_DEFAULT;
+    config->scrub_rate = CONFIG_SCRUB_RATE_DEFAULT;
     r = list_replace(&config->data, &data, 1);
     if (r == 0)
         r = list_replace(&config->cache, &cache, 1);

@@ -1,10 +1,14 @@
 /* config.h: /etc/lsvd/lsvd.conf: [defaults], and a section per volume that
- * overrides it. Keys: data, cache (lists separated by ;), ram, journal-size
- * (sizes with K M G T P E suffixes, powers of 1024). Unknown keys and a file
- * that is not a key file are errors that name the file and the key. */
+ * overrides it. Keys: data, cache (lists separated by ;), ram, journal-size,
+ * resync-rate, scrub-rate (sizes with K M G T P E suffixes, powers of 1024),
+ * part-timeout, stall-timeout, scrub (times: seconds, or with the suffix s, m,
+ * h or d), slow-part, failing-part (warn or drop), fence-cmd, metrics (text).
+ * Unknown keys and a file that is not a key file are errors that name the file
+ * and the key. */
 #ifndef LSVD_META_CONFIG_H
 #define LSVD_META_CONFIG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -12,18 +16,34 @@
 #define CONFIG_DATA_DEFAULT "/data"
 #define CONFIG_CACHE_DEFAULT "/cache"
 #define CONFIG_RAM_DEFAULT (UINT64_C(256) << 20)
+#define CONFIG_PART_TIMEOUT_DEFAULT 15
+#define CONFIG_STALL_TIMEOUT_DEFAULT 60
+#define CONFIG_SCRUB_DEFAULT (7u * 86400)
+#define CONFIG_SCRUB_RATE_DEFAULT (UINT64_C(32) << 20)
 
 struct config {
     char **data;  /* NULL-terminated; owned; never empty */
     char **cache; /* NULL-terminated; owned; never empty */
     uint64_t ram_bytes;
     uint64_t journal_bytes; /* 0: chosen from the volume's size */
+    uint32_t part_timeout_s;  /* no answer for so long: the part is dropped */
+    uint32_t stall_timeout_s; /* too few parts: writes wait, then EIO */
+    uint64_t resync_rate;     /* bytes a second; 0: as fast as it goes */
+    uint32_t scrub_s;         /* a full pass in this time; 0: never */
+    uint64_t scrub_rate;      /* at most so many bytes a second; 0: no bound */
+    bool drop_slow;           /* a slow part is dropped, not only named */
+    bool drop_failing;        /* so is one with many errors an hour */
+    char *fence_cmd;          /* owned; NULL: none */
+    char *metrics;            /* owned; NULL: none */
 };
 
 /* path NULL: CONFIG_PATH_DEFAULT, and its absence is fine. volume NULL: only
  * [defaults]. -ENOENT, -EINVAL, -ENOMEM. */
 int config_load(const char *path, const char *volume, struct config *ret);
 void config_done(struct config *config);
+
+/* One "key=value", as in the file (lists excepted: one value). -EINVAL. */
+int config_set(struct config *config, const char *setting);
 
 /* "4M", "1.5G", "512", "10k": bytes; suffixes K M G T P E and b (=1), s
  * (=512), either case, as nbdkit and qemu-img take them; a fraction is taken

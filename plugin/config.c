@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <nbdkit-plugin.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,29 +28,47 @@ set_volume(struct config *config, const char *value)
     return config->volume == NULL ? -1 : 0;
 }
 
+/* Takes text over. */
+static int
+add_text(struct paths *paths, char *text)
+{
+    const char **at;
+
+    at = realloc(paths->at, (paths->count + 2) * sizeof(*at));
+    if (at == NULL) {
+        free(text);
+        nbdkit_error("lsvd: out of memory");
+        return -1;
+    }
+    at[paths->count] = text;
+    at[paths->count + 1] = NULL;
+    paths->at = at;
+    paths->count++;
+    return 0;
+}
+
 /* Paths are made absolute here, as the server changes to / later, but not
  * resolved: a root that is missing today must not hide a volume that
  * another root knows. */
 static int
 add_path(struct paths *paths, const char *value)
 {
-    const char **at;
-    char *path;
+    char *path = nbdkit_absolute_path(value);
 
-    path = nbdkit_absolute_path(value);
-    if (path == NULL)
-        return -1;
-    at = realloc(paths->at, (paths->count + 2) * sizeof(*at));
-    if (at == NULL) {
-        free(path);
+    return path == NULL ? -1 : add_text(paths, path);
+}
+
+/* The engine judges the value, when it opens the first volume. */
+static int
+add_setting(struct config *config, const char *key, const char *value)
+{
+    char *text;
+
+    if (asprintf(&text, "%s=%s", key, value) < 0) {
         nbdkit_error("lsvd: out of memory");
         return -1;
     }
-    at[paths->count] = path;
-    at[paths->count + 1] = NULL;
-    paths->at = at;
-    paths->count++;
-    return 0;
+    return add_text(&config->settings, text);
 }
 
 static int
@@ -99,14 +118,38 @@ static const struct parameter {
     { "config", set_config_path },
 };
 
+/* Those of the configuration file that a command line may have, too. */
+static const char *const settings[] = {
+    "part-timeout", "stall-timeout", "resync-rate", "scrub", "scrub-rate",
+    "slow-part", "failing-part", "fence-cmd",
+};
+
+static int
+set_metrics(struct config *config, const char *value)
+{
+    char *path = nbdkit_absolute_path(value);
+    int r;
+
+    if (path == NULL)
+        return -1;
+    r = add_setting(config, "metrics", path);
+    free(path);
+    return r;
+}
+
 int
-config_set(struct config *config, const char *key, const char *value)
+config_parameter(struct config *config, const char *key, const char *value)
 {
     for (size_t i = 0; i < sizeof(parameters) / sizeof(parameters[0]); i++)
         if (strcmp(key, parameters[i].key) == 0)
             return parameters[i].set(config, value);
-    nbdkit_error("lsvd: unknown parameter '%s' (known: volume, data, cache, "
-                 "ram, config)", key);
+    for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++)
+        if (strcmp(key, settings[i]) == 0)
+            return add_setting(config, key, value);
+    if (strcmp(key, "metrics") == 0)
+        return set_metrics(config, value);
+    nbdkit_error("lsvd: unknown parameter '%s' (nbdkit lsvd --help lists "
+                 "them)", key);
     return -1;
 }
 
@@ -126,6 +169,7 @@ config_free(struct config *config)
     free(config->config_path);
     free_paths(&config->data);
     free_paths(&config->cache);
+    free_paths(&config->settings);
     *config = (struct config){ 0 };
 }
 
@@ -138,5 +182,6 @@ config_env(const struct config *config)
         .data = config->data.at,
         .cache = config->cache.at,
         .ram_bytes = config->ram_bytes,
+        .settings = config->settings.at,
     };
 }

@@ -16,12 +16,13 @@ struct config {
     char *volume;       /* NULL: every volume is an export */
     struct paths data;  /* roots, absolute */
     struct paths cache; /* journal directories, absolute */
+    struct paths settings; /* "key=value", for the engine to judge */
     char *config_path;  /* NULL: the default file */
     uint64_t ram_bytes; /* 0: not given */
 };
 
 /* One key=value. 0, or -1 after an nbdkit_error. */
-int config_set(struct config *config, const char *key, const char *value);
+int config_parameter(struct config *config, const char *key, const char *value);
 
 void config_free(struct config *config);
 
@@ -35,6 +36,17 @@ struct lsvd_env config_env(const struct config *config);
     "cache=DIR          Directory of the journal; given twice, the\n"     \
     "                   journal is mirrored.\n"                           \
     "ram=SIZE           Memory for cached blocks (example: ram=256M).\n"  \
-    "config=FILE        Instead of /etc/lsvd/lsvd.conf."
+    "config=FILE        Instead of /etc/lsvd/lsvd.conf.\n"                \
+    "part-timeout=15    A part that does not answer for so many\n"        \
+    "                   seconds is dropped, and taken back later.\n"      \
+    "stall-timeout=60   With too few parts, writes wait so long.\n"       \
+    "resync-rate=SIZE   Most bytes a second that filling a part that\n"   \
+    "                   came back may take (0: no bound).\n"              \
+    "scrub=7d           Check everything in this time (0: never).\n"      \
+    "scrub-rate=32M     But no more than so many bytes a second.\n"       \
+    "slow-part=warn     Or drop: what happens to a part that is slow.\n"  \
+    "failing-part=warn  Or drop: to one with many errors an hour.\n"      \
+    "fence-cmd=COMMAND  Cuts another server off: lsvd-repair takeover.\n" \
+    "metrics=FILE       Written every few seconds, for Prometheus."
 
 #endif

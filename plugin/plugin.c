@@ -36,7 +36,7 @@ struct handle {
 static int
 plugin_config(const char *key, const char *value)
 {
-    return config_set(&config, key, value);
+    return config_parameter(&config, key, value);
 }
 
 /* Before the fork: what is wrong is still seen where it was started. */

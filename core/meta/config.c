@@ -121,12 +121,9 @@ set_journal_size(struct config *c, const char *const *texts, size_t count)
 }
 
 static int
-one_text(const char *const *texts, size_t count, const char **ret)
+check_one(size_t count)
 {
-    if (count != 1)
-        return err_set(-EINVAL, "must be one value");
-    *ret = texts[0];
-    return 0;
+    return count == 1 ? 0 : err_set(-EINVAL, "must be one value");
 }
 
 static int
@@ -140,11 +137,10 @@ set_seconds(uint32_t *seconds, uint32_t min, const char *const *texts,
     unsigned long long value;
     const char *text;
     char *end;
-    int r;
 
-    r = one_text(texts, count, &text);
-    if (r < 0)
-        return r;
+    if (check_one(count) < 0)
+        return -EINVAL;
+    text = texts[0];
     errno = 0;
     value = strtoull(text, &end, 10);
     for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
@@ -193,14 +189,11 @@ set_scrub_rate(struct config *c, const char *const *texts, size_t count)
 static int
 set_policy(bool *drop, const char *const *texts, size_t count)
 {
-    const char *text;
-    int r = one_text(texts, count, &text);
-
-    if (r < 0)
-        return r;
-    if (strcmp(text, "warn") != 0 && strcmp(text, "drop") != 0)
+    if (check_one(count) < 0)
+        return -EINVAL;
+    if (strcmp(texts[0], "warn") != 0 && strcmp(texts[0], "drop") != 0)
         return err_set(-EINVAL, "must be warn or drop");
-    *drop = strcmp(text, "drop") == 0;
+    *drop = strcmp(texts[0], "drop") == 0;
     return 0;
 }
 
@@ -219,12 +212,11 @@ set_failing_part(struct config *c, const char *const *texts, size_t count)
 static int
 set_text(char **to, const char *const *texts, size_t count)
 {
-    const char *text;
     char *copy;
-    int r = one_text(texts, count, &text);
+    int r = check_one(count);
 
     if (r == 0)
-        r = mem_dup(text, &copy);
+        r = mem_dup(texts[0], &copy);
     if (r < 0)
         return r;
     free(*to);

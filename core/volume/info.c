@@ -36,12 +36,16 @@ lsvd_part_state_text(enum lsvd_part_state state)
         return "rebuilding";
     case LSVD_PART_ERROR:
         return "error";
+    case LSVD_PART_SYNCING:
+        return "syncing";
+    case LSVD_PART_DIVERGED:
+        return "diverged";
     }
     return "unknown";
 }
 
-static void
-fill_counters(struct lsvd_volume *v, struct lsvd_counters *ret)
+void
+volume_counters_get(struct lsvd_volume *v, struct lsvd_counters *ret)
 {
     struct volume_counters *from = &v->count;
     struct cache_counts cache = {0};
@@ -74,7 +78,7 @@ volume_log_counters(struct lsvd_volume *v)
 {
     struct lsvd_counters c;
 
-    fill_counters(v, &c);
+    volume_counters_get(v, &c);
     log_event(&v->log, LOG_DEBUG_LEVEL,
               "volume %s: counters: writes=%" PRIu64 " write_bytes=%" PRIu64
               " flushes=%" PRIu64 " journal_bytes=%" PRIu64
@@ -138,7 +142,7 @@ lsvd_get_info(struct lsvd_volume *v, struct lsvd_info *ret)
         ret->journal_used_bytes = space.used_bytes;
     }
     fill_parts(v, ret);
-    fill_counters(v, &ret->counters);
+    volume_counters_get(v, &ret->counters);
 }
 
 int

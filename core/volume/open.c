@@ -76,6 +76,8 @@ env_load(const struct lsvd_env *env, const char *name, struct config *ret,
             ret->cache = list;
         }
     }
+    for (size_t i = 0; r == 0 && env->settings && env->settings[i]; i++)
+        r = config_set(ret, env->settings[i]);
     if (env->ram_bytes > 0)
         ret->ram_bytes = env->ram_bytes;
     if (r < 0)
@@ -93,8 +95,11 @@ volume_new(const struct lsvd_env *env, const char *name,
     r = mem_new(1, sizeof *v, &v);
     if (r < 0)
         return r;
-    r = env_load(env, name, &v->config, &v->io, &v->log);
+    r = events_new(&v->events);
+    if (r == 0)
+        r = env_load(env, name, &v->config, &v->io, &v->log);
     if (r < 0) {
+        events_free(v->events);
         free(v);
         return r;
     }
@@ -123,6 +128,7 @@ volume_free(struct lsvd_volume *v)
     ec_free(v->ec);
     meta_done(&v->meta);
     config_done(&v->config);
+    events_free(v->events);
     lease_table_done(&v->leases);
     lease_table_done(&v->chunk_leases);
     pthread_mutex_destroy(&v->chunks.lock);

@@ -32,6 +32,7 @@
 #include "meta/label.h"
 #include "meta/meta.h"
 #include "redundancy/ec.h"
+#include "volume/event.h"
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -104,6 +105,7 @@ struct metadata_problem {
 struct lsvd_volume {
     struct io *io;
     struct logger log;
+    struct events *events; /* owned */
     struct config config;
     struct volume_meta meta;
     struct geometry g;
@@ -223,6 +225,7 @@ struct chunk_entry chunk_truth(struct lsvd_volume *v, uint64_t chunk);
 /* A debug event with what was asked of the volume, and written for it, since
  * it was opened; bench/run reads it. */
 void volume_log_counters(struct lsvd_volume *v);
+void volume_counters_get(struct lsvd_volume *v, struct lsvd_counters *ret);
 
 /* ---- open.c ---- */
 

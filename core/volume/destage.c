@@ -4,7 +4,8 @@
  *   journal durable -> bytes in place on all parts -> files synced -> new
  *   names synced -> chunk tables -> files of holes removed, names synced ->
  *   index forgets -> labels -> journal tail.
- * (D3) No byte is in place before every record it came from is durable.
+ * (D3) No byte is in place before every record it came from is durable, in
+ *      every copy of the journal that a later start may take (JF3).
  * (D4) A chunk table moves only after the bytes are durable on all parts; the
  *      journal's tail only after tables and labels.
  * (D5) A file is removed only when its chunk is durably a hole in all tables,
@@ -21,6 +22,7 @@
 #include "base/err.h"
 #include "base/memory.h"
 #include "base/wait.h"
+#include "target/mirror.h"
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -239,6 +241,8 @@ batch_put_in_place(struct lsvd_volume *v)
     int r;
 
     r = journal_sync(v->journal); /* D3 */
+    if (r == 0)
+        r = journal_settle(v);
     for (plan = v->batch->first; plan && r == 0; plan = plan->next) {
         r = plan_apply(v, plan, parts);
         names |= plan->fresh && !plan->remove;
@@ -506,6 +510,19 @@ destage_round(struct lsvd_volume *v)
     } while (now.used_bytes > now.ring_bytes / 8 && !atomic_load(&v->stopping));
 }
 
+/* A copy of the journal was lost: clients wait for this. */
+static void
+settle_copies(struct lsvd_volume *v)
+{
+    if (journal_is_settled(v) || journal_settle(v) == 0)
+        return;
+    log_event(&v->log, LOG_ERROR_LEVEL, "volume %s: %s", v->meta.name,
+              err_text());
+    pthread_mutex_lock(&v->state_lock);
+    wait_ms(&v->progress, &v->state_lock, TICK_MS);
+    pthread_mutex_unlock(&v->state_lock);
+}
+
 static void *
 destage_thread(void *arg)
 {
@@ -517,13 +534,15 @@ destage_thread(void *arg)
     pthread_mutex_lock(&v->state_lock);
     while (!atomic_load(&v->stopping)) {
         asked = v->space_waiters > 0 || (v->heal_count > 0 && !v->heal_fails);
-        if (!asked || atomic_load(&v->destage_error) != 0) {
+        if (journal_is_settled(v) &&
+            (!asked || atomic_load(&v->destage_error) != 0)) {
             wait_ms(&v->work, &v->state_lock, TICK_MS);
             asked = v->space_waiters > 0 || v->heal_count > 0;
         }
         if (atomic_load(&v->stopping))
             break;
         pthread_mutex_unlock(&v->state_lock);
+        settle_copies(v);
         if (asked || v->batch || is_due(v, &last_seq, &age)) {
             destage_round(v);
             age = 0;
@@ -542,6 +561,8 @@ lsvd_start(struct lsvd_volume *v)
     if (!v->attached)
         return 0;
     parts_sign(v);
+    if (v->mirror)
+        mirror_start(v->mirror);
     v->threaded = true; /* before there is a thread that looks at it */
     r = pthread_create(&v->thread, NULL, destage_thread, v);
     if (r != 0) {

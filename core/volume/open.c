@@ -124,6 +124,7 @@ volume_free(struct lsvd_volume *v)
     cache_free(v->cache);
     journal_close(v->journal);
     target_close(v->cache_dir);
+    journal_files_done(v);
     parts_close(v);
     ec_free(v->ec);
     meta_done(&v->meta);
@@ -152,65 +153,6 @@ labels_of(struct lsvd_volume *v, const struct label **labels)
             present |= UINT32_C(1) << i;
     }
     return present;
-}
-
-static void
-journal_name(const struct lsvd_volume *v, char *text, size_t bytes)
-{
-    char uuid[UUID_TEXT_BYTES];
-
-    uuid_format(&v->meta.uuid, uuid);
-    snprintf(text, bytes, "%s.journal", uuid);
-}
-
-/* The journal that the view names must be in one of the cache directories. */
-static int
-journal_find(struct lsvd_volume *v)
-{
-    char name[64], uuid[UUID_TEXT_BYTES];
-    const char *host = "?";
-    int r, last = -ENOENT;
-
-    journal_name(v, name, sizeof name);
-    for (size_t i = 0; v->config.cache[i]; i++) {
-        struct target *dir;
-        struct journal *j;
-
-        r = v->io->ops->open_dir(v->io, v->config.cache[i], 0, &dir);
-        if (r < 0)
-            continue;
-        r = journal_open(dir, name, 0, &j);
-        if (r == 0 && uuid_equal(&journal_identity(j)->journal,
-                                 &v->view.journal) &&
-            uuid_equal(&journal_identity(j)->volume, &v->meta.uuid)) {
-            v->journal = j;
-            v->cache_dir = dir;
-            return 0;
-        }
-        if (r == 0) {
-            journal_close(j);
-        } else if (r != -ENOENT) {
-            log_event(&v->log, LOG_ERROR_LEVEL, "%s", err_text());
-            last = r;
-        }
-        target_close(dir);
-        if (r == -EBUSY)
-            return err_wrap(r, "volume %s is in use", v->meta.name);
-    }
-    for (uint32_t i = 0; i < v->g.part_count; i++) {
-        if (v->part[i].has_label &&
-            uuid_equal(&v->part[i].label.view.journal, &v->view.journal))
-            host = v->part[i].label.host;
-    }
-    uuid_format(&v->view.journal, uuid);
-    return err_set(last == -ENOENT ? -ENOENT : last,
-                   "volume %s needs its journal %s, last used on host %s, "
-                   "which is not usable in %s%s; it may hold writes that the "
-                   "parts do not have: start it there, or give that cache "
-                   "directory",
-                   v->meta.name, uuid, host, v->config.cache[0],
-                   v->config.cache[1] ? " or the other cache directories"
-                                      : "");
 }
 
 /* Choose the view, find its journal, judge each part against both. */
@@ -361,9 +303,13 @@ recover(struct lsvd_volume *v, bool healthy)
 
     if (!list)
         return -ENOMEM;
+    r = journal_level(v);
     journal_set_chunk_blocks(v->journal, v->g.chunk_blocks);
     journal_set_volume_blocks(v->journal, v->g.block_count);
-    r = journal_replay(v->journal, &cb, &stats);
+    if (r == 0)
+        r = journal_replay(v->journal, &cb, &stats);
+    if (r == 0 && healthy)
+        r = volume_claim(v); /* JF5 */
     if (r == 0)
         r = redo_apply_all(v, list, healthy);
     redo_list_free(list);
@@ -424,6 +370,7 @@ volume_install_view(struct lsvd_volume *v, const struct view *next,
         struct journal_identity identity = *journal_identity(v->journal);
 
         identity.view = view;
+        identity.journal = view.journal;
         r = journal_store_identity(v->journal, &identity);
         if (r < 0)
             return r;
@@ -481,33 +428,6 @@ volume_promise(struct lsvd_volume *v, uint32_t *ret_epoch)
     return 0;
 }
 
-/* A journal for a volume that has none: in the first directory that works. */
-static int
-journal_make(struct lsvd_volume *v, const struct view *view)
-{
-    struct journal_identity identity = {.volume = v->meta.uuid,
-                                        .journal = view->journal,
-                                        .block_bytes = v->meta.block_bytes,
-                                        .view = *view};
-    char name[64];
-    int r;
-
-    for (uint32_t i = 0; i < v->g.part_count; i++)
-        identity.part_ckpt[i] = v->part[i].label.ckpt;
-    gethostname(identity.host, sizeof identity.host - 1);
-    journal_name(v, name, sizeof name);
-    r = v->io->ops->open_dir(v->io, v->config.cache[0], 0, &v->cache_dir);
-    if (r < 0)
-        return err_wrap(r, "cache directory (for the journal; see cache=)");
-    r = journal_create(v->cache_dir, name, v->meta.journal_bytes, &identity, 0,
-                       &v->journal);
-    if (r < 0)
-        return err_wrap(r, "journal of volume %s", v->meta.name);
-    journal_set_chunk_blocks(v->journal, v->g.chunk_blocks);
-    journal_set_volume_blocks(v->journal, v->g.block_count);
-    return 0;
-}
-
 int
 volume_claim(struct lsvd_volume *v)
 {
@@ -526,15 +446,15 @@ volume_claim(struct lsvd_volume *v)
         return r;
     next = v->view;
     view_advance(&next, &id);
-    if (!v->journal) {
-        r = v->io->ops->random(v->io, next.journal.b, sizeof next.journal.b);
-        if (r == 0)
-            r = journal_make(v, &next);
-        if (r < 0)
-            return r;
-    }
+    r = v->io->ops->random(v->io, next.journal.b, sizeof next.journal.b);
+    if (r == 0 && !v->journal)
+        r = journal_make(v, &next);
+    if (r < 0)
+        return r;
     journal_start(v->journal, epoch);
-    r = volume_install_view(v, &next, false);
+    r = volume_install_view(v, &next, false); /* JF1 */
+    if (r == 0)
+        r = journal_settle(v); /* a copy may have failed just now */
     if (r < 0)
         return r;
     v->attached = true;
@@ -632,7 +552,7 @@ volume_bring_up(struct lsvd_volume *v, unsigned flags)
         if (r < 0)
             return r;
     }
-    if (healthy && !v->observer && (wants_write || dirty))
+    if (healthy && !v->observer && wants_write && !v->attached)
         return volume_claim(v);
     if (!healthy && wants_write)
         log_event(&v->log, LOG_ERROR_LEVEL,

@@ -120,6 +120,10 @@ struct lsvd_volume {
     size_t problem_count;
 
     struct target *cache_dir; /* where the journal is; owned */
+    struct target *mirror;    /* the same, if it has two copies; else NULL */
+    struct journal_copy *spare; /* at a start: the other directories; owned */
+    atomic_uint losses_settled; /* of the mirror's: recorded on the parts */
+    atomic_bool journal_lost;   /* it has failed, and that was said */
     struct journal *journal;  /* NULL: nothing to replay, nothing written */
     struct cache *cache;
     struct ec *ec; /* NULL for replicas */
@@ -133,6 +137,7 @@ struct lsvd_volume {
     pthread_cond_t progress;    /* wakes who waits for journal space */
     atomic_int destage_error;   /* of the last batch: 0, -ENOSPC, -EIO */
     uint64_t destage_rounds;    /* batches ended, well or badly */
+    uint64_t settle_rounds;     /* attempts of journal_settle ended */
     bool threaded;
     atomic_bool stopping;
     unsigned space_waiters;
@@ -250,6 +255,26 @@ int label_write(struct lsvd_volume *v, struct part *p);
 int volume_labels_checkpoint(struct lsvd_volume *v, uint64_t ckpt);
 int volume_drain(struct lsvd_volume *v);
 int volume_detach(struct lsvd_volume *v);
+
+/* ---- journal_files.c: the journal's copies (JF1-JF5) ---- */
+
+/* The journal that the view names, from the cache directories: the best copy
+ * of it. -ENOENT: not there; -EBUSY: in use. Changes nothing. */
+int journal_find(struct lsvd_volume *v);
+/* After journal_find, with exclusive locks, before journal_replay: bring the
+ * other copies up to date and use them too. One that can't be is left out. */
+int journal_level(struct lsvd_volume *v);
+/* A journal for a volume that has none, in every directory that works. */
+int journal_make(struct lsvd_volume *v, const struct view *view);
+void journal_files_done(struct lsvd_volume *v);
+bool journal_is_settled(struct lsvd_volume *v);
+/* JF3: record that a copy was lost. The destage caller's (or open's). */
+int journal_settle(struct lsvd_volume *v);
+/* Before an answer: wait until it is recorded. Anybody's. -EIO: can't be. */
+int journal_await(struct lsvd_volume *v);
+/* The journal gave this error (with the text): if it has failed for good, say
+ * so once. Returns the error. */
+int journal_failed(struct lsvd_volume *v, int error);
 
 /* ---- chunks.c ---- */
 

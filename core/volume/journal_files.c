@@ -190,9 +190,9 @@ on_lost(void *ctx, const char *path, const char *why)
     struct lsvd_volume *v = ctx;
 
     event_note(v, LOG_ERROR_LEVEL, "journal", 0,
-               "volume %s: the copy of the journal in %s is lost: %s; going "
-               "on with the other one alone",
-               v->meta.name, path, why);
+               "the copy of the journal in %s is lost: %s; going on with the "
+               "other one alone",
+               path, why);
     pthread_mutex_lock(&v->state_lock);
     pthread_cond_broadcast(&v->work);
     pthread_mutex_unlock(&v->state_lock);
@@ -348,17 +348,18 @@ journal_level(struct lsvd_volume *v)
             continue;
         if (join(v, &v->spare[i], &how) < 0)
             event_note(v, LOG_ERROR_LEVEL, "journal", 0,
-                       "volume %s: no copy of the journal in %s: %s; the "
-                       "one in %s is alone",
-                       v->meta.name, v->config.cache[i], err_text(), in_use);
+                       "no copy of the journal in %s: %s; the one in %s is "
+                       "alone",
+                       v->config.cache[i], err_text(), in_use);
         else
             event_note(v, LOG_INFO_LEVEL, "journal", 0,
-                       "volume %s: the copy of the journal in %s is up to "
-                       "date (%s was copied)",
-                       v->meta.name, v->config.cache[i], how);
+                       "the copy of the journal in %s is up to date (copied: "
+                       "%s)",
+                       v->config.cache[i], how);
     }
     journal_files_done(v);
-    return 0;
+    /* A cut may have come between a clone and its name. */
+    return v->mirror ? target_sync(v->mirror) : 0;
 }
 
 /* ---- a new one ---- */
@@ -386,8 +387,8 @@ open_directories(struct lsvd_volume *v)
         any = any || r == 0;
         if (r < 0)
             event_note(v, LOG_ERROR_LEVEL, "journal", 0,
-                       "volume %s: no copy of the journal in %s: %s",
-                       v->meta.name, v->config.cache[i], err_text());
+                       "no copy of the journal in %s: %s",
+                       v->config.cache[i], err_text());
     }
     return any ? 0 : r;
 }
@@ -495,10 +496,9 @@ journal_failed(struct lsvd_volume *v, int error)
     if (space.failed && !atomic_exchange(&v->journal_lost, true)) {
         uuid_format(&journal_identity(v->journal)->journal, uuid);
         event_note(v, LOG_ERROR_LEVEL, "failed", 0,
-                   "volume %s: journal %s lost, %llu bytes not on the parts: "
-                   "%s; writes get EIO, reads go on; it must be there at the "
-                   "next start",
-                   v->meta.name, uuid,
+                   "journal %s lost, %llu bytes not on the parts: %s; writes "
+                   "get EIO, reads go on; it must be there at the next start",
+                   uuid,
                    (unsigned long long)(space.live_blocks * v->g.block_bytes),
                    why);
     }

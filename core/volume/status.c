@@ -66,6 +66,8 @@ lsvd_get_status(struct lsvd_volume *v, struct lsvd_status *ret)
         fill_part(v, i, &ret->part[i]);
         all = all && ret->part[i].state == LSVD_PART_OK;
     }
+    if (!journal_is_mirrored(v, ret->problem, sizeof ret->problem))
+        all = false;
     ret->health = space.failed     ? LSVD_FAILED
                   : !all           ? LSVD_DEGRADED
                   : !ret->writable ? LSVD_READ_ONLY

@@ -97,7 +97,7 @@ copy_open(struct lsvd_volume *v, const char *path, struct journal_copy *c)
     char name[64];
     int r;
 
-    r = v->io->ops->open_dir(v->io, path, 0, &c->dir);
+    r = v->cache_io->ops->open_dir(v->cache_io, path, 0, &c->dir);
     if (r < 0) {
         note_why(c);
         return r;
@@ -375,13 +375,14 @@ open_directories(struct lsvd_volume *v)
     if (r < 0)
         return r;
     if (directories(v) == 1)
-        return v->io->ops->open_dir(v->io, v->config.cache[0], 0,
-                                    &v->cache_dir);
+        return v->cache_io->ops->open_dir(v->cache_io, v->config.cache[0], 0,
+                                          &v->cache_dir);
     r = mirror_make(v);
     if (r < 0)
         return r;
     for (size_t i = 0; v->config.cache[i]; i++) {
-        r = v->io->ops->open_dir(v->io, v->config.cache[i], 0, &dir);
+        r = v->cache_io->ops->open_dir(v->cache_io, v->config.cache[i], 0,
+                                       &dir);
         if (r == 0)
             r = mirror_add(v->mirror, dir);
         any = any || r == 0;
@@ -458,7 +459,7 @@ journal_settle(struct lsvd_volume *v)
         view_advance(&next, &id);
         r = v->io->ops->random(v->io, next.journal.b, sizeof next.journal.b);
         if (r == 0)
-            r = volume_install_view(v, &next, false);
+            r = volume_install_view(v, &next, 0, false);
         if (r == 0)
             atomic_store(&v->losses_settled, losses);
     }

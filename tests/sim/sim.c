@@ -156,10 +156,9 @@ multiply(struct options *o, const struct sim_policy *all)
 static void
 parse(struct options *o, int argc, char **argv)
 {
-    enum { SEED = 256, CUTS, SECONDS, CONFIG, BLOCK_SIZE, MISSING, MIRROR, ROT, REPLAY,
-           LIFE_CUTS, EXHAUSTIVE, LENGTH, FULL, SUBSETS, NTH, ADMIN, BUG,
-           EXPECT, VERBOSE,
-           TRACE, HELP };
+    enum { SEED = 256, CUTS, SECONDS, CONFIG, BLOCK_SIZE, MISSING, MIRROR, ROT,
+           REPLAY, LIFE_CUTS, EXHAUSTIVE, LENGTH, FULL, SUBSETS, NTH, ADMIN,
+           BUG, EXPECT, VERBOSE, TRACE, HELP };
     static const struct option longs[] = {
         {"seed", required_argument, NULL, SEED},
         {"cuts", required_argument, NULL, CUTS},

@@ -460,6 +460,8 @@ journal_settle(struct lsvd_volume *v)
         r = v->io->ops->random(v->io, next.journal.b, sizeof next.journal.b);
         if (r == 0)
             r = volume_install_view(v, &next, 0, false);
+        if (r == 0 && v->view.members != v->view.complete_members)
+            r = volume_complete_view(v, false);
         if (r == 0)
             atomic_store(&v->losses_settled, losses);
     }

@@ -351,10 +351,10 @@ test_the_loss_can_not_be_recorded(void **state)
             MUST(lsvd_start(rig->world.volume));
         MUST(write_block(rig, 1, 1));
         rig->io.refuse_cache[0] = REFUSE_WRITES;
-        rig->io.refuse[1] = REFUSE_WRITES;
+        rig->io.refuse[0] = rig->io.refuse[1] = REFUSE_WRITES;
         assert_int_equal(write_block(rig, 2, 2), -EIO);
         assert_int_equal(lsvd_flush(rig->world.volume), -EIO);
-        rig->io.refuse[1] = 0;
+        rig->io.refuse[0] = rig->io.refuse[1] = 0;
         write_when_possible(rig, 2, 3);
         write_when_possible(rig, 3, 4);
         check_all(rig);
@@ -367,6 +367,30 @@ test_the_loss_can_not_be_recorded(void **state)
         check_all(rig);
         rig_free(rig);
     }
+}
+
+/* The label that should record it fails: that part is dropped on the way. */
+static void
+test_a_part_dies_too(void **state)
+{
+    struct rig *rig = rig_new(3);
+
+    (void)state;
+    MUST(write_block(rig, 1, 1));
+    rig->io.refuse_cache[1] = REFUSE_SYNCS;
+    rig->io.refuse[0] = REFUSE_WRITES | REFUSE_SYNCS;
+    MUST(write_block(rig, 2, 2));
+    MUST(lsvd_flush(rig->world.volume));
+    MUST(write_block(rig, 3, 3));
+    check_all(rig);
+    kill_it(rig);
+    rig->io.refuse_cache[1] = rig->io.refuse[0] = 0;
+    give(rig, 2);
+    assert_int_equal(start(rig), -ENOENT);
+    give(rig, 1);
+    MUST(start(rig));
+    check_all(rig);
+    rig_free(rig);
 }
 
 /* Every byte of one copy's records may be wrong, while serving and at a
@@ -427,6 +451,7 @@ main(void)
         cmocka_unit_test(test_the_only_one_dies),
         cmocka_unit_test(test_both_die),
         cmocka_unit_test(test_the_loss_can_not_be_recorded),
+        cmocka_unit_test(test_a_part_dies_too),
         cmocka_unit_test(test_one_rots),
         cmocka_unit_test(test_too_many_directories),
     };

@@ -40,6 +40,7 @@ volume_new(const struct lsvd_env *env, const char *name,
         return r;
     }
     v->io = v->world.io;
+    v->opened_ns = v->io->ops->now_ns(v->io);
     v->cache_io = v->world.cache_io;
     pthread_mutex_init(&v->table_lock, NULL);
     pthread_mutex_init(&v->state_lock, NULL);

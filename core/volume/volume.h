@@ -187,6 +187,7 @@ struct lsvd_volume {
     bool threaded;
     atomic_bool stopping;
     atomic_bool hurried; /* lsvd_hurry */
+    atomic_bool in_repair; /* live.c: one at a time */
     unsigned space_waiters;
     uint32_t gone;  /* parts in use that are not there, or don't answer */
     uint64_t stalled_since; /* too few parts to destage: 0, or since when */

@@ -871,7 +871,9 @@ a_fork_leaves_nothing_broken(void **state)
     gate_wait_inside(&w->gate, 2);
     assert_int_equal(object_write(w->a, "2", 1, 100), 0); /* queued */
 
+    pthread_mutex_lock(&w->gate.lock); /* the test's own is ours to keep */
     child = fork();
+    pthread_mutex_unlock(&w->gate.lock);
     assert_true(child >= 0);
     if (child == 0)
         in_child(w);

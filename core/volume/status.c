@@ -54,6 +54,8 @@ lsvd_get_status(struct lsvd_volume *v, struct lsvd_status *ret)
     uuid_format(&v->meta.uuid, ret->uuid);
     ret->epoch = v->view.id.epoch;
     ret->view_minor = v->view.id.minor;
+    ret->size_bytes = v->meta.size_bytes;
+    ret->chunk_bytes = v->meta.chunk_bytes;
     ret->writable = lsvd_can_write(v);
     ret->journal_bytes = v->meta.journal_bytes;
     if (v->journal)
@@ -71,5 +73,17 @@ lsvd_get_status(struct lsvd_volume *v, struct lsvd_status *ret)
                   : !ret->writable ? LSVD_READ_ONLY
                                    : LSVD_HEALTHY;
     ret->healthy = all && !space.failed;
+    ret->scrub_every_seconds = v->config.scrub_s;
     volume_counters_get(v, &ret->counters);
+}
+
+void
+lsvd_get_serving(struct lsvd_volume *v, struct lsvd_serving *ret)
+{
+    memset(ret, 0, sizeof *ret);
+    memcpy(ret->name, v->meta.name, sizeof ret->name);
+    uuid_format(&v->meta.uuid, ret->uuid);
+    volume_caches(&v->config, &ret->caches);
+    if (v->config.metrics)
+        snprintf(ret->metrics, sizeof ret->metrics, "%s", v->config.metrics);
 }

@@ -151,6 +151,11 @@ int lsvd_extents(struct lsvd_volume *v, uint64_t count, uint64_t offset,
                            bool is_data),
                  void *ctx);
 
+/* One look at the parts, on this thread: are those in use still there, are
+ * others back? What is found, the next destage acts on. A thread of lsvd_start
+ * does it every second. */
+void lsvd_watch(struct lsvd_volume *v);
+
 /* Destage up to a batch now, on this thread. 1: did something; 0: nothing to
  * do. Must not run beside lsvd_start's thread. */
 int lsvd_destage_step(struct lsvd_volume *v);

@@ -100,6 +100,40 @@ membership_proven(const struct view *view, uint32_t present, uint32_t w)
            missing_count(view->complete_members, present) < w;
 }
 
+bool
+membership_allows(const struct view *view, uint32_t members, uint32_t w)
+{
+    uint32_t known = members & view->complete_members;
+
+    return (uint32_t)__builtin_popcount(members) >= w &&
+           (uint32_t)__builtin_popcount(known) >= w;
+}
+
+enum membership_return
+membership_returning(const struct label *label, uint32_t slot,
+                     const struct view *view, const char **ret_why)
+{
+    const struct view_absent *absent = &view->absent[slot];
+    const struct view_id *id = &label->view.id;
+
+    *ret_why = "";
+    if (!uuid_equal(&label->instance, &absent->instance)) {
+        *ret_why = "is an instance that the volume has not dropped";
+        return RETURN_DIVERGED;
+    }
+    if (view_id_compare(id, &absent->dropped_by) >= 0) {
+        *ret_why = "was written to after the volume had dropped it";
+        return RETURN_DIVERGED;
+    }
+    if (is_ancestor(view, id))
+        return RETURN_RESYNC;
+    if (view->history_count == VIEW_HISTORY_MAX &&
+        view_id_compare(id, &view->history[VIEW_HISTORY_MAX - 1]) < 0)
+        return RETURN_FULL;
+    *ret_why = "has a view that the volume never had";
+    return RETURN_DIVERGED;
+}
+
 uint32_t
 membership_next_epoch(const struct label *const *labels, uint32_t count,
                       const struct view *view)

@@ -43,6 +43,23 @@ uint64_t membership_newest_ckpt(const struct label *const *labels,
 /* R3 without a journal. present: bit per part seen. */
 bool membership_proven(const struct view *view, uint32_t present, uint32_t w);
 
+/* R1: may these be the members of the view after this one? At least w of them,
+ * and at least w of them members of the last view known complete. */
+bool membership_allows(const struct view *view, uint32_t members, uint32_t w);
+
+enum membership_return {
+    RETURN_RESYNC,   /* has all up to its checkpoint, and nothing else */
+    RETURN_FULL,     /* as above, but longer ago than the history tells */
+    RETURN_DIVERGED, /* has, or may have, what nobody else knows */
+};
+
+/* What may be done with a part that is not in the view, whose label is LIVE and
+ * of this volume (faults.md 2.5). *ret_why: a constant text. */
+enum membership_return membership_returning(const struct label *label,
+                                            uint32_t slot,
+                                            const struct view *view,
+                                            const char **ret_why);
+
 /* R4: the least epoch that nobody has used or promised. */
 uint32_t membership_next_epoch(const struct label *const *labels,
                                uint32_t count, const struct view *view);

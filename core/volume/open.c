@@ -2,8 +2,9 @@
  *
  * Open: find the policy -> lock the parts -> read labels, choose the view ->
  *   its journal, if it names one, must be here -> tables -> replay (index and
- *   redo records) -> with all parts healthy: claim the epoch, install the
- *   view that names the journal.
+ *   redo records) -> if the rules allow it with the parts that are there (R1,
+ *   R3): claim the epoch, install the view that names the journal, without
+ *   those that are away -> what was replayed is checkpointed.
  * Close: destage all -> view with the journal detached, labels clean.
  * (P1) No label or journal is written before every part that is there is
  *      locked, and no view of an epoch before all members promised it.
@@ -14,6 +15,7 @@
 #include "base/err.h"
 #include "base/memory.h"
 #include "redundancy/membership.h"
+#include "volume/resync.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,8 +109,11 @@ volume_new(const struct lsvd_env *env, const char *name,
     pthread_mutex_init(&v->state_lock, NULL);
     pthread_cond_init(&v->work, NULL);
     pthread_cond_init(&v->progress, NULL);
+    pthread_cond_init(&v->watching, NULL);
     lease_table_init(&v->leases);
     lease_table_init(&v->chunk_leases);
+    lease_table_init(&v->part_leases);
+    lease_table_init(&v->role);
     pthread_mutex_init(&v->chunks.lock, NULL);
     *ret = v;
     return 0;
@@ -124,6 +129,7 @@ volume_free(struct lsvd_volume *v)
     cache_free(v->cache);
     journal_close(v->journal);
     target_close(v->cache_dir);
+    resync_done(v);
     parts_close(v);
     ec_free(v->ec);
     meta_done(&v->meta);
@@ -131,11 +137,14 @@ volume_free(struct lsvd_volume *v)
     events_free(v->events);
     lease_table_done(&v->leases);
     lease_table_done(&v->chunk_leases);
+    lease_table_done(&v->part_leases);
+    lease_table_done(&v->role);
     pthread_mutex_destroy(&v->chunks.lock);
     pthread_mutex_destroy(&v->table_lock);
     pthread_mutex_destroy(&v->state_lock);
     pthread_cond_destroy(&v->work);
     pthread_cond_destroy(&v->progress);
+    pthread_cond_destroy(&v->watching);
     free(v);
 }
 
@@ -218,7 +227,7 @@ static int
 choose_view(struct lsvd_volume *v)
 {
     const struct label *labels[PARTS_MAX];
-    uint32_t present = labels_of(v, labels), w;
+    uint32_t present = labels_of(v, labels);
     uint64_t ckpt, newest;
     int r;
 
@@ -258,10 +267,8 @@ choose_view(struct lsvd_volume *v)
         else
             v->usable |= UINT32_C(1) << i;
     }
-    w = membership_write_quorum(v->meta.replicas, v->g.data_count,
-                                v->g.parity_count);
     if (!v->journal && !v->observer &&
-        !membership_proven(&v->view, v->usable, w))
+        !membership_proven(&v->view, v->usable, volume_write_quorum(v)))
         log_event(&v->log, LOG_WARNING_LEVEL,
                   "volume %s: too many parts are out of sight to prove that "
                   "this is the newest state; if they were written to "
@@ -346,10 +353,25 @@ replay_redo(void *ctx, uint64_t seq, const uint8_t *body, size_t bytes)
     return redo_remember(replay->redo, seq, body, bytes);
 }
 
-static int
-recover(struct lsvd_volume *v, bool healthy)
+/* Parts that failed just now are left out, when the rest may do without them. A
+ * full disk is no reason. True: the caller tries again without them. */
+static bool
+lose_failed(struct lsvd_volume *v, int error)
 {
-    struct redo_list *list = redo_list_new();
+    uint32_t failed = v->failed & v->usable;
+
+    v->failed = 0;
+    if (failed == 0 || error == -ENOSPC ||
+        !volume_may_be_members(v, v->usable & v->view.members & ~failed))
+        return false;
+    part_lost(v, failed);
+    return true;
+}
+
+/* list: for redo_checkpoint, when the view allows it. */
+static int
+recover(struct lsvd_volume *v, struct redo_list *list)
+{
     struct replay_context ctx = {v, list};
     struct replay_callbacks cb = {.present = replay_present,
                                   .redo = replay_redo,
@@ -359,16 +381,14 @@ recover(struct lsvd_volume *v, bool healthy)
     uint64_t begin = v->io->ops->now_ns(v->io), ms;
     int r;
 
-    if (!list)
-        return -ENOMEM;
     journal_set_chunk_blocks(v->journal, v->g.chunk_blocks);
     journal_set_volume_blocks(v->journal, v->g.block_count);
     r = journal_replay(v->journal, &cb, &stats);
-    if (r == 0)
-        r = redo_apply_all(v, list, healthy);
-    redo_list_free(list);
-    if (r == 0 && healthy)
-        r = leftovers_remove(v);
+    if (r == 0) {
+        do
+            r = redo_apply_all(v, list);
+        while (r < 0 && lose_failed(v, r));
+    }
     if (r < 0)
         return err_wrap(r, "volume %s: replay", v->meta.name);
     ms = (v->io->ops->now_ns(v->io) - begin) / 1000000;
@@ -380,110 +400,9 @@ recover(struct lsvd_volume *v, bool healthy)
     return 0;
 }
 
-int
-label_write(struct lsvd_volume *v, struct part *p)
-{
-    struct label *label = &p->label;
-    int r;
-
-    label->written_at = v->io->ops->wall_seconds(v->io);
-    memset(label->host, 0, sizeof label->host);
-    gethostname(label->host, sizeof label->host - 1);
-    if (p->table)
-        label->table_generation = chunk_table_generation(p->table);
-    atomic_fetch_add(&v->count.part_bytes, LABEL_SLOT_BYTES);
-    atomic_fetch_add(&v->count.part_syncs, 1);
-    r = label_store(p->dir, label);
-    return r < 0 ? err_wrap(r, "part %c", p->letter) : 0;
-}
-
-int
-volume_labels_checkpoint(struct lsvd_volume *v, uint64_t ckpt)
-{
-    for (uint32_t i = 0; i < v->g.part_count; i++) {
-        int r;
-
-        if (!(v->usable & UINT32_C(1) << i))
-            continue;
-        v->part[i].label.ckpt = ckpt;
-        r = label_write(v, &v->part[i]);
-        if (r < 0)
-            return r;
-    }
-    return 0;
-}
-
-int
-volume_install_view(struct lsvd_volume *v, const struct view *next,
-                    bool clean)
-{
-    struct view view = *next;
-    int r;
-
-    if (v->journal && !uuid_is_zero(&view.journal)) {
-        struct journal_identity identity = *journal_identity(v->journal);
-
-        identity.view = view;
-        r = journal_store_identity(v->journal, &identity);
-        if (r < 0)
-            return r;
-    }
-    for (uint32_t i = 0; i < v->g.part_count; i++) {
-        struct part *p = &v->part[i];
-
-        if (!(v->usable & UINT32_C(1) << i) ||
-            !(view.members & UINT32_C(1) << i))
-            continue;
-        p->label.view = view;
-        p->label.clean = clean;
-        r = label_write(v, p);
-        if (r < 0)
-            return r;
-    }
-    v->view = view;
-    return 0;
-}
-
-/* R4: promised everywhere before any view of that epoch exists. */
-int
-volume_promise(struct lsvd_volume *v, uint32_t *ret_epoch)
-{
-    const struct label *labels[PARTS_MAX];
-    uint32_t epoch;
-    int r;
-
-    /* of any part that was seen, also one that is stale */
-    for (uint32_t i = 0; i < v->g.part_count; i++) {
-        const struct part *p = &v->part[i];
-
-        labels[i] = p->has_label &&
-                            uuid_equal(&p->label.volume, &v->meta.uuid)
-                        ? &p->label
-                        : NULL;
-    }
-    epoch = membership_next_epoch(labels, v->g.part_count, &v->view);
-    if (epoch > SEQ_EPOCH_MAX)
-        return err_set(-EIO, "volume %s has used up its %u starts",
-                       v->meta.name, SEQ_EPOCH_MAX);
-    for (uint32_t i = 0; i < v->g.part_count; i++) {
-        if (!(v->usable & UINT32_C(1) << i))
-            continue;
-        /* R5: one that a cut left at the view before is rolled forward, or
-         * the next view would leave it two behind. */
-        if (v->view.members & UINT32_C(1) << i)
-            v->part[i].label.view = v->view;
-        v->part[i].label.promised = epoch;
-        r = label_write(v, &v->part[i]);
-        if (r < 0)
-            return r;
-    }
-    *ret_epoch = epoch;
-    return 0;
-}
-
 /* A journal for a volume that has none: in the first directory that works. */
-static int
-journal_make(struct lsvd_volume *v, const struct view *view)
+int
+volume_journal_make(struct lsvd_volume *v, const struct view *view)
 {
     struct journal_identity identity = {.volume = v->meta.uuid,
                                         .journal = view->journal,
@@ -505,39 +424,6 @@ journal_make(struct lsvd_volume *v, const struct view *view)
         return err_wrap(r, "journal of volume %s", v->meta.name);
     journal_set_chunk_blocks(v->journal, v->g.chunk_blocks);
     journal_set_volume_blocks(v->journal, v->g.block_count);
-    return 0;
-}
-
-int
-volume_claim(struct lsvd_volume *v)
-{
-    struct view next;
-    struct view_id id;
-    uint32_t epoch;
-    int r;
-
-    r = volume_promise(v, &epoch);
-    if (r < 0)
-        return r;
-    memset(&id, 0, sizeof id);
-    id.epoch = epoch;
-    r = v->io->ops->random(v->io, id.start.b, sizeof id.start.b);
-    if (r < 0)
-        return r;
-    next = v->view;
-    view_advance(&next, &id);
-    if (!v->journal) {
-        r = v->io->ops->random(v->io, next.journal.b, sizeof next.journal.b);
-        if (r == 0)
-            r = journal_make(v, &next);
-        if (r < 0)
-            return r;
-    }
-    journal_start(v->journal, epoch);
-    r = volume_install_view(v, &next, false);
-    if (r < 0)
-        return r;
-    v->attached = true;
     return 0;
 }
 
@@ -586,13 +472,79 @@ any_doubtful(const struct lsvd_volume *v)
     return any;
 }
 
+/* Claim the volume, and checkpoint what was replayed: with the view that is in
+ * force then, no member of it lacks any of that. */
+static int
+attach(struct lsvd_volume *v, struct redo_list *list)
+{
+    uint32_t failed;
+    int r = 0;
+
+    /* before a label dates the damaged table, and makes it look sound */
+    if (any_doubtful(v)) {
+        do
+            r = tables_level(v);
+        while (r < 0 && lose_failed(v, r));
+    }
+    if (r == 0)
+        r = volume_claim(v);
+    v->failed = 0;
+    if (r == 0)
+        r = redo_checkpoint(v, list);
+    while (r < 0 && (failed = v->failed & v->usable) != 0) {
+        v->failed = 0;
+        r = volume_drop(v, failed);
+        if (r == 0)
+            r = redo_checkpoint(v, list);
+    }
+    if (r < 0)
+        return r;
+    leftovers_remove(v);
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        if (!(v->usable & UINT32_C(1) << i))
+            part_let_go(v, i); /* the watch will look at it */
+    }
+    return 0;
+}
+
+static void
+say_read_only(struct lsvd_volume *v)
+{
+    log_event(&v->log, LOG_ERROR_LEVEL,
+              "volume %s: too few parts are in sync to prove that nothing "
+              "newer exists, or to write: it is served read-only; see lsvd-repair "
+              "verify",
+              v->meta.name);
+}
+
+/* Replay, if there is what, then claim, if that is wanted and allowed. */
+static int
+recover_and_attach(struct lsvd_volume *v, unsigned flags, bool wants_write)
+{
+    bool healthy = v->usable == volume_all_parts(v), dirty = v->journal;
+    struct redo_list *list = redo_list_new();
+    bool wanted = wants_write || (dirty && (healthy || flags & OPEN_DEGRADED));
+    int r = list ? 0 : -ENOMEM;
+
+    if (r == 0 && dirty)
+        r = recover(v, list);
+    if (r == 0 && !v->observer && wanted && volume_may_attach(v))
+        r = attach(v, list);
+    else if (r == 0 && healthy && (flags & OPEN_REPAIR) && any_doubtful(v))
+        r = tables_level(v);
+    else if (r == 0 && wants_write)
+        say_read_only(v);
+    redo_list_free(list);
+    return r;
+}
+
 /* Everything after the locks. */
 static int
 volume_bring_up(struct lsvd_volume *v, unsigned flags)
 {
     bool wants_write = !(flags & (LSVD_OPEN_READ_ONLY | OPEN_REPAIR)) &&
                        !v->meta.read_only && !v->observer;
-    bool healthy, dirty;
+    bool dirty;
     int r;
 
     r = choose_view(v);
@@ -617,29 +569,7 @@ volume_bring_up(struct lsvd_volume *v, unsigned flags)
         r = chunk_store_init(v);
     if (r == 0)
         r = cache_new(v->config.ram_bytes, v->g.block_bytes, &v->cache);
-    if (r < 0)
-        return r;
-    healthy = v->usable == volume_all_parts(v);
-    if (dirty) {
-        r = recover(v, healthy);
-        if (r < 0)
-            return r;
-    }
-    if (healthy && !v->observer &&
-        (wants_write || dirty || (flags & OPEN_REPAIR)) && any_doubtful(v)) {
-        /* before a store of the damaged table makes it look sound */
-        r = tables_level(v);
-        if (r < 0)
-            return r;
-    }
-    if (healthy && !v->observer && (wants_write || dirty))
-        return volume_claim(v);
-    if (!healthy && wants_write)
-        log_event(&v->log, LOG_ERROR_LEVEL,
-                  "volume %s: not all parts are healthy: it is served "
-                  "read-only; see lsvd-repair verify",
-                  v->meta.name);
-    return 0;
+    return r < 0 ? r : recover_and_attach(v, flags, wants_write);
 }
 
 /* The policy was read before the locks were taken: has somebody changed it in
@@ -756,17 +686,19 @@ volume_drain(struct lsvd_volume *v)
 int
 volume_detach(struct lsvd_volume *v)
 {
-    struct view next = v->view;
-    struct view_id id = v->view.id;
+    struct view next;
+    struct view_id id;
     int r;
 
     r = volume_drain(v);
     if (r < 0)
         return r;
+    next = v->view;
+    id = next.id;
     id.minor++;
     view_advance(&next, &id);
     memset(&next.journal, 0, sizeof next.journal);
-    r = volume_install_view(v, &next, true);
+    r = volume_install_view(v, &next, 0, true);
     if (r == 0)
         v->attached = false;
     return r;

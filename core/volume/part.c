@@ -2,6 +2,7 @@
  * chunk table. A part is what its label says, wherever it lies. */
 #include "volume/volume.h"
 #include "base/err.h"
+#include "target/guard.h"
 #include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -21,6 +22,130 @@ part_fail(struct part *p, enum lsvd_part_state state, const char *format, ...)
     va_start(args, format);
     vsnprintf(p->problem, sizeof p->problem, format, args);
     va_end(args);
+}
+
+/* Is it the part that fails? An error of ours is not. */
+static bool
+is_its_own(int r)
+{
+    return r < 0 && r != -ENOMEM && r != -EINTR;
+}
+
+int
+part_failed(struct lsvd_volume *v, uint32_t slot, int r)
+{
+    struct part *p = &v->part[slot];
+
+    if (!is_its_own(r))
+        return r;
+    p->failure = r;
+    snprintf(p->failure_text, sizeof p->failure_text, "%s", err_text());
+    v->failed |= UINT32_C(1) << slot;
+    return r;
+}
+
+void
+part_suspect(struct lsvd_volume *v, uint32_t slot, int r)
+{
+    struct part *p = &v->part[slot];
+
+    if (!is_its_own(r))
+        return;
+    atomic_fetch_add(&p->errors, 1);
+    if (r == -ETIMEDOUT)
+        part_gone(v, slot, r);
+}
+
+void
+part_gone(struct lsvd_volume *v, uint32_t slot, int r)
+{
+    struct part *p = &v->part[slot];
+
+    pthread_mutex_lock(&v->state_lock);
+    if (!(v->gone & UINT32_C(1) << slot)) {
+        v->gone |= UINT32_C(1) << slot;
+        p->absence = r;
+        snprintf(p->absence_text, sizeof p->absence_text, "%s", err_text());
+        pthread_cond_signal(&v->work);
+    }
+    pthread_mutex_unlock(&v->state_lock);
+}
+
+static bool
+is_gone(int failure)
+{
+    switch (failure) {
+    case -ETIMEDOUT:
+    case -ENOENT:
+    case -ENOTDIR:
+    case -ESTALE:
+    case -ENODEV:
+    case -ENXIO:
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool
+parts_are_gone(struct lsvd_volume *v, uint32_t parts)
+{
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        if ((parts & UINT32_C(1) << i) && !is_gone(v->part[i].failure))
+            return false;
+    }
+    return true;
+}
+
+/* V6. What is under way on it is given up. */
+void
+part_let_go(struct lsvd_volume *v, uint32_t slot)
+{
+    struct part *p = &v->part[slot];
+    struct chunk_table *table;
+    struct object *lock;
+    struct target *dir;
+    struct lease lease;
+
+    if (p->dir)
+        guard_give_up(p->dir);
+    lease_get(&v->part_leases, &lease, p->slot, p->slot + 1, true);
+    pthread_mutex_lock(&v->table_lock);
+    table = p->table;
+    p->table = NULL;
+    pthread_mutex_unlock(&v->table_lock);
+    pthread_mutex_lock(&v->state_lock);
+    dir = p->dir;
+    lock = p->lock;
+    p->dir = NULL;
+    p->lock = NULL;
+    v->gone &= ~(UINT32_C(1) << p->slot);
+    pthread_mutex_unlock(&v->state_lock);
+    lease_put(&v->part_leases, &lease);
+    if (v->chunks.bucket)
+        chunks_forget_part(v, p->slot);
+    chunk_table_close(table);
+    object_close(lock);
+    target_close(dir);
+}
+
+void
+part_lost(struct lsvd_volume *v, uint32_t parts)
+{
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        struct part *p = &v->part[i];
+
+        if (!(parts & UINT32_C(1) << i))
+            continue;
+        atomic_fetch_and(&v->usable, ~(UINT32_C(1) << i));
+        pthread_mutex_lock(&v->state_lock);
+        part_fail(p, is_gone(p->failure) ? LSVD_PART_MISSING
+                                         : LSVD_PART_ERROR,
+                  "%s", p->failure_text);
+        pthread_mutex_unlock(&v->state_lock);
+        part_let_go(v, i);
+        v->failed &= ~(UINT32_C(1) << i);
+    }
 }
 
 void
@@ -247,6 +372,45 @@ part_search(struct lsvd_volume *v, uint32_t slot, bool exclusive)
 }
 
 int
+part_find(struct lsvd_volume *v, uint32_t slot, struct part *ret)
+{
+    const char *recorded = v->meta.part[slot].root;
+    int r = 0, first = 0;
+    char text[256] = "";
+
+    for (size_t i = 0;; i++) {
+        const char *root = i == 0 ? recorded : v->config.data[i - 1];
+
+        if (!root)
+            return err_set(first, "%s", text);
+        if (i > 0 && strcmp(root, recorded) == 0)
+            continue;
+        r = candidate_open(v, root, slot, true, ret);
+        if (r == 0) {
+            candidate_judge(v, ret);
+            if (ret->slot == slot && (ret->state == LSVD_PART_OK ||
+                                      ret->state == LSVD_PART_REBUILDING))
+                return 0;
+            r = err_set(-ENOENT, "%s",
+                        ret->problem[0] ? ret->problem : "another part");
+        }
+        candidate_close(ret);
+        if (r == -EBUSY || r == -ENOMEM)
+            return r;
+        if (first == 0) {
+            first = r;
+            snprintf(text, sizeof text, "%s", err_text());
+        }
+    }
+}
+
+void
+part_candidate_close(struct part *p)
+{
+    candidate_close(p);
+}
+
+int
 parts_open(struct lsvd_volume *v, bool exclusive)
 {
     int r;
@@ -269,6 +433,7 @@ parts_open(struct lsvd_volume *v, bool exclusive)
 
         p->slot = i;
         p->letter = (char)('a' + i);
+        atomic_store(&p->label_writes, p->label.write_count);
         if (p->damaged_label_slots > 0)
             log_event(&v->log, LOG_WARNING_LEVEL,
                       "volume %s: part %c: one copy of its label is damaged; "

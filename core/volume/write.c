@@ -27,11 +27,8 @@ check_writable(struct lsvd_volume *v, uint64_t count, uint64_t offset)
         return err_set(-EROFS, "volume %s is %s", v->meta.name,
                        v->meta.read_only || v->client_read_only
                            ? "read-only"
-                           : "served read-only: not all its parts are "
-                             "healthy");
-    if (atomic_load(&v->destage_error) == -EIO)
-        return err_set(-EIO, "volume %s: a part can't be written: no writes "
-                       "are taken until it works again", v->meta.name);
+                           : "served read-only: too few of its parts are "
+                             "in sync");
     return 0;
 }
 

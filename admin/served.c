@@ -139,7 +139,8 @@ find_status(struct request *req, const char *name)
     if (!info)
         cli_no_memory();
     if (lsvd_info(&env, name, info) < 0)
-        (void)cli_fail(&req->cli, 0, "%s", lsvd_error());
+        (void)cli_fail(&req->cli, 0, "%s",
+                       r == -EACCES ? error : lsvd_error());
     else
         status = offline_status(info, error);
     free(info);
@@ -321,13 +322,18 @@ take_event(void *ctx, const char *key, const json_t *value)
     }
 }
 
+/* result and why: of cli_ask. */
 static int
-not_served(struct request *req, const char *name, const char *why)
+not_served(struct request *req, const char *name, int result,
+           const char *why)
 {
     struct lsvd_env env = cli_env(&req->cli);
-    struct lsvd_location *at = malloc(sizeof *at);
+    struct lsvd_location *at;
     int r;
 
+    if (result == -EACCES)
+        return cli_fail(&req->cli, EXIT_FAILURE, "%s", why);
+    at = malloc(sizeof *at);
     if (!at)
         cli_no_memory();
     if (lsvd_locate(&env, name, at) < 0)
@@ -361,7 +367,7 @@ events_once(struct request *req, const char *name, struct events *e)
     if (r == 0)
         return 0;
     if (ask_is_offline(r))
-        return not_served(req, name, error);
+        return not_served(req, name, r, error);
     return cli_fail(&req->cli, EXIT_FAILURE, "%s", error);
 }
 
@@ -405,7 +411,7 @@ add_metrics(struct metering *m, const char *name)
     if (r == 0)
         merged_add(&m->merged, ask_text(result, "text"));
     else if (ask_is_offline(r))
-        m->code = not_served(m->req, name, error);
+        m->code = not_served(m->req, name, r, error);
     else
         m->code = cli_fail(&m->req->cli, EXIT_FAILURE, "%s", error);
     json_decref(result);

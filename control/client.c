@@ -332,8 +332,8 @@ control_ask(const struct lsvd_caches *caches, const struct control_ask *ask,
     if (r != 0)
         return r < 0 ? r : 0;
     if (a.passed)
-        return fail(error, a.passed == -EACCES ? -EACCES : -ENOENT, "%s",
-                    a.why);
+        return fail(error, a.passed == -EACCES || a.passed == -EPERM
+                               ? -EACCES : -ENOENT, "%s", a.why);
     return fail(error, -ENOENT, "volume %s: no server answers here",
                 ask->volume);
 }

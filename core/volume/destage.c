@@ -4,7 +4,8 @@
  *   journal durable -> bytes in place on all parts -> files synced -> new
  *   names synced -> chunk tables -> files of holes removed, names synced ->
  *   index forgets -> labels -> journal tail.
- * (D3) No byte is in place before every record it came from is durable.
+ * (D3) No byte is in place before every record it came from is durable, in
+ *      every copy of the journal that a later start may take (JF3).
  * (D4) A chunk table moves only after the bytes are durable on all parts; the
  *      journal's tail only after tables and labels.
  * (D5) A file is removed only when its chunk is durably a hole in all tables,
@@ -15,11 +16,11 @@
  * (D7) A table calls a chunk a hole only under the exclusive chunk lease: who
  *      reads its files has seen them called present.
  * Fails: the batch is tried again at once, the files opened anew (never a
- *   second sync of the same descriptors). A part that fails again is dropped (O5) and
- *   the batch goes on without it, as long as enough remain (R7). Otherwise the
- *   batch is kept: no space -> writers get -ENOSPC until it returns; too few
- *   parts -> the volume is stalled: writes go on into the journal while it has
- *   room, then wait (space_wait). Reads go on.
+ *   second sync of the same descriptors). A part that fails again is dropped
+ *   (O5) and the batch goes on without it, as long as enough remain (R7).
+ *   Otherwise the batch is kept: no space -> writers get -ENOSPC until it
+ *   returns; too few parts -> the volume is stalled: writes go on into the
+ *   journal while it has room, then wait (space_wait). Reads go on.
  * (D9) A part that is being filled never delays the others: what fails on it is
  *      left for a later attempt to fill it. */
 #include "volume/volume.h"
@@ -265,6 +266,8 @@ batch_put_in_place(struct lsvd_volume *v)
     int r, result = 0;
 
     r = journal_sync(v->journal); /* D3 */
+    if (r == 0)
+        r = journal_settle(v);
     if (r < 0)
         return r;
     for (plan = v->batch->first; plan; plan = plan->next) {

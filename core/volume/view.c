@@ -91,6 +91,7 @@ store_view(struct lsvd_volume *v, const struct view *view, uint32_t to,
         struct journal_identity identity = *journal_identity(v->journal);
 
         identity.view = *view;
+        identity.journal = view->journal;
         for (uint32_t i = 0; i < PARTS_MAX; i++) {
             if (!(view->members & UINT32_C(1) << i))
                 identity.part_ckpt[i] = 0;
@@ -435,17 +436,17 @@ volume_claim(struct lsvd_volume *v)
     away = v->view.members & ~v->usable;
     view_advance(&next, &id);
     leave_out(v, &next, away);
-    if (!v->journal) {
-        r = v->io->ops->random(v->io, next.journal.b, sizeof next.journal.b);
-        if (r == 0)
-            r = volume_journal_make(v, &next);
-        if (r < 0)
-            return r;
-    }
+    r = v->io->ops->random(v->io, next.journal.b, sizeof next.journal.b);
+    if (r == 0 && !v->journal)
+        r = journal_make(v, &next);
+    if (r < 0)
+        return r;
     journal_start(v->journal, id.epoch);
-    r = volume_install_view(v, &next, 0, false);
+    r = volume_install_view(v, &next, 0, false); /* JF1 */
     if (r == 0)
         r = volume_complete_view(v, false);
+    if (r == 0)
+        r = journal_settle(v); /* a copy may have failed just now */
     if (r < 0)
         return r;
     v->attached = true;

@@ -117,6 +117,13 @@ struct volume_counters {
     atomic_uint_fast64_t stalled_requests, stalled_ns;
 };
 
+/* How the engine reaches its surroundings; see env.c. */
+struct world {
+    struct io *io;       /* roots and parts, clocks, chance */
+    struct io *cache_io; /* cache directories */
+    struct io *guard, *fault; /* owned; NULL if there is none */
+};
+
 struct offer;
 
 /* Filling a part; see resync.h. */
@@ -137,7 +144,9 @@ struct metadata_problem {
 };
 
 struct lsvd_volume {
-    struct io *io;
+    struct world world;
+    struct io *io;       /* world.io */
+    struct io *cache_io; /* world.cache_io */
     struct logger log;
     struct events *events; /* owned */
     struct config config;
@@ -154,6 +163,10 @@ struct lsvd_volume {
     size_t problem_count;
 
     struct target *cache_dir; /* where the journal is; owned */
+    struct target *mirror;    /* the same, if it has two copies; else NULL */
+    struct journal_copy *spare; /* at a start: the other directories; owned */
+    atomic_uint losses_settled; /* of the mirror's: recorded on the parts */
+    atomic_bool journal_lost;   /* it has failed, and that was said */
     struct journal *journal;  /* NULL: nothing to replay, nothing written */
     struct cache *cache;
     struct ec *ec; /* NULL for replicas */
@@ -170,6 +183,7 @@ struct lsvd_volume {
     pthread_cond_t watching;    /* wakes the watch */
     atomic_int destage_error;   /* of the last batch: 0, -ENOSPC, -EIO */
     uint64_t destage_rounds;    /* batches ended, well or badly */
+    uint64_t settle_rounds;     /* attempts of journal_settle ended */
     bool threaded;
     atomic_bool stopping;
     atomic_bool hurried; /* lsvd_hurry */
@@ -193,6 +207,14 @@ struct lsvd_volume {
                           * members yet; nothing is destaged until it is */
     struct volume_counters count;
 };
+
+/* ---- env.c ---- */
+
+int env_load(const struct lsvd_env *env, const char *name,
+             struct config *ret, struct world *ret_world,
+             struct logger *ret_log);
+/* Nothing that was opened through it is open. */
+void env_done(struct world *w);
 
 /* ---- roots.c: finding a volume and its policy ---- */
 
@@ -309,10 +331,6 @@ int volume_open(const struct lsvd_env *env, const char *name, unsigned flags,
 int volume_new(const struct lsvd_env *env, const char *name,
                struct lsvd_volume **ret);
 void volume_free(struct lsvd_volume *v);
-int env_load(const struct lsvd_env *env, const char *name,
-             struct config *ret, struct io **ret_io, struct logger *ret_log);
-/* A journal for a volume that has none, in the first directory that works. */
-int volume_journal_make(struct lsvd_volume *v, const struct view *view);
 int volume_drain(struct lsvd_volume *v);
 int volume_detach(struct lsvd_volume *v);
 
@@ -353,6 +371,26 @@ int volume_view_with(struct lsvd_volume *v, uint32_t slot);
 /* R4: the next epoch, promised by every usable part. */
 int volume_promise(struct lsvd_volume *v, uint32_t *ret_epoch);
 int volume_next_epoch(struct lsvd_volume *v, struct view_id *ret);
+
+/* ---- journal_files.c: the journal's copies (JF1-JF5) ---- */
+
+/* The journal that the view names, from the cache directories: the best copy
+ * of it. -ENOENT: not there; -EBUSY: in use. Changes nothing. */
+int journal_find(struct lsvd_volume *v);
+/* After journal_find, with exclusive locks, before journal_replay: bring the
+ * other copies up to date and use them too. One that can't be is left out. */
+int journal_level(struct lsvd_volume *v);
+/* A journal for a volume that has none, in every directory that works. */
+int journal_make(struct lsvd_volume *v, const struct view *view);
+void journal_files_done(struct lsvd_volume *v);
+bool journal_is_settled(struct lsvd_volume *v);
+/* JF3: record that a copy was lost. The destage caller's (or open's). */
+int journal_settle(struct lsvd_volume *v);
+/* Before an answer: wait until it is recorded. Anybody's. -EIO: can't be. */
+int journal_await(struct lsvd_volume *v);
+/* The journal gave this error (with the text): if it has failed for good, say
+ * so once. Returns the error. */
+int journal_failed(struct lsvd_volume *v, int error);
 
 /* ---- chunks.c ---- */
 

@@ -5,7 +5,8 @@
  * holds whole blocks always, so a block is never half old and half new.
  * (W1) Two requests on one block go one after the other (the lease), also
  *      when they touch different bytes of it.
- * (W2) RAM changes only after the record is in the journal.
+ * (W2) RAM changes only after the record is in the journal, in every copy of
+ *      it that a later start may take (JF3).
  * Fails: no space on the parts -> -ENOSPC, nothing changed. Journal full ->
  * wait for destage (space_wait), or its error. */
 #include "volume/volume.h"
@@ -54,7 +55,7 @@ append(struct lsvd_volume *v, uint64_t first, uint32_t count,
             space_admitted(v, &a, r == 0);
         }
         if (r != -EAGAIN)
-            return r;
+            return r < 0 ? journal_failed(v, r) : journal_await(v);
         r = space_wait(v);
         if (r < 0)
             return r;
@@ -149,9 +150,17 @@ piece_bytes(struct lsvd_volume *v, size_t count, uint64_t offset)
 }
 
 static int
+sync_journal(struct lsvd_volume *v)
+{
+    int r = journal_sync(v->journal);
+
+    return r < 0 ? journal_failed(v, r) : journal_await(v);
+}
+
+static int
 finish(struct lsvd_volume *v, unsigned flags)
 {
-    return flags & LSVD_FUA ? journal_sync(v->journal) : 0;
+    return flags & LSVD_FUA ? sync_journal(v) : 0;
 }
 
 int
@@ -187,7 +196,7 @@ lsvd_flush(struct lsvd_volume *v)
     atomic_fetch_add(&v->count.flushes, 1);
     if (!v->attached)
         return 0;
-    return journal_sync(v->journal);
+    return sync_journal(v);
 }
 
 /* The most that one ZERO record takes, ending at a chunk's end if it can, so
@@ -227,6 +236,7 @@ zero_blocks(struct lsvd_volume *v, uint64_t first, uint64_t count)
                 return r;
             continue;
         }
+        r = r < 0 ? journal_failed(v, r) : journal_await(v);
         if (r < 0)
             return r;
         cache_drop(v->cache, first, first + piece);

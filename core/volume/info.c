@@ -183,16 +183,17 @@ lsvd_caches(const struct lsvd_env *env, const char *name,
             struct lsvd_caches *ret)
 {
     struct config config;
+    struct world world;
     struct logger log;
-    struct io *io;
     int r;
 
     *ret = (struct lsvd_caches){0};
-    r = env_load(env, name, &config, &io, &log);
+    r = env_load(env, name, &config, &world, &log);
     if (r < 0)
         return r;
     volume_caches(&config, ret);
     config_done(&config);
+    env_done(&world);
     return 0;
 }
 

@@ -182,6 +182,9 @@ lsvd_get_status(struct lsvd_volume *v, struct lsvd_status *ret)
     ret->view_minor = view.id.minor;
     ret->uptime_seconds = (v->io->ops->now_ns(v->io) - v->opened_ns) /
                           UINT64_C(1000000000);
+    ret->size_bytes = v->meta.size_bytes;
+    ret->chunk_bytes = v->meta.chunk_bytes;
+    ret->scrub_every_seconds = v->config.scrub_s;
     ret->writable = lsvd_can_write(v);
     ret->journal_bytes = v->meta.journal_bytes;
     if (v->journal)
@@ -197,4 +200,15 @@ lsvd_get_status(struct lsvd_volume *v, struct lsvd_status *ret)
     fill_resync(v, &ret->resync);
     fill_health(v, space.failed, ret);
     fill_counts(v, ret);
+}
+
+void
+lsvd_get_serving(struct lsvd_volume *v, struct lsvd_serving *ret)
+{
+    memset(ret, 0, sizeof *ret);
+    memcpy(ret->name, v->meta.name, sizeof ret->name);
+    uuid_format(&v->meta.uuid, ret->uuid);
+    volume_caches(&v->config, &ret->caches);
+    if (v->config.metrics)
+        snprintf(ret->metrics, sizeof ret->metrics, "%s", v->config.metrics);
 }

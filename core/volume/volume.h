@@ -319,6 +319,7 @@ struct chunk_entry chunk_truth(struct lsvd_volume *v, uint64_t chunk);
  * it was opened; bench/run reads it. */
 void volume_log_counters(struct lsvd_volume *v);
 void volume_counters_get(struct lsvd_volume *v, struct lsvd_counters *ret);
+void volume_caches(const struct config *config, struct lsvd_caches *ret);
 
 /* ---- open.c ---- */
 

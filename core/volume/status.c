@@ -135,6 +135,8 @@ fill_health(struct lsvd_volume *v, bool failed, struct lsvd_status *ret)
                      p->letter, lsvd_part_state_text(p->state), p->problem);
         all = false;
     }
+    if (all && !journal_is_mirrored(v, ret->problem, sizeof ret->problem))
+        all = false;
     pthread_mutex_lock(&v->state_lock);
     stalled = v->stalled_since != 0;
     pthread_mutex_unlock(&v->state_lock);

@@ -385,6 +385,9 @@ int journal_level(struct lsvd_volume *v);
 int journal_make(struct lsvd_volume *v, const struct view *view);
 void journal_files_done(struct lsvd_volume *v);
 bool journal_is_settled(struct lsvd_volume *v);
+/* False: two directories were given, and one of them has no copy; why is
+ * filled with a line that names it. */
+bool journal_is_mirrored(struct lsvd_volume *v, char *why, size_t bytes);
 /* JF3: record that a copy was lost. The destage caller's (or open's). */
 int journal_settle(struct lsvd_volume *v);
 /* Before an answer: wait until it is recorded. Anybody's. -EIO: can't be. */

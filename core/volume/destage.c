@@ -15,11 +15,11 @@
  * (D7) A table calls a chunk a hole only under the exclusive chunk lease: who
  *      reads its files has seen them called present.
  * Fails: the batch is tried again at once, the files opened anew (never a
- *   second sync of the same descriptors). A part that fails again is dropped (O5) and
- *   the batch goes on without it, as long as enough remain (R7). Otherwise the
- *   batch is kept: no space -> writers get -ENOSPC until it returns; too few
- *   parts -> the volume is stalled: writes go on into the journal while it has
- *   room, then wait (space_wait). Reads go on.
+ *   second sync of the same descriptors). A part that fails again is dropped
+ *   (O5) and the batch goes on without it, as long as enough remain (R7).
+ *   Otherwise the batch is kept: no space -> writers get -ENOSPC until it
+ *   returns; too few parts -> the volume is stalled: writes go on into the
+ *   journal while it has room, then wait (space_wait). Reads go on.
  * (D9) A part that is being filled never delays the others: what fails on it is
  *      left for a later attempt to fill it. */
 #include "volume/volume.h"

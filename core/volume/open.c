@@ -115,6 +115,7 @@ volume_new(const struct lsvd_env *env, const char *name,
     lease_table_init(&v->part_leases);
     lease_table_init(&v->role);
     pthread_mutex_init(&v->chunks.lock, NULL);
+    v->opened_ns = v->io->ops->now_ns(v->io);
     *ret = v;
     return 0;
 }
@@ -512,8 +513,8 @@ say_read_only(struct lsvd_volume *v)
 {
     log_event(&v->log, LOG_ERROR_LEVEL,
               "volume %s: too few parts are in sync to prove that nothing "
-              "newer exists, or to write: it is served read-only; see lsvd-repair "
-              "verify",
+              "newer exists, or to write: it is served read-only; see "
+              "lsvd-repair verify",
               v->meta.name);
 }
 

@@ -52,6 +52,7 @@ volume_new(const struct lsvd_env *env, const char *name,
     lease_table_init(&v->part_leases);
     lease_table_init(&v->role);
     pthread_mutex_init(&v->chunks.lock, NULL);
+    v->opened_ns = v->io->ops->now_ns(v->io);
     *ret = v;
     return 0;
 }

@@ -41,6 +41,7 @@
 #include "meta/label.h"
 #include "meta/meta.h"
 #include "redundancy/ec.h"
+#include "volume/hedge.h"
 #include "volume/latency.h"
 #include "volume/event.h"
 #include <pthread.h>
@@ -71,6 +72,7 @@ struct part {
     char absence_text[256];
     unsigned absences;         /* the watch's: in a row */
     atomic_uint_fast64_t errors; /* operations that failed */
+    struct pace pace;          /* of its reads; see hedge.h */
 };
 
 /* One chunk with its open fragments; see chunks.c. */
@@ -440,6 +442,7 @@ struct rows {
     uint8_t *cell[PARTS_MAX]; /* count blocks each */
     bool *bad[PARTS_MAX];     /* count each */
     struct fragment *fragment[PARTS_MAX];
+    uint32_t skip; /* parts that rows_load does not ask; 0 after rows_new */
     void *memory; /* owned */
 };
 

@@ -10,6 +10,7 @@ enum {
     REFUSE_WRITES = 1, /* and syncs, names, sizes */
     REFUSE_READS = 2,
     REFUSE_SYNCS = 4,
+    REFUSE_SPACE = 8, /* with WRITES: for want of space */
 };
 
 struct faulty_io {

@@ -4,7 +4,8 @@
  *   journal durable -> bytes in place on all parts -> files synced -> new
  *   names synced -> chunk tables -> files of holes removed, names synced ->
  *   index forgets -> labels -> journal tail.
- * (D3) No byte is in place before every record it came from is durable.
+ * (D3) No byte is in place before every record it came from is durable, in
+ *      every copy of the journal that a later start may take (JF3).
  * (D4) A chunk table moves only after the bytes are durable on all parts; the
  *      journal's tail only after tables and labels.
  * (D5) A file is removed only when its chunk is durably a hole in all tables,
@@ -265,6 +266,8 @@ batch_put_in_place(struct lsvd_volume *v)
     int r, result = 0;
 
     r = journal_sync(v->journal); /* D3 */
+    if (r == 0)
+        r = journal_settle(v);
     if (r < 0)
         return r;
     for (plan = v->batch->first; plan; plan = plan->next) {

@@ -52,16 +52,17 @@ lsvd_list(const struct lsvd_env *env,
     struct config config;
     struct logger log;
     struct roots roots;
-    struct io *io;
+    struct world world;
     bool damaged;
     int r;
 
-    r = env_load(env, NULL, &config, &io, &log);
+    r = env_load(env, NULL, &config, &world, &log);
     if (r < 0)
         return r;
-    r = roots_open(io, &log, config.data, &roots);
+    r = roots_open(world.io, &log, config.data, &roots);
     if (r < 0) {
         config_done(&config);
+        env_done(&world);
         return r;
     }
     for (size_t i = 0; i < roots.count && r == 0; i++) {
@@ -77,11 +78,12 @@ lsvd_list(const struct lsvd_env *env,
             r = 0;
     }
     for (size_t n = 0; n < all.count && r == 0; n++)
-        r = list_entry(io, &config, all.entry[n].name, all.entry[n].number,
-                       cb, ctx);
+        r = list_entry(world.io, &config, all.entry[n].name,
+                       all.entry[n].number, cb, ctx);
     registry_done(&all);
     roots_close(&roots);
     config_done(&config);
+    env_done(&world);
     return r;
 }
 
@@ -344,7 +346,8 @@ remove_journals(struct lsvd_volume *v)
         struct target *dir;
         int r;
 
-        r = v->io->ops->open_dir(v->io, v->config.cache[i], 0, &dir);
+        r = v->cache_io->ops->open_dir(v->cache_io, v->config.cache[i], 0,
+                                       &dir);
         if (r == 0) {
             r = target_remove(dir, name);
             if (r == 0)

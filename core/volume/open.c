@@ -21,72 +21,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static int
-list_copy(char **const from, const char *const *given, char ***ret)
-{
-    size_t count = 0;
-    char **list = NULL;
-    int r;
-
-    while (given ? given[count] != NULL : from[count] != NULL)
-        count++;
-    r = mem_new(count + 1, sizeof(char *), &list);
-    for (size_t i = 0; i < count && r == 0; i++)
-        r = mem_dup(given ? given[i] : from[i], &list[i]);
-    if (r < 0) {
-        for (size_t i = 0; list && i < count; i++)
-            free(list[i]);
-        free(list);
-        return r;
-    }
-    *ret = list;
-    return 0;
-}
-
-static void
-list_free(char **list)
-{
-    for (size_t i = 0; list && list[i]; i++)
-        free(list[i]);
-    free(list);
-}
-
-int
-env_load(const struct lsvd_env *env, const char *name, struct config *ret,
-         struct io **ret_io, struct logger *ret_log)
-{
-    char **list;
-    int r;
-
-    *ret_io = env->io ? env->io : io_system();
-    ret_log->cb = (log_cb)(void (*)(void))env->log;
-    ret_log->ctx = env->log_ctx;
-    r = config_load(env->config_path, name, ret);
-    if (r < 0)
-        return r;
-    if (env->data && env->data[0]) {
-        r = list_copy(NULL, env->data, &list);
-        if (r == 0) {
-            list_free(ret->data);
-            ret->data = list;
-        }
-    }
-    if (r == 0 && env->cache && env->cache[0]) {
-        r = list_copy(NULL, env->cache, &list);
-        if (r == 0) {
-            list_free(ret->cache);
-            ret->cache = list;
-        }
-    }
-    for (size_t i = 0; r == 0 && env->settings && env->settings[i]; i++)
-        r = config_set(ret, env->settings[i]);
-    if (env->ram_bytes > 0)
-        ret->ram_bytes = env->ram_bytes;
-    if (r < 0)
-        config_done(ret);
-    return r;
-}
-
 int
 volume_new(const struct lsvd_env *env, const char *name,
            struct lsvd_volume **ret)
@@ -99,12 +33,15 @@ volume_new(const struct lsvd_env *env, const char *name,
         return r;
     r = events_new(&v->events);
     if (r == 0)
-        r = env_load(env, name, &v->config, &v->io, &v->log);
+        r = env_load(env, name, &v->config, &v->world, &v->log);
     if (r < 0) {
         events_free(v->events);
         free(v);
         return r;
     }
+    v->io = v->world.io;
+    v->opened_ns = v->io->ops->now_ns(v->io);
+    v->cache_io = v->world.cache_io;
     pthread_mutex_init(&v->table_lock, NULL);
     pthread_mutex_init(&v->state_lock, NULL);
     pthread_cond_init(&v->work, NULL);
@@ -131,10 +68,12 @@ volume_free(struct lsvd_volume *v)
     journal_close(v->journal);
     target_close(v->cache_dir);
     resync_done(v);
+    journal_files_done(v);
     parts_close(v);
     ec_free(v->ec);
     meta_done(&v->meta);
     config_done(&v->config);
+    env_done(&v->world);
     events_free(v->events);
     lease_table_done(&v->leases);
     lease_table_done(&v->chunk_leases);
@@ -149,6 +88,8 @@ volume_free(struct lsvd_volume *v)
     free(v);
 }
 
+#define HURRIED_DRAIN_NS UINT64_C(6000000000)
+
 static uint32_t
 labels_of(struct lsvd_volume *v, const struct label **labels)
 {
@@ -162,65 +103,6 @@ labels_of(struct lsvd_volume *v, const struct label **labels)
             present |= UINT32_C(1) << i;
     }
     return present;
-}
-
-static void
-journal_name(const struct lsvd_volume *v, char *text, size_t bytes)
-{
-    char uuid[UUID_TEXT_BYTES];
-
-    uuid_format(&v->meta.uuid, uuid);
-    snprintf(text, bytes, "%s.journal", uuid);
-}
-
-/* The journal that the view names must be in one of the cache directories. */
-static int
-journal_find(struct lsvd_volume *v)
-{
-    char name[64], uuid[UUID_TEXT_BYTES];
-    const char *host = "?";
-    int r, last = -ENOENT;
-
-    journal_name(v, name, sizeof name);
-    for (size_t i = 0; v->config.cache[i]; i++) {
-        struct target *dir;
-        struct journal *j;
-
-        r = v->io->ops->open_dir(v->io, v->config.cache[i], 0, &dir);
-        if (r < 0)
-            continue;
-        r = journal_open(dir, name, 0, &j);
-        if (r == 0 && uuid_equal(&journal_identity(j)->journal,
-                                 &v->view.journal) &&
-            uuid_equal(&journal_identity(j)->volume, &v->meta.uuid)) {
-            v->journal = j;
-            v->cache_dir = dir;
-            return 0;
-        }
-        if (r == 0) {
-            journal_close(j);
-        } else if (r != -ENOENT) {
-            log_event(&v->log, LOG_ERROR_LEVEL, "%s", err_text());
-            last = r;
-        }
-        target_close(dir);
-        if (r == -EBUSY)
-            return err_wrap(r, "volume %s is in use", v->meta.name);
-    }
-    for (uint32_t i = 0; i < v->g.part_count; i++) {
-        if (v->part[i].has_label &&
-            uuid_equal(&v->part[i].label.view.journal, &v->view.journal))
-            host = v->part[i].label.host;
-    }
-    uuid_format(&v->view.journal, uuid);
-    return err_set(last == -ENOENT ? -ENOENT : last,
-                   "volume %s needs its journal %s, last used on host %s, "
-                   "which is not usable in %s%s; it may hold writes that the "
-                   "parts do not have: start it there, or give that cache "
-                   "directory",
-                   v->meta.name, uuid, host, v->config.cache[0],
-                   v->config.cache[1] ? " or the other cache directories"
-                                      : "");
 }
 
 /* Choose the view, find its journal, judge each part against both. */
@@ -369,7 +251,7 @@ lose_failed(struct lsvd_volume *v, int error)
     return true;
 }
 
-/* list: for redo_checkpoint, when the view allows it. */
+/* Nothing in place is changed; list gets the redo records. */
 static int
 recover(struct lsvd_volume *v, struct redo_list *list)
 {
@@ -382,14 +264,11 @@ recover(struct lsvd_volume *v, struct redo_list *list)
     uint64_t begin = v->io->ops->now_ns(v->io), ms;
     int r;
 
+    r = journal_level(v);
     journal_set_chunk_blocks(v->journal, v->g.chunk_blocks);
     journal_set_volume_blocks(v->journal, v->g.block_count);
-    r = journal_replay(v->journal, &cb, &stats);
-    if (r == 0) {
-        do
-            r = redo_apply_all(v, list);
-        while (r < 0 && lose_failed(v, r));
-    }
+    if (r == 0)
+        r = journal_replay(v->journal, &cb, &stats);
     if (r < 0)
         return err_wrap(r, "volume %s: replay", v->meta.name);
     ms = (v->io->ops->now_ns(v->io) - begin) / 1000000;
@@ -398,33 +277,6 @@ recover(struct lsvd_volume *v, struct redo_list *list)
               v->meta.name, (unsigned long long)stats.records,
               (unsigned long long)stats.blocks, (unsigned long long)ms,
               stats.torn_tail ? "; the last record was cut short" : "");
-    return 0;
-}
-
-/* A journal for a volume that has none: in the first directory that works. */
-int
-volume_journal_make(struct lsvd_volume *v, const struct view *view)
-{
-    struct journal_identity identity = {.volume = v->meta.uuid,
-                                        .journal = view->journal,
-                                        .block_bytes = v->meta.block_bytes,
-                                        .view = *view};
-    char name[64];
-    int r;
-
-    for (uint32_t i = 0; i < v->g.part_count; i++)
-        identity.part_ckpt[i] = v->part[i].label.ckpt;
-    gethostname(identity.host, sizeof identity.host - 1);
-    journal_name(v, name, sizeof name);
-    r = v->io->ops->open_dir(v->io, v->config.cache[0], 0, &v->cache_dir);
-    if (r < 0)
-        return err_wrap(r, "cache directory (for the journal; see cache=)");
-    r = journal_create(v->cache_dir, name, v->meta.journal_bytes, &identity, 0,
-                       &v->journal);
-    if (r < 0)
-        return err_wrap(r, "journal of volume %s", v->meta.name);
-    journal_set_chunk_blocks(v->journal, v->g.chunk_blocks);
-    journal_set_volume_blocks(v->journal, v->g.block_count);
     return 0;
 }
 
@@ -473,15 +325,49 @@ any_doubtful(const struct lsvd_volume *v)
     return any;
 }
 
-/* Claim the volume, and checkpoint what was replayed: with the view that is in
- * force then, no member of it lacks any of that. */
+/* Without the parts that fail at it. */
+static int
+redo_again(struct lsvd_volume *v, struct redo_list *list)
+{
+    int r;
+
+    v->failed = 0;
+    do
+        r = redo_apply_all(v, list);
+    while (r < 0 && lose_failed(v, r));
+    return r;
+}
+
+/* Again, and checkpointed: with the view that is in force no member lacks any
+ * of that. Parts that fail at it are dropped. */
+static int
+redo_and_checkpoint(struct lsvd_volume *v, struct redo_list *list)
+{
+    for (;;) {
+        uint32_t failed;
+        int r;
+
+        v->failed = 0;
+        r = redo_apply_all(v, list);
+        if (r == 0)
+            r = redo_checkpoint(v, list);
+        failed = v->failed & v->usable;
+        if (r == 0 || r == -ENOSPC || failed == 0)
+            return r;
+        r = volume_drop(v, failed);
+        if (r < 0)
+            return r;
+    }
+}
+
+/* Claim the volume, then put in place what a crash cut short (JF5). */
 static int
 attach(struct lsvd_volume *v, struct redo_list *list)
 {
-    uint32_t failed;
     int r = 0;
 
     /* before a label dates the damaged table, and makes it look sound */
+    v->failed = 0;
     if (any_doubtful(v)) {
         do
             r = tables_level(v);
@@ -489,15 +375,8 @@ attach(struct lsvd_volume *v, struct redo_list *list)
     }
     if (r == 0)
         r = volume_claim(v);
-    v->failed = 0;
     if (r == 0)
-        r = redo_checkpoint(v, list);
-    while (r < 0 && (failed = v->failed & v->usable) != 0) {
-        v->failed = 0;
-        r = volume_drop(v, failed);
-        if (r == 0)
-            r = redo_checkpoint(v, list);
-    }
+        r = redo_and_checkpoint(v, list);
     if (r < 0)
         return r;
     leftovers_remove(v);
@@ -529,9 +408,14 @@ recover_and_attach(struct lsvd_volume *v, unsigned flags, bool wants_write)
 
     if (r == 0 && dirty)
         r = recover(v, list);
-    if (r == 0 && !v->observer && wanted && volume_may_attach(v))
+    if (r == 0 && !v->observer && wanted && volume_may_attach(v)) {
         r = attach(v, list);
-    else if (r == 0 && healthy && (flags & OPEN_REPAIR) && any_doubtful(v))
+        redo_list_free(list);
+        return r;
+    }
+    if (r == 0 && dirty)
+        r = redo_again(v, list);
+    if (r == 0 && healthy && (flags & OPEN_REPAIR) && any_doubtful(v))
         r = tables_level(v);
     else if (r == 0 && wants_write)
         say_read_only(v);
@@ -663,6 +547,14 @@ volume_open(const struct lsvd_env *env, const char *name, unsigned flags,
     return r == -EAGAIN ? -EBUSY : r;
 }
 
+/* Whoever stops a server may wait so long for what is in the journal. */
+static bool
+is_late(struct lsvd_volume *v)
+{
+    return atomic_load(&v->hurried) &&
+           v->io->ops->now_ns(v->io) - v->hurried_ns > HURRIED_DRAIN_NS;
+}
+
 /* Destage everything that the journal holds. */
 int
 volume_drain(struct lsvd_volume *v)
@@ -674,6 +566,9 @@ volume_drain(struct lsvd_volume *v)
         journal_space(v->journal, &space);
         if (space.dirty_chunks == 0 && !v->batch)
             return 0;
+        if (is_late(v))
+            return err_set(-ETIMEDOUT, "volume %s: there was no time to move "
+                           "all that the journal holds", v->meta.name);
         r = destage_batch(v);
         if (r < 0)
             return r;

@@ -91,6 +91,7 @@ store_view(struct lsvd_volume *v, const struct view *view, uint32_t to,
         struct journal_identity identity = *journal_identity(v->journal);
 
         identity.view = *view;
+        identity.journal = view->journal;
         for (uint32_t i = 0; i < PARTS_MAX; i++) {
             if (!(view->members & UINT32_C(1) << i))
                 identity.part_ckpt[i] = 0;
@@ -161,6 +162,21 @@ volume_may_be_members(struct lsvd_volume *v, uint32_t members)
     return membership_allows(&v->view, members, volume_write_quorum(v));
 }
 
+static void
+tell_dropped(struct lsvd_volume *v, uint32_t parts)
+{
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        struct part *p = &v->part[i];
+
+        if (!(parts & UINT32_C(1) << i))
+            continue;
+        atomic_fetch_add(&v->count.evictions, 1);
+        event_note(v, LOG_ERROR_LEVEL, "drop", p->letter,
+                   "part %c is dropped: %s; the volume goes on without it",
+                   p->letter, p->problem);
+    }
+}
+
 int
 volume_install_view(struct lsvd_volume *v, const struct view *next,
                     uint32_t joining, bool clean)
@@ -183,6 +199,7 @@ volume_install_view(struct lsvd_volume *v, const struct view *next,
         if (!membership_allows(&view, view.members & ~failed, w))
             return too_few(v, view.members & ~failed); /* VW3 */
         part_lost(v, failed & ~joining); /* VW2 */
+        tell_dropped(v, failed & ~joining);
         view_advance(&view, &(struct view_id){view.id.epoch,
                                               view.id.minor + 1,
                                               view.id.start});
@@ -337,21 +354,6 @@ view_without(struct lsvd_volume *v, uint32_t parts)
     return r < 0 ? r : volume_complete_view(v, uuid_is_zero(&view.journal));
 }
 
-static void
-tell_dropped(struct lsvd_volume *v, uint32_t parts)
-{
-    for (uint32_t i = 0; i < v->g.part_count; i++) {
-        struct part *p = &v->part[i];
-
-        if (!(parts & UINT32_C(1) << i))
-            continue;
-        atomic_fetch_add(&v->count.evictions, 1);
-        event_note(v, LOG_ERROR_LEVEL, "drop", p->letter,
-                   "part %c is dropped: %s; the volume goes on without it",
-                   p->letter, p->problem);
-    }
-}
-
 /* Those that can't be used as they are, whatever the view says. */
 static uint32_t
 without_answer(struct lsvd_volume *v, uint32_t parts)
@@ -384,7 +386,7 @@ volume_drop(struct lsvd_volume *v, uint32_t parts)
     part_lost(v, parts);
     r = view_without(v, all);
     if (r == 0)
-        tell_dropped(v, before & ~v->view.members);
+        tell_dropped(v, all & before); /* others that failed were told */
     return r;
 }
 
@@ -435,17 +437,17 @@ volume_claim(struct lsvd_volume *v)
     away = v->view.members & ~v->usable;
     view_advance(&next, &id);
     leave_out(v, &next, away);
-    if (!v->journal) {
-        r = v->io->ops->random(v->io, next.journal.b, sizeof next.journal.b);
-        if (r == 0)
-            r = volume_journal_make(v, &next);
-        if (r < 0)
-            return r;
-    }
+    r = v->io->ops->random(v->io, next.journal.b, sizeof next.journal.b);
+    if (r == 0 && !v->journal)
+        r = journal_make(v, &next);
+    if (r < 0)
+        return r;
     journal_start(v->journal, id.epoch);
-    r = volume_install_view(v, &next, 0, false);
+    r = volume_install_view(v, &next, 0, false); /* JF1 */
     if (r == 0)
         r = volume_complete_view(v, false);
+    if (r == 0)
+        r = journal_settle(v); /* a copy may have failed just now */
     if (r < 0)
         return r;
     v->attached = true;

@@ -41,6 +41,8 @@
 #include "meta/label.h"
 #include "meta/meta.h"
 #include "redundancy/ec.h"
+#include "volume/hedge.h"
+#include "volume/latency.h"
 #include "volume/event.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -70,6 +72,7 @@ struct part {
     char absence_text[256];
     unsigned absences;         /* the watch's: in a row */
     atomic_uint_fast64_t errors; /* operations that failed */
+    struct pace pace;          /* of its reads; see hedge.h */
 };
 
 /* One chunk with its open fragments; see chunks.c. */
@@ -115,6 +118,15 @@ struct volume_counters {
     atomic_uint_fast64_t resynced_chunks, resynced_bytes;
     atomic_uint_fast64_t hedged_reads, late_reads;
     atomic_uint_fast64_t stalled_requests, stalled_ns;
+    atomic_uint_fast64_t read_errors, write_errors; /* that clients got */
+    struct latency read, write, flush, trim;
+};
+
+/* How the engine reaches its surroundings; see env.c. */
+struct world {
+    struct io *io;       /* roots and parts, clocks, chance */
+    struct io *cache_io; /* cache directories */
+    struct io *guard, *fault; /* owned; NULL if there is none */
 };
 
 struct offer;
@@ -137,7 +149,9 @@ struct metadata_problem {
 };
 
 struct lsvd_volume {
-    struct io *io;
+    struct world world;
+    struct io *io;       /* world.io */
+    struct io *cache_io; /* world.cache_io */
     struct logger log;
     struct events *events; /* owned */
     struct config config;
@@ -154,6 +168,10 @@ struct lsvd_volume {
     size_t problem_count;
 
     struct target *cache_dir; /* where the journal is; owned */
+    struct target *mirror;    /* the same, if it has two copies; else NULL */
+    struct journal_copy *spare; /* at a start: the other directories; owned */
+    atomic_uint losses_settled; /* of the mirror's: recorded on the parts */
+    atomic_bool journal_lost;   /* it has failed, and that was said */
     struct journal *journal;  /* NULL: nothing to replay, nothing written */
     struct cache *cache;
     struct ec *ec; /* NULL for replicas */
@@ -170,9 +188,12 @@ struct lsvd_volume {
     pthread_cond_t watching;    /* wakes the watch */
     atomic_int destage_error;   /* of the last batch: 0, -ENOSPC, -EIO */
     uint64_t destage_rounds;    /* batches ended, well or badly */
+    uint64_t settle_rounds;     /* attempts of journal_settle ended */
     bool threaded;
     atomic_bool stopping;
-    atomic_bool hurried; /* lsvd_hurry */
+    atomic_bool hurried; /* lsvd_hurry, at … */
+    uint64_t hurried_ns; /* … under state_lock */
+    atomic_bool in_repair; /* live.c: one at a time */
     unsigned space_waiters;
     uint32_t gone;  /* parts in use that are not there, or don't answer */
     uint64_t stalled_since; /* too few parts to destage: 0, or since when */
@@ -193,6 +214,14 @@ struct lsvd_volume {
                           * members yet; nothing is destaged until it is */
     struct volume_counters count;
 };
+
+/* ---- env.c ---- */
+
+int env_load(const struct lsvd_env *env, const char *name,
+             struct config *ret, struct world *ret_world,
+             struct logger *ret_log);
+/* Nothing that was opened through it is open. */
+void env_done(struct world *w);
 
 /* ---- roots.c: finding a volume and its policy ---- */
 
@@ -296,6 +325,7 @@ struct chunk_entry chunk_truth(struct lsvd_volume *v, uint64_t chunk);
  * it was opened; bench/run reads it. */
 void volume_log_counters(struct lsvd_volume *v);
 void volume_counters_get(struct lsvd_volume *v, struct lsvd_counters *ret);
+void volume_caches(const struct config *config, struct lsvd_caches *ret);
 
 /* ---- open.c ---- */
 
@@ -308,10 +338,6 @@ int volume_open(const struct lsvd_env *env, const char *name, unsigned flags,
 int volume_new(const struct lsvd_env *env, const char *name,
                struct lsvd_volume **ret);
 void volume_free(struct lsvd_volume *v);
-int env_load(const struct lsvd_env *env, const char *name,
-             struct config *ret, struct io **ret_io, struct logger *ret_log);
-/* A journal for a volume that has none, in the first directory that works. */
-int volume_journal_make(struct lsvd_volume *v, const struct view *view);
 int volume_drain(struct lsvd_volume *v);
 int volume_detach(struct lsvd_volume *v);
 
@@ -353,6 +379,29 @@ int volume_view_with(struct lsvd_volume *v, uint32_t slot);
 int volume_promise(struct lsvd_volume *v, uint32_t *ret_epoch);
 int volume_next_epoch(struct lsvd_volume *v, struct view_id *ret);
 
+/* ---- journal_files.c: the journal's copies (JF1-JF5) ---- */
+
+/* The journal that the view names, from the cache directories: the best copy
+ * of it. -ENOENT: not there; -EBUSY: in use. Changes nothing. */
+int journal_find(struct lsvd_volume *v);
+/* After journal_find, with exclusive locks, before journal_replay: bring the
+ * other copies up to date and use them too. One that can't be is left out. */
+int journal_level(struct lsvd_volume *v);
+/* A journal for a volume that has none, in every directory that works. */
+int journal_make(struct lsvd_volume *v, const struct view *view);
+void journal_files_done(struct lsvd_volume *v);
+bool journal_is_settled(struct lsvd_volume *v);
+/* False: two directories were given, and one of them has no copy; why is
+ * filled with a line that names it. */
+bool journal_is_mirrored(struct lsvd_volume *v, char *why, size_t bytes);
+/* JF3: record that a copy was lost. The destage caller's (or open's). */
+int journal_settle(struct lsvd_volume *v);
+/* Before an answer: wait until it is recorded. Anybody's. -EIO: can't be. */
+int journal_await(struct lsvd_volume *v);
+/* The journal gave this error (with the text): if it has failed for good, say
+ * so once. Returns the error. */
+int journal_failed(struct lsvd_volume *v, int error);
+
 /* ---- chunks.c ---- */
 
 int chunk_store_init(struct lsvd_volume *v);
@@ -393,6 +442,7 @@ struct rows {
     uint8_t *cell[PARTS_MAX]; /* count blocks each */
     bool *bad[PARTS_MAX];     /* count each */
     struct fragment *fragment[PARTS_MAX];
+    uint32_t skip; /* parts that rows_load does not ask; 0 after rows_new */
     void *memory; /* owned */
 };
 
@@ -434,6 +484,17 @@ int volume_check_range(const struct lsvd_volume *v, uint64_t count,
 void volume_note_bad(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
                      uint32_t row, const char *what);
 void volume_queue_heal(struct lsvd_volume *v, uint64_t chunk, uint32_t slot);
+
+/* A request of a client has ended. error: the counter of those that failed. */
+static inline int
+volume_request_ended(struct lsvd_volume *v, struct latency *l,
+                     uint64_t begin_ns, int r, atomic_uint_fast64_t *error)
+{
+    latency_note(l, v->io->ops->now_ns(v->io) - begin_ns);
+    if (r < 0)
+        atomic_fetch_add(error, 1);
+    return r;
+}
 
 /* ---- space.c ---- */
 

@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/wait.h"
 #include "target/guard.h"
+#include "target/mirror.h"
 #include "volume/resync.h"
 #include "volume/volume.h"
 #include "volume/watch.h"
@@ -241,6 +242,27 @@ is_asked_locked(struct lsvd_volume *v)
            v->gone != 0 || offered;
 }
 
+/* A copy of the journal was lost: clients wait for this. */
+static void
+settle_copies(struct lsvd_volume *v)
+{
+    struct lease lease;
+    int r;
+
+    if (journal_is_settled(v))
+        return;
+    lease_get(&v->role, &lease, 0, 1, true);
+    r = journal_settle(v);
+    lease_put(&v->role, &lease);
+    if (r == 0)
+        return;
+    log_event(&v->log, LOG_ERROR_LEVEL, "volume %s: %s", v->meta.name,
+              err_text());
+    pthread_mutex_lock(&v->state_lock);
+    wait_ms(&v->progress, &v->state_lock, TICK_MS);
+    pthread_mutex_unlock(&v->state_lock);
+}
+
 static void *
 destage_thread(void *arg)
 {
@@ -254,13 +276,15 @@ destage_thread(void *arg)
         bool asked = is_asked_locked(v);
 
         /* what did not work, or was too early, is not tried at once again */
-        if (!asked || (idle && (v->space_waiters == 0 ||
-                                atomic_load(&v->destage_error) != 0)))
+        if (journal_is_settled(v) &&
+            (!asked || (idle && (v->space_waiters == 0 ||
+                                 atomic_load(&v->destage_error) != 0))))
             wait_ms(&v->work, &v->state_lock, TICK_MS);
         if (atomic_load(&v->stopping))
             break;
         asked = is_asked_locked(v) || v->heal_count > 0;
         pthread_mutex_unlock(&v->state_lock);
+        settle_copies(v);
         idle = true;
         if (asked || v->batch || is_due(v, &last_seq, &age)) {
             idle = destage_rounds(v) <= 0;
@@ -280,6 +304,8 @@ lsvd_start(struct lsvd_volume *v)
     if (!v->attached)
         return 0;
     parts_sign(v);
+    if (v->mirror)
+        mirror_start(v->mirror);
     v->threaded = true; /* before there is a thread that looks at it */
     r = pthread_create(&v->thread, NULL, destage_thread, v);
     if (r != 0) {
@@ -299,8 +325,11 @@ lsvd_watch(struct lsvd_volume *v)
 void
 lsvd_hurry(struct lsvd_volume *v)
 {
-    guard_set_deadline(v->io, HURRIED_DEADLINE_MS);
+    if (v->world.guard)
+        guard_set_deadline(v->world.guard, HURRIED_DEADLINE_MS);
     pthread_mutex_lock(&v->state_lock);
+    if (!atomic_load(&v->hurried))
+        v->hurried_ns = v->io->ops->now_ns(v->io);
     atomic_store(&v->hurried, true);
     pthread_cond_broadcast(&v->progress);
     pthread_mutex_unlock(&v->state_lock);

@@ -5,7 +5,8 @@
  * holds whole blocks always, so a block is never half old and half new.
  * (W1) Two requests on one block go one after the other (the lease), also
  *      when they touch different bytes of it.
- * (W2) RAM changes only after the record is in the journal.
+ * (W2) RAM changes only after the record is in the journal, in every copy of
+ *      it that a later start may take (JF3).
  * Fails: no space on the parts -> -ENOSPC, nothing changed. Journal full ->
  * wait for destage (space_wait), or its error. */
 #include "volume/volume.h"
@@ -54,7 +55,7 @@ append(struct lsvd_volume *v, uint64_t first, uint32_t count,
             space_admitted(v, &a, r == 0);
         }
         if (r != -EAGAIN)
-            return r;
+            return r < 0 ? journal_failed(v, r) : journal_await(v);
         r = space_wait(v);
         if (r < 0)
             return r;
@@ -149,13 +150,21 @@ piece_bytes(struct lsvd_volume *v, size_t count, uint64_t offset)
 }
 
 static int
-finish(struct lsvd_volume *v, unsigned flags)
+sync_journal(struct lsvd_volume *v)
 {
-    return flags & LSVD_FUA ? journal_sync(v->journal) : 0;
+    int r = journal_sync(v->journal);
+
+    return r < 0 ? journal_failed(v, r) : journal_await(v);
 }
 
-int
-lsvd_pwrite(struct lsvd_volume *v, const void *from, size_t count,
+static int
+finish(struct lsvd_volume *v, unsigned flags)
+{
+    return flags & LSVD_FUA ? sync_journal(v) : 0;
+}
+
+static int
+serve_write(struct lsvd_volume *v, const void *from, size_t count,
             uint64_t offset, unsigned flags)
 {
     const uint8_t *at = from;
@@ -182,12 +191,25 @@ lsvd_pwrite(struct lsvd_volume *v, const void *from, size_t count,
 }
 
 int
+lsvd_pwrite(struct lsvd_volume *v, const void *from, size_t count,
+            uint64_t offset, unsigned flags)
+{
+    uint64_t begin = v->io->ops->now_ns(v->io);
+
+    return volume_request_ended(v, &v->count.write, begin,
+                                serve_write(v, from, count, offset, flags),
+                                &v->count.write_errors);
+}
+
+int
 lsvd_flush(struct lsvd_volume *v)
 {
+    uint64_t begin = v->io->ops->now_ns(v->io);
+
     atomic_fetch_add(&v->count.flushes, 1);
-    if (!v->attached)
-        return 0;
-    return journal_sync(v->journal);
+    return volume_request_ended(v, &v->count.flush, begin,
+                                v->attached ? sync_journal(v) : 0,
+                                &v->count.write_errors);
 }
 
 /* The most that one ZERO record takes, ending at a chunk's end if it can, so
@@ -227,6 +249,7 @@ zero_blocks(struct lsvd_volume *v, uint64_t first, uint64_t count)
                 return r;
             continue;
         }
+        r = r < 0 ? journal_failed(v, r) : journal_await(v);
         if (r < 0)
             return r;
         cache_drop(v->cache, first, first + piece);
@@ -253,9 +276,9 @@ zero_within_block(struct lsvd_volume *v, uint64_t offset, size_t count)
     return r;
 }
 
-int
-lsvd_zero(struct lsvd_volume *v, uint64_t count, uint64_t offset,
-          unsigned flags)
+static int
+serve_zero(struct lsvd_volume *v, uint64_t count, uint64_t offset,
+           unsigned flags)
 {
     uint64_t bytes = v->g.block_bytes, end = offset + count, blocks;
     struct lease lease;
@@ -298,6 +321,17 @@ lsvd_zero(struct lsvd_volume *v, uint64_t count, uint64_t offset,
     if (end > offset)
         r = zero_within_block(v, offset, (size_t)(end - offset));
     return r < 0 ? r : finish(v, flags);
+}
+
+int
+lsvd_zero(struct lsvd_volume *v, uint64_t count, uint64_t offset,
+          unsigned flags)
+{
+    uint64_t begin = v->io->ops->now_ns(v->io);
+
+    return volume_request_ended(v, &v->count.trim, begin,
+                                serve_zero(v, count, offset, flags),
+                                &v->count.write_errors);
 }
 
 int

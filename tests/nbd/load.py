@@ -12,6 +12,7 @@ cell do not overlap in time.
 """
 
 import collections
+import errno
 import random
 import struct
 import threading
@@ -255,7 +256,9 @@ class Clients:
         return True
 
     def _failed(self, h, e, what):
-        if h.aio_is_closed() or h.aio_is_dead():
+        # ESHUTDOWN: the server is stopping, the connection ends in a moment.
+        if h.aio_is_closed() or h.aio_is_dead() or \
+                e.errnum == errno.ESHUTDOWN:
             return False
         if e.errnum in self.tolerated:
             with self.lock:

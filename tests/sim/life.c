@@ -63,7 +63,7 @@ life_policy_text(const struct sim_policy *policy, char *text, size_t bytes)
     else
         snprintf(redundancy, sizeof redundancy, "ec=%u+%u", policy->ec_data,
                  policy->ec_parity);
-    snprintf(text, bytes, "--config %s --block-size %u%s%s%s%s%s%s",
+    snprintf(text, bytes, "--config %s --block-size %u%s%s%s%s%s%s%s%s",
              redundancy, policy->block_bytes,
              policy->missing ? " --missing" : "",
              policy->rot ? " --rot" : "",
@@ -71,7 +71,9 @@ life_policy_text(const struct sim_policy *policy, char *text, size_t bytes)
                                                     : "",
              policy->bugs & SIM_BUG_NO_DIR_SYNC ? " --bug dir-sync" : "",
              policy->bugs & SIM_BUG_LOST_TABLE ? " --bug table" : "",
-             policy->skip_redo ? " --bug redo" : "");
+             policy->skip_redo ? " --bug redo" : "",
+             policy->mirror ? " --mirror" : "",
+             policy->conceal_losses ? " --bug mirror" : "");
 }
 
 void
@@ -153,6 +155,7 @@ make_roots(struct life *l)
     assert(count <= LIFE_PARTS_MAX);
     simio_make_dir(l->s, "/cache");
     l->cache[0] = "/cache";
+    life_mirror_begin(l);
     l->env.cache = l->cache;
     for (uint32_t i = 0; i < count; i++) {
         snprintf(l->root[i], sizeof l->root[i], "/p/%c", (char)('a' + i));
@@ -217,6 +220,7 @@ life_end(struct life *l)
     if (simio_open_handles(l->s) == 0)
         simio_free(l->s);
     life_forget_copies(l);
+    life_mirror_end(l);
     model_free(l->m);
     free(l->image);
     free(l->buffer);
@@ -277,6 +281,7 @@ life_crash(struct life *l, bool with_power)
         simio_kill(l->s);
     model_crashed(l->m, with_power);
     l->is_sick = false;
+    l->steps_to_death = 0;
     l->cuts++;
 }
 

@@ -29,6 +29,8 @@ struct sim_policy {
     bool small;   /* one chunk, few shapes: for exhaustive search */
     unsigned bugs; /* enum simio_bug */
     bool skip_redo;
+    bool mirror;          /* two cache directories */
+    bool conceal_losses;  /* and the bug of that */
 };
 
 struct life {
@@ -42,11 +44,18 @@ struct life {
     bool one_root;
     char root[LIFE_PARTS_MAX][16];
     const char *data[LIFE_PARTS_MAX + 1];
-    const char *cache[2];
+    const char *cache[3];
     struct lsvd_env env;
     uint8_t *image, *buffer; /* volume_bytes each */
     uint64_t hot[4];         /* places that requests like */
     struct sim_file *copy[LIFE_COPIES]; /* chunk files of earlier times */
+    /* mirror.c; bit per cache directory */
+    unsigned truth;     /* has all that was answered; 0: one has, or both */
+    unsigned hidden, dying;
+    uint64_t steps_to_death; /* 0: never */
+    bool must_open, rolled_back;
+    struct sim_file *journal_copy[2];
+    uint64_t copy_start[2], starts, alone, refused;
     bool is_sick; /* a part is dead, no more than one */
     bool damaged; /* rot that may not all have been found: see life_mend */
     uint64_t steps_typical;  /* of one cycle; where to set the next cut */
@@ -109,6 +118,16 @@ void life_recover(struct life *l);
 
 /* The volume is closed: everything must be where it belongs. */
 void life_verify(struct life *l);
+
+/* mirror.c: what happens to the copies of the journal. Without the policy
+ * these do nothing. */
+void life_mirror_begin(struct life *l);
+void life_mirror_serve(struct life *l);
+void life_mirror_before_reading(struct life *l);
+void life_mirror_before_open(struct life *l);
+bool life_mirror_after_open(struct life *l, bool opened);
+void life_mirror_closed(struct life *l);
+void life_mirror_end(struct life *l);
 
 /* rot.c: damage the closed, healthy volume within what it can lose; read it;
  * rebuild it. */

@@ -89,6 +89,7 @@ cycle(struct life *l)
 
     if (!prng_one_in(&l->prng, 8))
         arm(l);
+    life_mirror_serve(l);
     serve(l);
     if (l->failed)
         return;
@@ -105,6 +106,7 @@ cycle(struct life *l)
     if (closed && !simio_halted(l->s)) {
         simio_set_sick(l->s, NULL);
         l->is_sick = false;
+        life_mirror_closed(l);
         model_flushed(l->m); /* a clean close is as good as a flush */
         life_mend(l);
         life_verify(l);

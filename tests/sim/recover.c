@@ -54,6 +54,7 @@ serve_degraded(struct life *l, uint32_t set)
         if (set & 1u << i)
             hide(l, i, true);
     }
+    life_mirror_before_reading(l);
     life_event(l, "parts %#x away", set);
     if (prng_one_in(&l->prng, 3))
         simio_arm_cut(l->s, prng_between(&l->prng, 1, 12));
@@ -96,7 +97,12 @@ life_recover(struct life *l)
         }
         if (prng_one_in(&l->prng, 4))
             simio_arm_cut(l->s, prng_between(&l->prng, 1, 30));
+        life_mirror_before_open(l);
         if (life_open(l, 0) < 0) {
+            if (life_mirror_after_open(l, false)) {
+                simio_arm_cut(l->s, 0);
+                continue;
+            }
             if (!simio_halted(l->s)) {
                 life_fail(l, "open after a crash: %s", lsvd_error());
                 return;
@@ -104,6 +110,7 @@ life_recover(struct life *l)
             life_crash(l, !prng_one_in(&l->prng, 4));
             continue;
         }
+        life_mirror_after_open(l, true);
         if (simio_halted(l->s)) { /* a part that failed was let go */
             life_crash(l, !prng_one_in(&l->prng, 4));
             continue;

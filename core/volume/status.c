@@ -168,6 +168,12 @@ fill_counts(struct lsvd_volume *v, struct lsvd_status *ret)
     ret->late_reads = atomic_load(&c->late_reads);
     ret->stalled_requests = atomic_load(&c->stalled_requests);
     ret->stalled_ns = atomic_load(&c->stalled_ns);
+    ret->read_errors = atomic_load(&c->read_errors);
+    ret->write_errors = atomic_load(&c->write_errors);
+    latency_get(&c->read, &ret->read);
+    latency_get(&c->write, &ret->write);
+    latency_get(&c->flush, &ret->flush);
+    latency_get(&c->trim, &ret->trim);
 }
 
 void

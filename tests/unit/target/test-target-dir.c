@@ -4,7 +4,8 @@
  *   test-target-dir [guarded] [openat2] [fallocate] [seek]
  * guarded: through a guard (target/guard.h), with the same results. The calls
  * named are missing, as in old kernels, containers that filter them, and file
- * systems (NFS v3) that can't: so the fallbacks are tested, too. Exit status 77: they can't be taken away here. */
+ * systems (NFS v3) that can't: so the fallbacks are tested, too. Exit status
+ * 77: they can't be taken away here. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -13,6 +13,7 @@
 #include "exports.h"
 
 #include <assert.h>
+#include <control/server.h>
 #include <errno.h>
 #include <nbdkit-plugin.h>
 #include <pthread.h>
@@ -27,6 +28,7 @@ struct export {
     struct export *next;        /* under the lock */
     enum export_state state;    /* under the lock */
     struct lsvd_volume *volume; /* owned; X2 */
+    struct control_server *control; /* owned; NULL: none; X2 */
     char *name;                 /* owned */
     uint64_t size_bytes;        /* X2 */
     uint32_t block_bytes;       /* X2 */
@@ -101,11 +103,29 @@ learn_size(struct export *e)
     return 0;
 }
 
+/* Threads may run: destaging, and those who answer lsvd status. Without a
+ * control socket the volume is served all the same. */
+static int
+start_volume(struct export *e)
+{
+    char text[CONTROL_ERROR_BYTES];
+    int r;
+
+    r = lsvd_start(e->volume);
+    if (r < 0)
+        return report_error("starting", r);
+    if (control_server_start(e->volume, &e->control, text) < 0)
+        report_event(NULL, LSVD_WARNING, text);
+    return 0;
+}
+
 static void
 close_volume(struct export *e)
 {
     int r;
 
+    control_server_stop(e->control);
+    e->control = NULL;
     r = lsvd_close(e->volume);
     if (r < 0)
         (void)report_error("closing", r);
@@ -125,11 +145,8 @@ bring_up(struct export *e, bool read_only)
     if (r < 0)
         return report_error(NULL, r);
     r = learn_size(e);
-    if (r == 0 && served.threads) {
-        r = lsvd_start(e->volume);
-        if (r < 0)
-            r = report_error(NULL, r);
-    }
+    if (r == 0 && served.threads)
+        r = start_volume(e);
     if (r < 0)
         close_volume(e);
     return r;
@@ -203,15 +220,24 @@ exports_open(const struct config *config)
 int
 exports_start(void)
 {
-    int r;
-
     served.threads = true;
-    for (struct export *e = served.head; e != NULL; e = e->next) {
-        r = lsvd_start(e->volume);
-        if (r < 0)
-            return report_error("starting", r);
-    }
+    for (struct export *e = served.head; e != NULL; e = e->next)
+        if (start_volume(e) < 0)
+            return -1;
     return 0;
+}
+
+/* fn is called with the lock held: it must be quick, and call nothing here. */
+void
+exports_each(void (*fn)(void *ctx, struct lsvd_volume *v), void *ctx)
+{
+    struct export *e;
+
+    pthread_mutex_lock(&served.lock);
+    for (e = served.head; e != NULL; e = e->next)
+        if (e->state == EXPORT_OPEN)
+            fn(ctx, e->volume);
+    pthread_mutex_unlock(&served.lock);
 }
 
 void

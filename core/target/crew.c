@@ -790,8 +790,32 @@ crew_call(struct crew *c, struct crew_op *op, const char *name,
 
 /* ---- closing ---- */
 
-/* First for what is queued, as every call; then for the closing itself, not
- * for long. A dead one is not waited for. */
+/* Until when to wait for the closing; *since: when that alone was waited for
+ * first.
+ * First for what is queued, as every call; then for the closing, not for long.
+ * Of a dead one: if what is left of the crew is not old; so one that came back
+ * can be opened at once when its old handles are closed. */
+static uint64_t
+wait_closed_until_locked(const struct crew_thing *thing, uint64_t began,
+                         uint64_t now, uint64_t *since)
+{
+    unsigned deadline_ms = atomic_load(thing->deadline_ms);
+    uint64_t brief = deadline_ms * UINT64_C(1000000);
+
+    if (brief > CLOSE_NS)
+        brief = CLOSE_NS;
+    if (is_dead_locked(thing)) {
+        uint64_t oldest = oldest_ns(thing->crew->leftover);
+
+        return oldest == UINT64_MAX ? 0 : oldest + brief;
+    }
+    if (thing->in_order_busy)
+        return hung_at_locked(thing->crew, began, deadline_ms);
+    if (*since == 0)
+        *since = now;
+    return *since + brief;
+}
+
 static void
 wait_closed_locked(struct crew_thing *thing)
 {
@@ -801,26 +825,17 @@ wait_closed_locked(struct crew_thing *thing)
 
     waiter_add_locked(c, &w);
     thing->closer = &w;
-    while (!thing->closed && !is_dead_locked(thing)) {
-        unsigned deadline_ms = atomic_load(thing->deadline_ms);
-        uint64_t now = crew_now_ns(), until;
+    while (!thing->closed) {
+        uint64_t now = crew_now_ns();
+        uint64_t until = wait_closed_until_locked(thing, began, now, &since);
 
-        if (thing->in_order_busy) {
-            until = hung_at_locked(c, began, deadline_ms);
-            if (now >= until) {
-                give_up_locked(c, now);
-                break;
-            }
-        } else {
-            uint64_t patience = deadline_ms * UINT64_C(1000000);
-
-            if (since == 0)
-                since = now;
-            until = since + (patience < CLOSE_NS ? patience : CLOSE_NS);
-            if (now >= until)
-                break;
+        if (now < until) {
+            crew_wait_until(&w.cond, &c->lock, until);
+            continue;
         }
-        crew_wait_until(&w.cond, &c->lock, until);
+        if (thing->in_order_busy && !is_dead_locked(thing))
+            give_up_locked(c, now);
+        break;
     }
     thing->closer = NULL;
     waiter_remove_locked(c, &w);

@@ -162,6 +162,21 @@ volume_may_be_members(struct lsvd_volume *v, uint32_t members)
     return membership_allows(&v->view, members, volume_write_quorum(v));
 }
 
+static void
+tell_dropped(struct lsvd_volume *v, uint32_t parts)
+{
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        struct part *p = &v->part[i];
+
+        if (!(parts & UINT32_C(1) << i))
+            continue;
+        atomic_fetch_add(&v->count.evictions, 1);
+        event_note(v, LOG_ERROR_LEVEL, "drop", p->letter,
+                   "part %c is dropped: %s; the volume goes on without it",
+                   p->letter, p->problem);
+    }
+}
+
 int
 volume_install_view(struct lsvd_volume *v, const struct view *next,
                     uint32_t joining, bool clean)
@@ -184,6 +199,7 @@ volume_install_view(struct lsvd_volume *v, const struct view *next,
         if (!membership_allows(&view, view.members & ~failed, w))
             return too_few(v, view.members & ~failed); /* VW3 */
         part_lost(v, failed & ~joining); /* VW2 */
+        tell_dropped(v, failed & ~joining);
         view_advance(&view, &(struct view_id){view.id.epoch,
                                               view.id.minor + 1,
                                               view.id.start});
@@ -338,21 +354,6 @@ view_without(struct lsvd_volume *v, uint32_t parts)
     return r < 0 ? r : volume_complete_view(v, uuid_is_zero(&view.journal));
 }
 
-static void
-tell_dropped(struct lsvd_volume *v, uint32_t parts)
-{
-    for (uint32_t i = 0; i < v->g.part_count; i++) {
-        struct part *p = &v->part[i];
-
-        if (!(parts & UINT32_C(1) << i))
-            continue;
-        atomic_fetch_add(&v->count.evictions, 1);
-        event_note(v, LOG_ERROR_LEVEL, "drop", p->letter,
-                   "part %c is dropped: %s; the volume goes on without it",
-                   p->letter, p->problem);
-    }
-}
-
 /* Those that can't be used as they are, whatever the view says. */
 static uint32_t
 without_answer(struct lsvd_volume *v, uint32_t parts)
@@ -385,7 +386,7 @@ volume_drop(struct lsvd_volume *v, uint32_t parts)
     part_lost(v, parts);
     r = view_without(v, all);
     if (r == 0)
-        tell_dropped(v, before & ~v->view.members);
+        tell_dropped(v, all & before); /* others that failed were told */
     return r;
 }
 

@@ -41,6 +41,7 @@
 #include "meta/label.h"
 #include "meta/meta.h"
 #include "redundancy/ec.h"
+#include "volume/latency.h"
 #include "volume/event.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -115,6 +116,8 @@ struct volume_counters {
     atomic_uint_fast64_t resynced_chunks, resynced_bytes;
     atomic_uint_fast64_t hedged_reads, late_reads;
     atomic_uint_fast64_t stalled_requests, stalled_ns;
+    atomic_uint_fast64_t read_errors, write_errors; /* that clients got */
+    struct latency read, write, flush, trim;
 };
 
 /* How the engine reaches its surroundings; see env.c. */
@@ -186,7 +189,9 @@ struct lsvd_volume {
     uint64_t settle_rounds;     /* attempts of journal_settle ended */
     bool threaded;
     atomic_bool stopping;
-    atomic_bool hurried; /* lsvd_hurry */
+    atomic_bool hurried; /* lsvd_hurry, at … */
+    uint64_t hurried_ns; /* … under state_lock */
+    atomic_bool in_repair; /* live.c: one at a time */
     unsigned space_waiters;
     uint32_t gone;  /* parts in use that are not there, or don't answer */
     uint64_t stalled_since; /* too few parts to destage: 0, or since when */
@@ -318,6 +323,7 @@ struct chunk_entry chunk_truth(struct lsvd_volume *v, uint64_t chunk);
  * it was opened; bench/run reads it. */
 void volume_log_counters(struct lsvd_volume *v);
 void volume_counters_get(struct lsvd_volume *v, struct lsvd_counters *ret);
+void volume_caches(const struct config *config, struct lsvd_caches *ret);
 
 /* ---- open.c ---- */
 
@@ -383,6 +389,9 @@ int journal_level(struct lsvd_volume *v);
 int journal_make(struct lsvd_volume *v, const struct view *view);
 void journal_files_done(struct lsvd_volume *v);
 bool journal_is_settled(struct lsvd_volume *v);
+/* False: two directories were given, and one of them has no copy; why is
+ * filled with a line that names it. */
+bool journal_is_mirrored(struct lsvd_volume *v, char *why, size_t bytes);
 /* JF3: record that a copy was lost. The destage caller's (or open's). */
 int journal_settle(struct lsvd_volume *v);
 /* Before an answer: wait until it is recorded. Anybody's. -EIO: can't be. */
@@ -472,6 +481,17 @@ int volume_check_range(const struct lsvd_volume *v, uint64_t count,
 void volume_note_bad(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
                      uint32_t row, const char *what);
 void volume_queue_heal(struct lsvd_volume *v, uint64_t chunk, uint32_t slot);
+
+/* A request of a client has ended. error: the counter of those that failed. */
+static inline int
+volume_request_ended(struct lsvd_volume *v, struct latency *l,
+                     uint64_t begin_ns, int r, atomic_uint_fast64_t *error)
+{
+    latency_note(l, v->io->ops->now_ns(v->io) - begin_ns);
+    if (r < 0)
+        atomic_fetch_add(error, 1);
+    return r;
+}
 
 /* ---- space.c ---- */
 

@@ -328,6 +328,8 @@ lsvd_hurry(struct lsvd_volume *v)
     if (v->world.guard)
         guard_set_deadline(v->world.guard, HURRIED_DEADLINE_MS);
     pthread_mutex_lock(&v->state_lock);
+    if (!atomic_load(&v->hurried))
+        v->hurried_ns = v->io->ops->now_ns(v->io);
     atomic_store(&v->hurried, true);
     pthread_cond_broadcast(&v->progress);
     pthread_mutex_unlock(&v->state_lock);

@@ -1,5 +1,6 @@
 /* faulty-io.h: the real world, in which a part can refuse: everything whose
- * directory's path ends in /<number>/<letter of a broken part>. */
+ * directory's path ends in /<number>/<letter of a broken part>, or a directory
+ * of the journal. */
 #ifndef LSVD_TESTS_UNIT_VOLUME_FAULTY_IO_H
 #define LSVD_TESTS_UNIT_VOLUME_FAULTY_IO_H
 
@@ -15,6 +16,7 @@ enum {
 struct faulty_io {
     struct io io;
     atomic_uint refuse[26]; /* by part */
+    atomic_uint refuse_cache[2]; /* directories "cache" and "cache2" */
     atomic_uint refused;    /* calls */
 };
 

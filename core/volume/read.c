@@ -330,7 +330,7 @@ read_within_block(struct lsvd_volume *v, uint64_t block, size_t at,
 }
 
 static int
-read_bytes(struct lsvd_volume *v, void *to, size_t count, uint64_t offset)
+serve_read(struct lsvd_volume *v, void *to, size_t count, uint64_t offset)
 {
     size_t bytes = v->g.block_bytes;
     uint8_t *out = to, *run_at = NULL;
@@ -381,7 +381,7 @@ lsvd_pread(struct lsvd_volume *v, void *to, size_t count, uint64_t offset)
     uint64_t begin = v->io->ops->now_ns(v->io);
 
     return volume_request_ended(v, &v->count.read, begin,
-                                read_bytes(v, to, count, offset),
+                                serve_read(v, to, count, offset),
                                 &v->count.read_errors);
 }
 

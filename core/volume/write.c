@@ -164,7 +164,7 @@ finish(struct lsvd_volume *v, unsigned flags)
 }
 
 static int
-write_bytes(struct lsvd_volume *v, const void *from, size_t count,
+serve_write(struct lsvd_volume *v, const void *from, size_t count,
             uint64_t offset, unsigned flags)
 {
     const uint8_t *at = from;
@@ -197,7 +197,7 @@ lsvd_pwrite(struct lsvd_volume *v, const void *from, size_t count,
     uint64_t begin = v->io->ops->now_ns(v->io);
 
     return volume_request_ended(v, &v->count.write, begin,
-                                write_bytes(v, from, count, offset, flags),
+                                serve_write(v, from, count, offset, flags),
                                 &v->count.write_errors);
 }
 
@@ -277,7 +277,7 @@ zero_within_block(struct lsvd_volume *v, uint64_t offset, size_t count)
 }
 
 static int
-zero_bytes(struct lsvd_volume *v, uint64_t count, uint64_t offset,
+serve_zero(struct lsvd_volume *v, uint64_t count, uint64_t offset,
            unsigned flags)
 {
     uint64_t bytes = v->g.block_bytes, end = offset + count, blocks;
@@ -330,7 +330,7 @@ lsvd_zero(struct lsvd_volume *v, uint64_t count, uint64_t offset,
     uint64_t begin = v->io->ops->now_ns(v->io);
 
     return volume_request_ended(v, &v->count.trim, begin,
-                                zero_bytes(v, count, offset, flags),
+                                serve_zero(v, count, offset, flags),
                                 &v->count.write_errors);
 }
 

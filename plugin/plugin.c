@@ -11,6 +11,7 @@
 #include "exports.h"
 #include "hangup.h"
 #include "listing.h"
+#include "metering.h"
 #include "report.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
@@ -49,7 +50,7 @@ plugin_get_ready(void)
 static int
 plugin_after_fork(void)
 {
-    if (exports_start() < 0)
+    if (exports_start() < 0 || metering_start() < 0)
         return -1;
     return hangup_start();
 }
@@ -59,6 +60,7 @@ static void
 plugin_cleanup(void)
 {
     hangup_stop();
+    metering_stop();
     exports_close();
 }
 

@@ -327,7 +327,9 @@ account_bytes_locked(struct crew *c, const struct crew_op *op)
         return;
     assert(c->queued_bytes >= op->bytes);
     c->queued_bytes -= op->bytes;
-    wake_waiters_locked(c, false);
+    /* Not for every little room: each would cost a switch of threads. */
+    if (c->room_waiters > 0 && c->queued_bytes <= CREW_QUEUE_BYTES_MAX / 2)
+        wake_waiters_locked(c, false);
 }
 
 /* It is over, whatever came of it: to its waiter, or away. */
@@ -638,7 +640,7 @@ work(struct crew *c)
 
 /* ---- calling ---- */
 
-/* Wait for a place in the queue. */
+/* Wait for a place in the queue. Who comes while others wait, waits, too. */
 static int
 wait_for_room_locked(struct crew *c, struct crew_op *op, const char *name,
                      const atomic_uint *deadline_ms)
@@ -647,8 +649,12 @@ wait_for_room_locked(struct crew *c, struct crew_op *op, const char *name,
     struct crew_waiter w;
     int r = 0;
 
+    if (c->room_waiters == 0 &&
+        c->queued_bytes + op->bytes <= CREW_QUEUE_BYTES_MAX)
+        return 0;
     waiter_add_locked(c, &w);
     w.for_room = true;
+    c->room_waiters++;
     while (c->queued_bytes > 0 &&
            c->queued_bytes + op->bytes > CREW_QUEUE_BYTES_MAX) {
         uint64_t at = hung_at_locked(c, began, atomic_load(deadline_ms));
@@ -662,6 +668,7 @@ wait_for_room_locked(struct crew *c, struct crew_op *op, const char *name,
         if (r < 0)
             break;
     }
+    c->room_waiters--;
     waiter_remove_locked(c, &w);
     return r;
 }
@@ -790,8 +797,32 @@ crew_call(struct crew *c, struct crew_op *op, const char *name,
 
 /* ---- closing ---- */
 
-/* First for what is queued, as every call; then for the closing itself, not
- * for long. A dead one is not waited for. */
+/* Until when to wait for the closing; *since: when that alone was waited for
+ * first.
+ * First for what is queued, as every call; then for the closing, not for long.
+ * Of a dead one: if what is left of the crew is not old; so one that came back
+ * can be opened at once when its old handles are closed. */
+static uint64_t
+wait_closed_until_locked(const struct crew_thing *thing, uint64_t began,
+                         uint64_t now, uint64_t *since)
+{
+    unsigned deadline_ms = atomic_load(thing->deadline_ms);
+    uint64_t brief = deadline_ms * UINT64_C(1000000);
+
+    if (brief > CLOSE_NS)
+        brief = CLOSE_NS;
+    if (is_dead_locked(thing)) {
+        uint64_t oldest = oldest_ns(thing->crew->leftover);
+
+        return oldest == UINT64_MAX ? 0 : oldest + brief;
+    }
+    if (thing->in_order_busy)
+        return hung_at_locked(thing->crew, began, deadline_ms);
+    if (*since == 0)
+        *since = now;
+    return *since + brief;
+}
+
 static void
 wait_closed_locked(struct crew_thing *thing)
 {
@@ -801,26 +832,17 @@ wait_closed_locked(struct crew_thing *thing)
 
     waiter_add_locked(c, &w);
     thing->closer = &w;
-    while (!thing->closed && !is_dead_locked(thing)) {
-        unsigned deadline_ms = atomic_load(thing->deadline_ms);
-        uint64_t now = crew_now_ns(), until;
+    while (!thing->closed) {
+        uint64_t now = crew_now_ns();
+        uint64_t until = wait_closed_until_locked(thing, began, now, &since);
 
-        if (thing->in_order_busy) {
-            until = hung_at_locked(c, began, deadline_ms);
-            if (now >= until) {
-                give_up_locked(c, now);
-                break;
-            }
-        } else {
-            uint64_t patience = deadline_ms * UINT64_C(1000000);
-
-            if (since == 0)
-                since = now;
-            until = since + (patience < CLOSE_NS ? patience : CLOSE_NS);
-            if (now >= until)
-                break;
+        if (now < until) {
+            crew_wait_until(&w.cond, &c->lock, until);
+            continue;
         }
-        crew_wait_until(&w.cond, &c->lock, until);
+        if (thing->in_order_busy && !is_dead_locked(thing))
+            give_up_locked(c, now);
+        break;
     }
     thing->closer = NULL;
     waiter_remove_locked(c, &w);
@@ -925,6 +947,7 @@ crew_after_fork(struct crew *c)
 
     crew_cond_init(&c->work);
     c->waiters = NULL;
+    c->room_waiters = 0;
     c->idle = 0;
     c->signalled = 0;
     c->threads = CREW_THREADS_MAX; /* so that none is started here */

@@ -429,6 +429,22 @@ journal_is_settled(struct lsvd_volume *v)
            mirror_losses(v->mirror) == atomic_load(&v->losses_settled);
 }
 
+bool
+journal_is_mirrored(struct lsvd_volume *v, char *why, size_t bytes)
+{
+    const char *used;
+
+    if (!v->mirror || mirror_copies(v->mirror) == directories(v))
+        return true;
+    used = mirror_path(v->mirror, 0);
+    for (size_t i = 0; v->config.cache[i]; i++) {
+        if (!used || strcmp(used, v->config.cache[i]) != 0)
+            snprintf(why, bytes, "no copy of the journal in %s",
+                     v->config.cache[i]);
+    }
+    return false;
+}
+
 int
 journal_settle(struct lsvd_volume *v)
 {
@@ -444,6 +460,8 @@ journal_settle(struct lsvd_volume *v)
         r = v->io->ops->random(v->io, next.journal.b, sizeof next.journal.b);
         if (r == 0)
             r = volume_install_view(v, &next, 0, false);
+        if (r == 0 && v->view.members != v->view.complete_members)
+            r = volume_complete_view(v, false);
         if (r == 0)
             atomic_store(&v->losses_settled, losses);
     }

@@ -40,6 +40,7 @@ volume_new(const struct lsvd_env *env, const char *name,
         return r;
     }
     v->io = v->world.io;
+    v->opened_ns = v->io->ops->now_ns(v->io);
     v->cache_io = v->world.cache_io;
     pthread_mutex_init(&v->table_lock, NULL);
     pthread_mutex_init(&v->state_lock, NULL);
@@ -51,6 +52,7 @@ volume_new(const struct lsvd_env *env, const char *name,
     lease_table_init(&v->part_leases);
     lease_table_init(&v->role);
     pthread_mutex_init(&v->chunks.lock, NULL);
+    v->opened_ns = v->io->ops->now_ns(v->io);
     *ret = v;
     return 0;
 }
@@ -85,6 +87,8 @@ volume_free(struct lsvd_volume *v)
     pthread_cond_destroy(&v->watching);
     free(v);
 }
+
+#define HURRIED_DRAIN_NS UINT64_C(6000000000)
 
 static uint32_t
 labels_of(struct lsvd_volume *v, const struct label **labels)
@@ -543,6 +547,14 @@ volume_open(const struct lsvd_env *env, const char *name, unsigned flags,
     return r == -EAGAIN ? -EBUSY : r;
 }
 
+/* Whoever stops a server may wait so long for what is in the journal. */
+static bool
+is_late(struct lsvd_volume *v)
+{
+    return atomic_load(&v->hurried) &&
+           v->io->ops->now_ns(v->io) - v->hurried_ns > HURRIED_DRAIN_NS;
+}
+
 /* Destage everything that the journal holds. */
 int
 volume_drain(struct lsvd_volume *v)
@@ -554,6 +566,9 @@ volume_drain(struct lsvd_volume *v)
         journal_space(v->journal, &space);
         if (space.dirty_chunks == 0 && !v->batch)
             return 0;
+        if (is_late(v))
+            return err_set(-ETIMEDOUT, "volume %s: there was no time to move "
+                           "all that the journal holds", v->meta.name);
         r = destage_batch(v);
         if (r < 0)
             return r;
@@ -593,6 +608,8 @@ lsvd_close(struct lsvd_volume *v)
 
     destage_stop(v);
     if (v->attached)
+        r = volume_check_fenced(v);
+    if (v->attached && r == 0)
         r = volume_detach(v);
     snprintf(text, sizeof text, "%s", err_text());
     volume_log_counters(v);

@@ -148,14 +148,15 @@ take_back(struct repair *p, uint32_t slot)
     return refill(p, slot);
 }
 
-/* Enough others to compute everything from? */
-static int
-check_sources(struct lsvd_volume *v, uint32_t slot)
+int
+repair_check_sources(struct lsvd_volume *v, uint32_t slot)
 {
     uint32_t others = v->usable & ~(UINT32_C(1) << slot);
     uint32_t needed = v->g.is_ec ? v->g.data_count : 1;
 
-    if ((uint32_t)__builtin_popcount(others) >= needed)
+    if ((uint32_t)__builtin_popcount(others) >= needed &&
+        ((v->view.members & UINT32_C(1) << slot) == 0 ||
+         volume_may_be_members(v, others & v->view.members)))
         return 0;
     return err_set(-EIO,
                    "volume %s: the other parts can't supply the data of "
@@ -279,9 +280,8 @@ blank_held(struct lsvd_volume *v, uint32_t slot, const char *root)
     return r;
 }
 
-/* Put a blank instance in the slot, and offer it to be filled. The role's. */
-static int
-blank_part(struct lsvd_volume *v, uint32_t slot, const char *root)
+int
+repair_blank_part(struct lsvd_volume *v, uint32_t slot, const char *root)
 {
     int r;
 
@@ -371,7 +371,7 @@ rebuild_slot(struct repair *p, uint32_t slot)
         }
         return r;
     }
-    r = check_sources(v, slot);
+    r = repair_check_sources(v, slot);
     if (r < 0)
         return r;
     if (part->has_label && (part->state == LSVD_PART_REBUILDING ||
@@ -384,7 +384,7 @@ rebuild_slot(struct repair *p, uint32_t slot)
                   "volume %s: part %c has lost its label; it is refilled",
                   v->meta.name, part->letter);
         snprintf(root, sizeof root, "%s", v->meta.part[slot].root);
-        r = blank_part(v, slot, root);
+        r = repair_blank_part(v, slot, root);
         return r < 0 ? r : refill(p, slot);
     }
     return err_set(-ENOENT,
@@ -478,7 +478,7 @@ lsvd_replace(const struct lsvd_env *env, const char *name, char part,
     for (uint64_t c = next_known_chunk(p.y.v, 1); c;
          c = next_known_chunk(p.y.v, c + 1))
         p.y.progress.chunks_total++;
-    r = check_sources(p.y.v, slot);
+    r = repair_check_sources(p.y.v, slot);
     if (r == 0 && old->state == LSVD_PART_OK && !moves)
         r = err_set(-EEXIST,
                     "volume %s: part %c is healthy (%s); nothing to replace",
@@ -487,7 +487,7 @@ lsvd_replace(const struct lsvd_env *env, const char *name, char part,
         !moves)
         r = take_back(&p, slot);
     else if (r == 0) {
-        r = blank_part(p.y.v, slot, root);
+        r = repair_blank_part(p.y.v, slot, root);
         if (r == 0)
             r = refill(&p, slot);
     }

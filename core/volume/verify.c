@@ -262,6 +262,9 @@ chunk_check(struct lsvd_volume *v, uint64_t number, bool full,
         return r;
     lease_get(&v->chunk_leases, &lease, number, number + 1, true);
     chunk_forget_fragments(v, c);
+    lease_put(&v->chunk_leases, &lease);
+    /* Shared, as nobody but us could change it (V3): clients read on. */
+    lease_get(&v->chunk_leases, &lease, number, number + 1, false);
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         if (!(v->usable & UINT32_C(1) << i))
             set_finding(check, i, LSVD_CHUNK_MISSING, v->part[i].problem);
@@ -274,7 +277,6 @@ chunk_check(struct lsvd_volume *v, uint64_t number, bool full,
         r = check_full(v, c, check);
     else
         check_enough(v, number, check);
-    chunk_forget_fragments(v, c);
     lease_put(&v->chunk_leases, &lease);
     chunk_put(v, c);
     return r;
@@ -559,11 +561,43 @@ verify_progress(struct verify *y)
     return y->cb && y->cb->cancelled && y->cb->cancelled(y->cb->ctx);
 }
 
+/* A step of it. Nothing is held between two. */
+static int
+step_begin(struct verify *y, struct lease *role)
+{
+    return y->live ? role_get(y->v, role) : 0;
+}
+
+static void
+step_end(struct verify *y, struct lease *role)
+{
+    if (y->live)
+        role_put(y->v, role);
+}
+
+static int
+verify_names(struct verify *y, uint32_t slot)
+{
+    struct lsvd_volume *v = y->v;
+    struct listing listing = {y, slot};
+    struct lease role;
+    int r;
+
+    r = step_begin(y, &role);
+    if (r < 0)
+        return r;
+    if (v->usable & UINT32_C(1) << slot)
+        r = target_list(v->part[slot].dir, judge_name, &listing);
+    step_end(y, &role);
+    return r;
+}
+
 int
 verify_volume(struct verify *y)
 {
     struct lsvd_volume *v = y->v;
     struct chunk_check *check;
+    struct lease role;
     int r;
 
     y->report->policy_met = true;
@@ -576,10 +610,18 @@ verify_volume(struct verify *y)
     check->lost_max = v->g.chunk_blocks;
     r = mem_new(check->lost_max, sizeof check->lost[0], &check->lost);
     if (r == 0)
+        r = step_begin(y, &role);
+    if (r == 0) {
         verify_parts(y);
+        step_end(y, &role);
+    }
     for (uint64_t c = next_known_chunk(v, 1); r == 0 && c;
          c = next_known_chunk(v, c + 1)) {
+        r = step_begin(y, &role);
+        if (r < 0)
+            break;
         r = verify_chunk(y, c, check);
+        step_end(y, &role);
         if (!check->present)
             continue;
         y->progress.chunks_done++;
@@ -587,12 +629,8 @@ verify_volume(struct verify *y)
         if (verify_progress(y))
             r = err_set(-EINTR, "interrupted");
     }
-    for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
-        struct listing listing = {y, i};
-
-        if (v->usable & UINT32_C(1) << i)
-            r = target_list(v->part[i].dir, judge_name, &listing);
-    }
+    for (uint32_t i = 0; i < v->g.part_count && r == 0; i++)
+        r = verify_names(y, i);
     free(check->lost);
     free(check);
     return r;

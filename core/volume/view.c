@@ -20,12 +20,29 @@
 #include <string.h>
 #include <unistd.h>
 
+/* OW2. A label that can't be read is no foreign one; the write will tell. */
+static int
+check_ours(struct lsvd_volume *v, const struct part *p)
+{
+    struct label found;
+    int damaged;
+
+    if (volume_check_fenced(v) < 0)
+        return -ESHUTDOWN;
+    if (v->attached && label_load(p->dir, &found, &damaged) == 0 &&
+        owner_is_foreign(v, p->slot, &found))
+        return volume_check_fenced(v);
+    return 0;
+}
+
 int
 label_write(struct lsvd_volume *v, struct part *p)
 {
     struct label *label = &p->label;
-    int r;
+    int r = check_ours(v, p);
 
+    if (r < 0)
+        return r;
     label->written_at = v->io->ops->wall_seconds(v->io);
     memset(label->host, 0, sizeof label->host);
     gethostname(label->host, sizeof label->host - 1);
@@ -35,6 +52,7 @@ label_write(struct lsvd_volume *v, struct part *p)
     atomic_fetch_add(&v->count.part_syncs, 1);
     r = label_store(p->dir, label);
     atomic_store(&p->label_writes, label->write_count);
+    atomic_store(&p->label_promised, label->promised);
     return r < 0 ? err_wrap(r, "part %c", p->letter) : 0;
 }
 
@@ -162,6 +180,21 @@ volume_may_be_members(struct lsvd_volume *v, uint32_t members)
     return membership_allows(&v->view, members, volume_write_quorum(v));
 }
 
+static void
+tell_dropped(struct lsvd_volume *v, uint32_t parts)
+{
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        struct part *p = &v->part[i];
+
+        if (!(parts & UINT32_C(1) << i))
+            continue;
+        atomic_fetch_add(&v->count.evictions, 1);
+        event_note(v, LOG_ERROR_LEVEL, "drop", p->letter,
+                   "part %c is dropped: %s; the volume goes on without it",
+                   p->letter, p->problem);
+    }
+}
+
 int
 volume_install_view(struct lsvd_volume *v, const struct view *next,
                     uint32_t joining, bool clean)
@@ -184,6 +217,7 @@ volume_install_view(struct lsvd_volume *v, const struct view *next,
         if (!membership_allows(&view, view.members & ~failed, w))
             return too_few(v, view.members & ~failed); /* VW3 */
         part_lost(v, failed & ~joining); /* VW2 */
+        tell_dropped(v, failed & ~joining);
         view_advance(&view, &(struct view_id){view.id.epoch,
                                               view.id.minor + 1,
                                               view.id.start});
@@ -338,21 +372,6 @@ view_without(struct lsvd_volume *v, uint32_t parts)
     return r < 0 ? r : volume_complete_view(v, uuid_is_zero(&view.journal));
 }
 
-static void
-tell_dropped(struct lsvd_volume *v, uint32_t parts)
-{
-    for (uint32_t i = 0; i < v->g.part_count; i++) {
-        struct part *p = &v->part[i];
-
-        if (!(parts & UINT32_C(1) << i))
-            continue;
-        atomic_fetch_add(&v->count.evictions, 1);
-        event_note(v, LOG_ERROR_LEVEL, "drop", p->letter,
-                   "part %c is dropped: %s; the volume goes on without it",
-                   p->letter, p->problem);
-    }
-}
-
 /* Those that can't be used as they are, whatever the view says. */
 static uint32_t
 without_answer(struct lsvd_volume *v, uint32_t parts)
@@ -385,7 +404,7 @@ volume_drop(struct lsvd_volume *v, uint32_t parts)
     part_lost(v, parts);
     r = view_without(v, all);
     if (r == 0)
-        tell_dropped(v, before & ~v->view.members);
+        tell_dropped(v, all & before); /* others that failed were told */
     return r;
 }
 
@@ -410,7 +429,8 @@ volume_view_with(struct lsvd_volume *v, uint32_t slot)
             p->label.ckpt = v->part[i].label.ckpt;
     }
     p->label.state = LABEL_LIVE;
-    p->label.promised = v->view.id.epoch;
+    if (p->label.promised < v->view.id.epoch)
+        p->label.promised = v->view.id.epoch;
     r = volume_install_view(v, &view, bit, false);
     if (r == 0 && !(v->view.members & bit))
         r = err_set(-EIO, "part %c: %s", p->letter, p->failure_text);

@@ -168,6 +168,9 @@ destage_batch(struct lsvd_volume *v)
 
     if (!v->attached)
         return 0;
+    r = volume_check_fenced(v);
+    if (r < 0)
+        return r;
     lease_get(&v->role, &lease, 0, 1, true);
     r = destage_round(v);
     lease_put(&v->role, &lease);
@@ -323,11 +326,20 @@ lsvd_watch(struct lsvd_volume *v)
 }
 
 void
+lsvd_on_fenced(struct lsvd_volume *v, void (*cb)(void *ctx), void *ctx)
+{
+    v->on_fenced = cb;
+    v->on_fenced_ctx = ctx;
+}
+
+void
 lsvd_hurry(struct lsvd_volume *v)
 {
     if (v->world.guard)
         guard_set_deadline(v->world.guard, HURRIED_DEADLINE_MS);
     pthread_mutex_lock(&v->state_lock);
+    if (!atomic_load(&v->hurried))
+        v->hurried_ns = v->io->ops->now_ns(v->io);
     atomic_store(&v->hurried, true);
     pthread_cond_broadcast(&v->progress);
     pthread_mutex_unlock(&v->state_lock);

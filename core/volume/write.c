@@ -22,6 +22,8 @@ check_writable(struct lsvd_volume *v, uint64_t count, uint64_t offset)
 {
     int r = volume_check_range(v, count, offset);
 
+    if (r == 0)
+        r = volume_check_fenced(v);
     if (r < 0)
         return r;
     if (!lsvd_can_write(v))
@@ -163,8 +165,8 @@ finish(struct lsvd_volume *v, unsigned flags)
     return flags & LSVD_FUA ? sync_journal(v) : 0;
 }
 
-int
-lsvd_pwrite(struct lsvd_volume *v, const void *from, size_t count,
+static int
+serve_write(struct lsvd_volume *v, const void *from, size_t count,
             uint64_t offset, unsigned flags)
 {
     const uint8_t *at = from;
@@ -191,12 +193,33 @@ lsvd_pwrite(struct lsvd_volume *v, const void *from, size_t count,
 }
 
 int
+lsvd_pwrite(struct lsvd_volume *v, const void *from, size_t count,
+            uint64_t offset, unsigned flags)
+{
+    uint64_t begin = v->io->ops->now_ns(v->io);
+
+    return volume_request_ended(v, &v->count.write, begin,
+                                serve_write(v, from, count, offset, flags),
+                                &v->count.write_errors);
+}
+
+static int
+serve_flush(struct lsvd_volume *v)
+{
+    int r = volume_check_fenced(v);
+
+    return r == 0 && v->attached ? sync_journal(v) : r;
+}
+
+int
 lsvd_flush(struct lsvd_volume *v)
 {
+    uint64_t begin = v->io->ops->now_ns(v->io);
+
     atomic_fetch_add(&v->count.flushes, 1);
-    if (!v->attached)
-        return 0;
-    return sync_journal(v);
+    return volume_request_ended(v, &v->count.flush, begin,
+                                serve_flush(v),
+                                &v->count.write_errors);
 }
 
 /* The most that one ZERO record takes, ending at a chunk's end if it can, so
@@ -263,9 +286,9 @@ zero_within_block(struct lsvd_volume *v, uint64_t offset, size_t count)
     return r;
 }
 
-int
-lsvd_zero(struct lsvd_volume *v, uint64_t count, uint64_t offset,
-          unsigned flags)
+static int
+serve_zero(struct lsvd_volume *v, uint64_t count, uint64_t offset,
+           unsigned flags)
 {
     uint64_t bytes = v->g.block_bytes, end = offset + count, blocks;
     struct lease lease;
@@ -308,6 +331,17 @@ lsvd_zero(struct lsvd_volume *v, uint64_t count, uint64_t offset,
     if (end > offset)
         r = zero_within_block(v, offset, (size_t)(end - offset));
     return r < 0 ? r : finish(v, flags);
+}
+
+int
+lsvd_zero(struct lsvd_volume *v, uint64_t count, uint64_t offset,
+          unsigned flags)
+{
+    uint64_t begin = v->io->ops->now_ns(v->io);
+
+    return volume_request_ended(v, &v->count.trim, begin,
+                                serve_zero(v, count, offset, flags),
+                                &v->count.write_errors);
 }
 
 int

@@ -12,6 +12,7 @@ cell do not overlap in time.
 """
 
 import collections
+import errno
 import random
 import struct
 import threading
@@ -148,9 +149,10 @@ class Clients:
         return sum(self.done)
 
     def wait(self, count, deadline_s=60):
-        """Until so many more requests were answered."""
+        """Until so many more requests were answered, or something is wrong
+        (check() and lost tell)."""
         target = self.requests() + count
-        poll(lambda: self.requests() >= target or self.problems,
+        poll(lambda: self.requests() >= target or self.problems or self.lost,
              f"{count} requests are answered", deadline_s)
 
     def stop(self):
@@ -255,7 +257,9 @@ class Clients:
         return True
 
     def _failed(self, h, e, what):
-        if h.aio_is_closed() or h.aio_is_dead():
+        # ESHUTDOWN: the server is stopping, the connection ends in a moment.
+        if h.aio_is_closed() or h.aio_is_dead() or \
+                e.errnum == errno.ESHUTDOWN:
             return False
         if e.errnum in self.tolerated:
             with self.lock:

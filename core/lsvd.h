@@ -359,6 +359,9 @@ int lsvd_live_rebuild(struct lsvd_volume *v, char part,
 int lsvd_live_replace(struct lsvd_volume *v, char part, const char *new_root,
                       const struct lsvd_repair_callbacks *cb,
                       struct lsvd_report *ret);
+/* On all parts, which must be in sync. What was begun before may still end
+ * after it returned. -EROFS: it was opened read-only; that takes a restart. */
+int lsvd_live_set(struct lsvd_volume *v, const char *key, const char *value);
 
 enum lsvd_chunk_finding {
     LSVD_CHUNK_HEALTHY,

@@ -210,28 +210,43 @@ lsvd_resize(const struct lsvd_env *env, const char *name, uint64_t size_bytes,
 }
 
 int
-lsvd_set(const struct lsvd_env *env, const char *name, const char *key,
-         const char *value)
+policy_flag(struct volume_meta *meta, const char *key, const char *value,
+            bool **ret_flag, bool *ret_on)
 {
-    struct lsvd_volume *v;
     bool on = strcmp(value, "on") == 0 || strcmp(value, "true") == 0 ||
               strcmp(value, "yes") == 0 || strcmp(value, "1") == 0;
     bool off = strcmp(value, "off") == 0 || strcmp(value, "false") == 0 ||
                strcmp(value, "no") == 0 || strcmp(value, "0") == 0;
-    int r;
 
-    if (strcmp(key, "read-only") != 0 && strcmp(key, "append-only") != 0)
+    if (strcmp(key, "read-only") == 0)
+        *ret_flag = &meta->read_only;
+    else if (strcmp(key, "append-only") == 0)
+        *ret_flag = &meta->append_only;
+    else
         return err_set(-EINVAL, "%s can't be set; read-only and append-only "
                        "can", key);
     if (!on && !off)
         return err_set(-EINVAL, "%s=%s: on or off is meant", key, value);
-    r = open_settled(env, name, &v);
+    *ret_on = on;
+    return 0;
+}
+
+int
+lsvd_set(const struct lsvd_env *env, const char *name, const char *key,
+         const char *value)
+{
+    struct volume_meta judged;
+    struct lsvd_volume *v;
+    bool *flag, on;
+    int r;
+
+    r = policy_flag(&judged, key, value, &flag, &on);
+    if (r == 0)
+        r = open_settled(env, name, &v);
     if (r < 0)
         return r;
-    if (strcmp(key, "read-only") == 0)
-        v->meta.read_only = on;
-    else
-        v->meta.append_only = on;
+    (void)policy_flag(&v->meta, key, value, &flag, &on);
+    *flag = on;
     return store_and_close(v);
 }
 

@@ -512,6 +512,7 @@ open_once(const struct lsvd_env *env, const char *name, unsigned flags,
     v->client_read_only = (flags & (LSVD_OPEN_READ_ONLY | LSVD_OPEN_NO_LOCK |
                                     OPEN_REPAIR)) ||
                           v->meta.read_only;
+    v->append_only = v->meta.append_only;
     v->exclusive = !v->client_read_only || (flags & OPEN_REPAIR);
     if (r == 0 && v->g.is_ec)
         r = ec_new(v->meta.ec_data, v->meta.ec_parity, &v->ec);

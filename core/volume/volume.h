@@ -163,7 +163,8 @@ struct lsvd_volume {
     atomic_uint usable; /* bit per part that reads may use (V5) */
     bool observer;   /* LSVD_OPEN_NO_LOCK */
     bool exclusive;  /* our locks are: files may be written */
-    bool client_read_only;
+    atomic_bool client_read_only; /* lsvd_live_set turns these two */
+    atomic_bool append_only;
     bool attached;   /* epoch claimed, journal named in the view */
     struct metadata_problem problem[16]; /* copies that need rewriting */
     size_t problem_count;
@@ -229,6 +230,12 @@ int env_load(const struct lsvd_env *env, const char *name,
              struct logger *ret_log);
 /* Nothing that was opened through it is open. */
 void env_done(struct world *w);
+
+/* ---- manage.c ---- */
+
+/* The flag of the policy that lsvd set means by this key. -EINVAL. */
+int policy_flag(struct volume_meta *meta, const char *key, const char *value,
+                bool **ret_flag, bool *ret_on);
 
 /* ---- roots.c: finding a volume and its policy ---- */
 

@@ -77,7 +77,9 @@ right_cell(struct rebuild *b, struct rows *rows, const struct stripe *stripe,
 {
     uint32_t slot = b->slot;
 
-    if (stripe->state[slot] == CELL_GOOD) {
+    /* A file that could not be opened at first may have been a moment later:
+     * what its cells say was judged with another look than own. */
+    if (stripe->state[slot] == CELL_GOOD && b->own) {
         *ret = fragment_entry(b->own, stripe->row);
         return true;
     }

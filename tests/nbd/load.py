@@ -149,9 +149,10 @@ class Clients:
         return sum(self.done)
 
     def wait(self, count, deadline_s=60):
-        """Until so many more requests were answered."""
+        """Until so many more requests were answered, or something is wrong
+        (check() and lost tell)."""
         target = self.requests() + count
-        poll(lambda: self.requests() >= target or self.problems,
+        poll(lambda: self.requests() >= target or self.problems or self.lost,
              f"{count} requests are answered", deadline_s)
 
     def stop(self):

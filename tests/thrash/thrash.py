@@ -341,23 +341,29 @@ class Life:
                               ignore_errors=True)
             self.swapped = False
             self.start()
-        if self.harmed:
-            try:
-                poll(lambda: self.status()["healthy"], "all are in sync",
-                     RECOVERY_S, 0.1)
-            except AssertionError as e:
-                raise AssertionError(f"{e}\n{self.status()}") from e
-            self.note("in sync")
-        self.harmed = False
+        self.wait_in_sync()
         self.clients.tolerated.clear()
         self.load(20, 100)
         assert self.clients.longest_s < LONGEST_S, \
             f"a request took {self.clients.longest_s:.1f} s"
 
+    def wait_in_sync(self):
+        if not self.harmed:
+            return
+        try:
+            poll(lambda: self.status()["healthy"], "all are in sync",
+                 RECOVERY_S, 0.1)
+        except AssertionError as e:
+            raise AssertionError(f"{e}\n{self.status()}") from e
+        self.note("in sync")
+
     def judge(self):
         """What the parts hold, without the server's help."""
         self.down(self.chance.random() < 0.7, must_be_clean=True)
         server = self.volume.serve()
+        # What a fault left behind may have been met as late as just now.
+        self.wait_in_sync()
+        self.harmed = False
         self.clients.check_all(server)
         server.stop()
         self.volume.verify(0, "--full")

@@ -22,9 +22,10 @@
 uint32_t membership_write_quorum(uint32_t replicas, uint32_t ec_data,
                                  uint32_t ec_parity);
 
-/* The view in force among these labels (NULL: not readable). -ENOENT: none;
- * -EEXIST: two views of equal number that are not the same, and nothing
- * decides. */
+/* The view in force among these labels (by slot; NULL: not readable). -ENOENT:
+ * none; -EEXIST: two views of equal number that are not the same, and nothing
+ * decides. A view decides against itself if one of its own members holds the
+ * other. */
 int membership_choose(const struct label *const *labels, uint32_t count,
                       struct view *ret);
 

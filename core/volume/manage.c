@@ -87,6 +87,21 @@ lsvd_list(const struct lsvd_env *env,
     return r;
 }
 
+/* -EIO: the first part that is not in sync is named. */
+static int
+check_all_there(const struct lsvd_volume *v)
+{
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        const struct part *p = &v->part[i];
+
+        if (!(v->usable & UINT32_C(1) << i))
+            return err_set(-EIO, "volume %s: not all its parts are healthy; "
+                           "part %c is %s: %s", v->meta.name, p->letter,
+                           lsvd_part_state_text(p->state), p->problem);
+    }
+    return 0;
+}
+
 /* The volume to ourselves, everything destaged. */
 static int
 open_settled(const struct lsvd_env *env, const char *name,
@@ -97,10 +112,10 @@ open_settled(const struct lsvd_env *env, const char *name,
     r = volume_open(env, name, OPEN_REPAIR, ret);
     if (r < 0)
         return r;
-    if ((*ret)->usable != volume_all_parts(*ret)) {
+    r = check_all_there(*ret);
+    if (r < 0) {
         lsvd_abandon(*ret);
-        return err_set(-EIO, "volume %s: not all its parts are healthy; see "
-                       "lsvd-repair verify %s", name, name);
+        return r;
     }
     if ((*ret)->attached) {
         r = volume_detach(*ret);

@@ -115,6 +115,11 @@ enum lsvd_open_flags {
 int lsvd_open(const struct lsvd_env *env, const char *name, unsigned flags,
               struct lsvd_volume **ret);
 
+/* Call cb once, from any thread, when another server turns out to have claimed
+ * the volume: every request gets -ESHUTDOWN from then on, and nothing is
+ * written. Between lsvd_open and lsvd_start. */
+void lsvd_on_fenced(struct lsvd_volume *v, void (*cb)(void *ctx), void *ctx);
+
 /* Start background destaging. Without it, requests that need space destage
  * on their own thread (the simulator, the tools). */
 int lsvd_start(struct lsvd_volume *v);

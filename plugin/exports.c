@@ -19,6 +19,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "report.h"
 
@@ -132,6 +133,15 @@ close_volume(struct export *e)
     e->volume = NULL;
 }
 
+/* Another server has one of our volumes. Whatever is still under way must not
+ * be finished: an orderly end would. The engine has said why. */
+static void
+end_at_once(void *ctx)
+{
+    (void)ctx;
+    _exit(EXIT_FAILURE);
+}
+
 /* Everything that a volume needs before it can serve. */
 static int
 bring_up(struct export *e, bool read_only)
@@ -144,6 +154,7 @@ bring_up(struct export *e, bool read_only)
                   &e->volume);
     if (r < 0)
         return report_error(NULL, r);
+    lsvd_on_fenced(e->volume, end_at_once, NULL);
     r = learn_size(e);
     if (r == 0 && served.threads)
         r = start_volume(e);

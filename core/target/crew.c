@@ -327,7 +327,9 @@ account_bytes_locked(struct crew *c, const struct crew_op *op)
         return;
     assert(c->queued_bytes >= op->bytes);
     c->queued_bytes -= op->bytes;
-    wake_waiters_locked(c, false);
+    /* Not for every little room: each would cost a switch of threads. */
+    if (c->room_waiters > 0 && c->queued_bytes <= CREW_QUEUE_BYTES_MAX / 2)
+        wake_waiters_locked(c, false);
 }
 
 /* It is over, whatever came of it: to its waiter, or away. */
@@ -638,7 +640,7 @@ work(struct crew *c)
 
 /* ---- calling ---- */
 
-/* Wait for a place in the queue. */
+/* Wait for a place in the queue. Who comes while others wait, waits, too. */
 static int
 wait_for_room_locked(struct crew *c, struct crew_op *op, const char *name,
                      const atomic_uint *deadline_ms)
@@ -647,8 +649,12 @@ wait_for_room_locked(struct crew *c, struct crew_op *op, const char *name,
     struct crew_waiter w;
     int r = 0;
 
+    if (c->room_waiters == 0 &&
+        c->queued_bytes + op->bytes <= CREW_QUEUE_BYTES_MAX)
+        return 0;
     waiter_add_locked(c, &w);
     w.for_room = true;
+    c->room_waiters++;
     while (c->queued_bytes > 0 &&
            c->queued_bytes + op->bytes > CREW_QUEUE_BYTES_MAX) {
         uint64_t at = hung_at_locked(c, began, atomic_load(deadline_ms));
@@ -662,6 +668,7 @@ wait_for_room_locked(struct crew *c, struct crew_op *op, const char *name,
         if (r < 0)
             break;
     }
+    c->room_waiters--;
     waiter_remove_locked(c, &w);
     return r;
 }
@@ -940,6 +947,7 @@ crew_after_fork(struct crew *c)
 
     crew_cond_init(&c->work);
     c->waiters = NULL;
+    c->room_waiters = 0;
     c->idle = 0;
     c->signalled = 0;
     c->threads = CREW_THREADS_MAX; /* so that none is started here */

@@ -58,6 +58,7 @@ struct crew {
     struct crew_op *leftover;      /* given up and not come back; closings
                                     * that wait behind them, too */
     struct crew_waiter *waiters;
+    unsigned room_waiters;
     uint64_t queued_bytes;   /* of writes, until they are done */
     uint64_t queued_count;   /* not begun */
     struct guard_stats stats; /* running, longest: see crew_stats */

@@ -10,13 +10,14 @@
 #include "base/err.h"
 #include "base/memory.h"
 #include "target/crew.h"
+#include "target/recycle.h"
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
 #define JOINED_PIECES_MAX 64
 #define JOINED_BYTES_MAX (1u << 20)
-#define ZEROED_BYTES_MAX 32768u /* memory that may as well be zeroed */
+#define ZEROED_BYTES_MAX 16384u /* memory that may as well be zeroed */
 
 struct guard {
     struct io base; /* first */
@@ -62,6 +63,7 @@ struct op {
     struct object_stat stat;
     struct target_space space;
     struct names names;
+    size_t recycled_bytes; /* 0: it is ordinary memory */
     uint8_t *data; /* behind the op */
 };
 
@@ -142,7 +144,10 @@ op_free(struct crew_op *base)
 
     free(op->base.text);
     free(op->names.text);
-    free(op);
+    if (op->recycled_bytes > 0)
+        recycle_put(op, op->recycled_bytes);
+    else
+        free(op);
 }
 
 /* With data_bytes behind it, which are not initialised. */
@@ -157,10 +162,11 @@ op_new(int (*run)(struct crew_op *op), enum guard_kind kind,
     if (__builtin_add_overflow(sizeof *op, data_bytes, &bytes))
         return err_set(-ENOMEM, "out of memory (%zu bytes)", data_bytes);
     r = bytes <= ZEROED_BYTES_MAX ? mem_new(1, bytes, &op)
-                                  : mem_new_aligned(bytes, &op);
+                                  : recycle_get(bytes, &op);
     if (r < 0)
         return r;
     memset(op, 0, sizeof *op);
+    op->recycled_bytes = bytes <= ZEROED_BYTES_MAX ? 0 : bytes;
     op->base.run = run;
     op->base.free = op_free;
     op->base.kind = kind;
@@ -1101,6 +1107,7 @@ guard_free(struct io *io)
     if (io == NULL)
         return;
     crew_wait_for_threads();
+    recycle_empty();
     free(io);
 }
 

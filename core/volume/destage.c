@@ -433,19 +433,22 @@ batch_leave_alone(struct lsvd_volume *v, uint32_t parts)
 
 /* The parts that failed fail for the second time, or are gone: do without them.
  * 0: that can be. A disk that is full is dropped only if the others are not:
- * when they fill up together, that would trade redundancy for space. */
+ * when they fill up together, that would trade redundancy for space. Writers
+ * are told so then, and also when too few would be left. */
 static int
 do_without(struct lsvd_volume *v, int error)
 {
     uint32_t members = v->failed & v->usable;
     char text[512];
+    int r;
 
     snprintf(text, sizeof text, "%s", err_text());
     v->failed = 0;
     if (members == 0 || error == -ENOMEM ||
         (error == -ENOSPC && !parts_alone_are_full(v, members)))
         return err_set(error, "%s", text);
-    return volume_drop(v, members);
+    r = volume_drop(v, members);
+    return r < 0 && error == -ENOSPC ? err_set(error, "%s", text) : r;
 }
 
 int

@@ -608,6 +608,8 @@ lsvd_close(struct lsvd_volume *v)
 
     destage_stop(v);
     if (v->attached)
+        r = volume_check_fenced(v);
+    if (v->attached && r == 0)
         r = volume_detach(v);
     snprintf(text, sizeof text, "%s", err_text());
     volume_log_counters(v);

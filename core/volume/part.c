@@ -8,10 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
-
-#define OWNER_BYTES 256
 
 void
 part_fail(struct part *p, enum lsvd_part_state state, const char *format, ...)
@@ -28,7 +25,7 @@ part_fail(struct part *p, enum lsvd_part_state state, const char *format, ...)
 static bool
 is_its_own(int r)
 {
-    return r < 0 && r != -ENOMEM && r != -EINTR;
+    return r < 0 && r != -ENOMEM && r != -EINTR && r != -ESHUTDOWN;
 }
 
 int
@@ -149,57 +146,6 @@ part_lost(struct lsvd_volume *v, uint32_t parts)
     }
 }
 
-void
-part_owner(struct target *dir, char *text, size_t bytes)
-{
-    struct object *object;
-    struct object_stat stat;
-    size_t count;
-
-    text[0] = 0;
-    if (target_open(dir, LOCK_NAME, 0, &object) < 0)
-        return;
-    if (object_stat(object, &stat) == 0 && stat.size_bytes >= OWNER_BYTES) {
-        char owner[OWNER_BYTES];
-
-        if (object_read(object, owner, sizeof owner, 0) == 0) {
-            count = strnlen(owner, sizeof owner - 1);
-            owner[count] = 0;
-            for (size_t i = 0; i < count; i++) {
-                if (!isprint((unsigned char)owner[i]))
-                    owner[i] = '?';
-            }
-            snprintf(text, bytes, "%s", owner);
-        }
-    }
-    object_close(object);
-}
-
-/* For people who meet the lock; nothing depends on it. */
-static void
-owner_write(struct lsvd_volume *v, struct part *p)
-{
-    char owner[OWNER_BYTES] = "", host[65] = "?", since[32] = "?";
-    time_t now = (time_t)v->io->ops->wall_seconds(v->io);
-    struct tm tm;
-
-    gethostname(host, sizeof host - 1);
-    if (gmtime_r(&now, &tm))
-        strftime(since, sizeof since, "%Y-%m-%dT%H:%M:%SZ", &tm);
-    snprintf(owner, sizeof owner, "host %s, pid %ld, since %s", host,
-             (long)getpid(), since);
-    (void)object_write(p->lock, owner, sizeof owner, 0);
-}
-
-void
-parts_sign(struct lsvd_volume *v)
-{
-    for (uint32_t i = 0; i < v->g.part_count; i++) {
-        if (v->part[i].lock)
-            owner_write(v, &v->part[i]);
-    }
-}
-
 int
 part_take_lock(struct lsvd_volume *v, struct part *p, bool exclusive)
 {
@@ -225,7 +171,7 @@ part_take_lock(struct lsvd_volume *v, struct part *p, bool exclusive)
     if (r < 0)
         return r;
     if (exclusive)
-        owner_write(v, p);
+        (void)owner_write(v, p);
     return 0;
 }
 
@@ -435,6 +381,7 @@ parts_open(struct lsvd_volume *v, bool exclusive)
         p->slot = i;
         p->letter = (char)('a' + i);
         atomic_store(&p->label_writes, p->label.write_count);
+        atomic_store(&p->label_promised, p->label.promised);
         if (p->damaged_label_slots > 0)
             log_event(&v->log, LOG_WARNING_LEVEL,
                       "volume %s: part %c: one copy of its label is damaged; "

@@ -155,6 +155,7 @@ put_in_place(struct lsvd_volume *v, struct offer *offer,
     pthread_mutex_unlock(&v->table_lock);
     lease_put(&v->part_leases, &lease);
     atomic_store(&p->label_writes, p->label.write_count);
+    atomic_store(&p->label_promised, p->label.promised);
     free(offer);
 }
 

@@ -186,7 +186,8 @@ wait_for_round(struct lsvd_volume *v)
     for (;;) {
         int error = atomic_load(&v->destage_error);
 
-        if (atomic_load(&v->stopping) || atomic_load(&v->hurried))
+        if (atomic_load(&v->stopping) || atomic_load(&v->hurried) ||
+            atomic_load(&v->fenced))
             return -ESHUTDOWN;
         if (error == -ENOSPC)
             return error;

@@ -140,7 +140,8 @@ fill_health(struct lsvd_volume *v, bool failed, struct lsvd_status *ret)
     pthread_mutex_lock(&v->state_lock);
     stalled = v->stalled_since != 0;
     pthread_mutex_unlock(&v->state_lock);
-    ret->health = failed           ? LSVD_FAILED
+    ret->health = atomic_load(&v->fenced) ? LSVD_FENCED
+                  : failed         ? LSVD_FAILED
                   : stalled        ? LSVD_STALLED
                   : !all           ? LSVD_DEGRADED
                   : !ret->writable ? LSVD_READ_ONLY
@@ -150,7 +151,10 @@ fill_health(struct lsvd_volume *v, bool failed, struct lsvd_status *ret)
     else if (stalled && all)
         snprintf(ret->problem, sizeof ret->problem,
                  "the journal can't be moved to the parts now");
-    ret->healthy = all && !stalled && !failed;
+    ret->healthy = all && !stalled && !failed && !atomic_load(&v->fenced);
+    if (ret->health == LSVD_FENCED)
+        snprintf(ret->problem, sizeof ret->problem,
+                 "another server has claimed the volume");
 }
 
 static void

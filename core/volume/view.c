@@ -20,12 +20,29 @@
 #include <string.h>
 #include <unistd.h>
 
+/* OW2. A label that can't be read is no foreign one; the write will tell. */
+static int
+check_ours(struct lsvd_volume *v, const struct part *p)
+{
+    struct label found;
+    int damaged;
+
+    if (volume_check_fenced(v) < 0)
+        return -ESHUTDOWN;
+    if (v->attached && label_load(p->dir, &found, &damaged) == 0 &&
+        owner_is_foreign(v, p->slot, &found))
+        return volume_check_fenced(v);
+    return 0;
+}
+
 int
 label_write(struct lsvd_volume *v, struct part *p)
 {
     struct label *label = &p->label;
-    int r;
+    int r = check_ours(v, p);
 
+    if (r < 0)
+        return r;
     label->written_at = v->io->ops->wall_seconds(v->io);
     memset(label->host, 0, sizeof label->host);
     gethostname(label->host, sizeof label->host - 1);
@@ -35,6 +52,7 @@ label_write(struct lsvd_volume *v, struct part *p)
     atomic_fetch_add(&v->count.part_syncs, 1);
     r = label_store(p->dir, label);
     atomic_store(&p->label_writes, label->write_count);
+    atomic_store(&p->label_promised, label->promised);
     return r < 0 ? err_wrap(r, "part %c", p->letter) : 0;
 }
 
@@ -411,7 +429,8 @@ volume_view_with(struct lsvd_volume *v, uint32_t slot)
             p->label.ckpt = v->part[i].label.ckpt;
     }
     p->label.state = LABEL_LIVE;
-    p->label.promised = v->view.id.epoch;
+    if (p->label.promised < v->view.id.epoch)
+        p->label.promised = v->view.id.epoch;
     r = volume_install_view(v, &view, bit, false);
     if (r == 0 && !(v->view.members & bit))
         r = err_set(-EIO, "part %c: %s", p->letter, p->failure_text);

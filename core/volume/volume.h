@@ -41,6 +41,7 @@
 #include "meta/label.h"
 #include "meta/meta.h"
 #include "redundancy/ec.h"
+#include "volume/hedge.h"
 #include "volume/latency.h"
 #include "volume/event.h"
 #include <pthread.h>
@@ -49,6 +50,7 @@
 #define LOCK_NAME ".lock"
 #define LOCK_CHUNK_AT (UINT64_C(1) << 32) /* + chunk: "in flux" (verify.c) */
 #define HEAL_QUEUE_MAX 256
+#define OWNER_BYTES 256 /* of the record in .lock */
 
 struct part {
     uint32_t slot;
@@ -63,14 +65,15 @@ struct part {
     struct chunk_table *table; /* guarded by table_lock; NULL if not there */
     uint64_t table_damaged;    /* pages, at open */
     bool table_doubtful;       /* missing, damaged, or older than it was */
-    atomic_uint_fast64_t label_writes; /* write_count of the label, for who
-                                * has not the role */
+    atomic_uint_fast64_t label_writes; /* write_count of the label, … */
+    atomic_uint label_promised; /* … and its promise: for all threads */
     int failure;               /* the role's: what it failed last, or 0 */
     char failure_text[256];
     int absence;               /* what the watch found, under state_lock */
     char absence_text[256];
     unsigned absences;         /* the watch's: in a row */
     atomic_uint_fast64_t errors; /* operations that failed */
+    struct pace pace;          /* of its reads; see hedge.h */
 };
 
 /* One chunk with its open fragments; see chunks.c. */
@@ -192,6 +195,11 @@ struct lsvd_volume {
     atomic_bool hurried; /* lsvd_hurry, at … */
     uint64_t hurried_ns; /* … under state_lock */
     atomic_bool in_repair; /* live.c: one at a time */
+    atomic_bool fenced; /* OW3 */
+    void (*on_fenced)(void *ctx);
+    void *on_fenced_ctx;
+    uint64_t since_wall; /* owner.c's */
+    char boot[16];
     unsigned space_waiters;
     uint32_t gone;  /* parts in use that are not there, or don't answer */
     uint64_t stalled_since; /* too few parts to destage: 0, or since when */
@@ -202,6 +210,7 @@ struct lsvd_volume {
     uint64_t admitted_blocks, admitted_bytes; /* … and are being appended */
     pthread_t thread, watcher;
     bool is_watched;
+    uint64_t beat_ns; /* the watch's: the last heartbeat */
     uint64_t opened_ns;
 
     struct resync resync;
@@ -272,12 +281,7 @@ void part_path(const struct volume_meta *meta, uint32_t slot, char *text,
 /* Open directories, labels, tables of all parts; sets state and problem. */
 int parts_open(struct lsvd_volume *v, bool exclusive);
 void parts_close(struct lsvd_volume *v);
-/* Who holds the lock of this part, for messages; "" if nobody wrote it. */
-void part_owner(struct target *dir, char *text, size_t bytes);
 int part_take_lock(struct lsvd_volume *v, struct part *p, bool exclusive);
-/* Name this process as the owner: the one that locked may have been another,
- * before a fork. For exclusively locked volumes. */
-void parts_sign(struct lsvd_volume *v);
 /* Make label and table of a blank part; state INIT; nothing else there is
  * touched. */
 int part_init(struct lsvd_volume *v, struct target *dir, uint32_t slot,
@@ -338,6 +342,25 @@ int volume_new(const struct lsvd_env *env, const char *name,
 void volume_free(struct lsvd_volume *v);
 int volume_drain(struct lsvd_volume *v);
 int volume_detach(struct lsvd_volume *v);
+
+/* ---- owner.c (OW1-OW3) ---- */
+
+/* Who holds the lock of this part, for messages; "" if nobody wrote it. */
+void part_owner(struct target *dir, char *text, size_t bytes);
+/* Name this process as the owner, and that it is alive. */
+int owner_write(struct lsvd_volume *v, struct part *p);
+/* The same for all parts: the one that locked them may have been another
+ * process, before a fork. For exclusively locked volumes. */
+void parts_sign(struct lsvd_volume *v);
+/* OW1. The watch's. */
+void owner_heartbeat(struct lsvd_volume *v, uint32_t slot);
+/* OW2. True: we are fenced from now on. */
+bool owner_is_foreign(struct lsvd_volume *v, uint32_t slot,
+                      const struct label *label);
+void volume_fence(struct lsvd_volume *v, uint32_t slot,
+                  const struct label *label);
+/* 0, or -ESHUTDOWN. */
+int volume_check_fenced(struct lsvd_volume *v);
 
 /* ---- view.c ---- */
 
@@ -440,6 +463,7 @@ struct rows {
     uint8_t *cell[PARTS_MAX]; /* count blocks each */
     bool *bad[PARTS_MAX];     /* count each */
     struct fragment *fragment[PARTS_MAX];
+    uint32_t skip; /* parts that rows_load does not ask; 0 after rows_new */
     void *memory; /* owned */
 };
 

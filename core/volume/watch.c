@@ -10,13 +10,14 @@
 #include <string.h>
 
 #define LOOK_MS 1000
+#define HEARTBEAT_NS UINT64_C(5000000000)
 
 /* ---- those in use ---- */
 
 /* Is the label under this path still ours, and not of an older day? Counts only
  * grow, so one that was read before must not be above what is found. */
 static int
-check_path(struct lsvd_volume *v, const char *path, const struct uuid *instance,
+check_path(struct lsvd_volume *v, uint32_t slot, const char *path,
            uint64_t writes)
 {
     struct target *dir;
@@ -30,8 +31,10 @@ check_path(struct lsvd_volume *v, const char *path, const struct uuid *instance,
     target_close(dir);
     if (r < 0)
         return r;
-    if (!uuid_equal(&label.instance, instance))
+    if (!uuid_equal(&label.instance, &v->meta.part[slot].instance))
         return err_set(-ENOENT, "%s is another part now", path);
+    if (owner_is_foreign(v, slot, &label))
+        return 0;
     if (label.write_count < writes)
         return err_set(-ESTALE, "%s was replaced by an old copy of itself",
                        path);
@@ -59,7 +62,7 @@ check_member(struct lsvd_volume *v, uint32_t slot)
     if (hung)
         r = err_set(-ETIMEDOUT, "%s does not answer", path);
     else
-        r = check_path(v, path, &v->meta.part[slot].instance, writes);
+        r = check_path(v, slot, path, writes);
     if (r == -EBADMSG || r == -EIO) /* destage will say what that means */
         r = 0;
     if (r < 0 && ++p->absences < 2 && r != -ETIMEDOUT)
@@ -212,13 +215,21 @@ watch_for(struct lsvd_volume *v, uint32_t slot)
 void
 watch_look(struct lsvd_volume *v)
 {
+    uint64_t now = v->io->ops->now_ns(v->io);
+    bool beats = now - v->beat_ns >= HEARTBEAT_NS;
+
+    if (beats)
+        v->beat_ns = now;
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         if (atomic_load(&v->stopping))
             return;
-        if (v->usable & UINT32_C(1) << i)
+        if (v->usable & UINT32_C(1) << i) {
             check_member(v, i);
-        else if (!resync_has(v, i))
+            if (beats)
+                owner_heartbeat(v, i);
+        } else if (!resync_has(v, i)) {
             watch_for(v, i);
+        }
     }
 }
 

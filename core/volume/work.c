@@ -168,6 +168,9 @@ destage_batch(struct lsvd_volume *v)
 
     if (!v->attached)
         return 0;
+    r = volume_check_fenced(v);
+    if (r < 0)
+        return r;
     lease_get(&v->role, &lease, 0, 1, true);
     r = destage_round(v);
     lease_put(&v->role, &lease);
@@ -320,6 +323,13 @@ lsvd_watch(struct lsvd_volume *v)
 {
     if (v->attached)
         watch_look(v);
+}
+
+void
+lsvd_on_fenced(struct lsvd_volume *v, void (*cb)(void *ctx), void *ctx)
+{
+    v->on_fenced = cb;
+    v->on_fenced_ctx = ctx;
 }
 
 void

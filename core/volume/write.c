@@ -22,6 +22,8 @@ check_writable(struct lsvd_volume *v, uint64_t count, uint64_t offset)
 {
     int r = volume_check_range(v, count, offset);
 
+    if (r == 0)
+        r = volume_check_fenced(v);
     if (r < 0)
         return r;
     if (!lsvd_can_write(v))
@@ -201,6 +203,14 @@ lsvd_pwrite(struct lsvd_volume *v, const void *from, size_t count,
                                 &v->count.write_errors);
 }
 
+static int
+serve_flush(struct lsvd_volume *v)
+{
+    int r = volume_check_fenced(v);
+
+    return r == 0 && v->attached ? sync_journal(v) : r;
+}
+
 int
 lsvd_flush(struct lsvd_volume *v)
 {
@@ -208,7 +218,7 @@ lsvd_flush(struct lsvd_volume *v)
 
     atomic_fetch_add(&v->count.flushes, 1);
     return volume_request_ended(v, &v->count.flush, begin,
-                                v->attached ? sync_journal(v) : 0,
+                                serve_flush(v),
                                 &v->count.write_errors);
 }
 

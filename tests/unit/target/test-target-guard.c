@@ -288,12 +288,17 @@ static void
 reads_see_queued_writes(void **state)
 {
     struct world *w = *state;
+    struct guard_stats stats;
     struct caller reader;
 
     w->gate.try_works = true;
     gate_shut(&w->gate, 1u << GATE_WRITE, NULL);
     assert_int_equal(object_write(w->a, "w", 1, 0), 0);
     start(&reader, w->a, read_one);
+    do { /* until it is queued, or, wrongly, done */
+        pause_ms(1);
+        stats = stats_of(w->t);
+    } while (stats.queued == 0 && stats.latency[GUARD_READ].count == 0);
     gate_open(&w->gate);
     assert_int_equal(finish(&reader), 0);
     assert_int_equal(reader.byte, 'w');

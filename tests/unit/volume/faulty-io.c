@@ -46,6 +46,8 @@ asked(struct target *t, unsigned what)
     if (!(refuse & what))
         return 0;
     atomic_fetch_add(&world->refused, 1);
+    if (what & REFUSE_WRITES && world->refuse[slash[1] - 'a'] & REFUSE_SPACE)
+        return err_set(-ENOSPC, "%s: full, says the test", t->path);
     return err_set(-EIO, "%s: broken by the test", t->path);
 }
 

@@ -11,6 +11,7 @@ enum {
     REFUSE_WRITES = 1, /* and syncs, names, sizes */
     REFUSE_READS = 2,
     REFUSE_SYNCS = 4,
+    REFUSE_SPACE = 8, /* with WRITES: for want of space */
 };
 
 struct faulty_io {

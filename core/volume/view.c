@@ -167,9 +167,17 @@ volume_install_view(struct lsvd_volume *v, const struct view *next,
                     uint32_t joining, bool clean)
 {
     struct view view = *next;
-    uint32_t w = volume_write_quorum(v), failed;
+    uint32_t w = volume_write_quorum(v), failed, away;
     int r;
 
+    /* none is written to a member that is not in use: an old copy of a part
+     * would look like new with it */
+    away = view.members & ~(v->usable | joining);
+    if (away) {
+        err_set(-EIO, "part %c, which is a member, is not in use",
+                v->part[__builtin_ctz(away)].letter);
+        return too_few(v, view.members & ~away);
+    }
     for (;;) {
         /* Q is that of the last complete one, whatever was begun since */
         if (!membership_allows(&view, view.members, w))
@@ -410,7 +418,7 @@ volume_view_with(struct lsvd_volume *v, uint32_t slot)
             p->label.ckpt = v->part[i].label.ckpt;
     }
     p->label.state = LABEL_LIVE;
-    p->label.promised = v->view.id.epoch;
+    p->label.promised = view.id.epoch;
     r = volume_install_view(v, &view, bit, false);
     if (r == 0 && !(v->view.members & bit))
         r = err_set(-EIO, "part %c: %s", p->letter, p->failure_text);

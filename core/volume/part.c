@@ -562,6 +562,7 @@ struct chunk_entry
 chunk_truth(struct lsvd_volume *v, uint64_t chunk)
 {
     struct chunk_entry best = {0, CHUNK_HOLE};
+    bool known = false;
 
     pthread_mutex_lock(&v->table_lock);
     for (uint32_t i = 0; i < v->g.part_count; i++) {
@@ -569,11 +570,14 @@ chunk_truth(struct lsvd_volume *v, uint64_t chunk)
 
         if (!(v->usable & UINT32_C(1) << i) || !v->part[i].table)
             continue;
+        known = true;
         entry = chunk_table_get(v->part[i].table, chunk);
         if (entry.seq > best.seq)
             best = entry;
     }
     pthread_mutex_unlock(&v->table_lock);
+    if (!known) /* of no part: it may hold anything */
+        best.state = CHUNK_PRESENT;
     return best;
 }
 

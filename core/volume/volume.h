@@ -293,10 +293,12 @@ void part_suspect(struct lsvd_volume *v, uint32_t slot, int r);
 void part_gone(struct lsvd_volume *v, uint32_t slot, int r);
 /* Do all of these fail in a way that trying again can't cure? The role's. */
 bool parts_are_gone(struct lsvd_volume *v, uint32_t parts);
-/* Look for the instance of the slot that the policy knows, under its root and
- * those that were named: locked, label read, state judged. Nothing of v is
+/* Look for the instance of the slot that the policy knows, under its root,
+ * those that were named and those of the other parts; everywhere: also where
+ * another letter belongs. Locked, label read, state judged. Nothing of v is
  * changed. -ENOENT and others: why not. */
-int part_find(struct lsvd_volume *v, uint32_t slot, struct part *ret);
+int part_find(struct lsvd_volume *v, uint32_t slot, bool everywhere,
+              struct part *ret);
 void part_candidate_close(struct part *p);
 /* Close all that is open of a part that is not usable. */
 void part_let_go(struct lsvd_volume *v, uint32_t slot);

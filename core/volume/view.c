@@ -290,15 +290,36 @@ volume_promise(struct lsvd_volume *v, uint32_t *ret_epoch)
     return 0;
 }
 
+/* Those that the view has dropped, and that are here to be asked. */
+static uint32_t
+dropped_in_sight(const struct lsvd_volume *v)
+{
+    uint32_t set = 0;
+
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        const struct part *p = &v->part[i];
+
+        if (!(v->view.members & UINT32_C(1) << i) && p->has_label &&
+            p->state == LSVD_PART_STALE &&
+            uuid_equal(&p->label.instance, &v->view.absent[i].instance))
+            set |= UINT32_C(1) << i;
+    }
+    return set;
+}
+
+bool
+volume_is_proven(struct lsvd_volume *v)
+{
+    return v->journal ||
+           membership_proven(&v->view, v->usable & v->view.members,
+                             dropped_in_sight(v), volume_write_quorum(v));
+}
+
 bool
 volume_may_attach(struct lsvd_volume *v)
 {
-    uint32_t in_sync = v->usable & v->view.members;
-
-    if (!v->journal && !membership_proven(&v->view, in_sync,
-                                          volume_write_quorum(v)))
-        return false;
-    return volume_may_be_members(v, in_sync);
+    return volume_is_proven(v) &&
+           volume_may_be_members(v, v->usable & v->view.members);
 }
 
 /* A new epoch, and a random number that tells it from others of its kind. */

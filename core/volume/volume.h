@@ -347,7 +347,9 @@ uint32_t volume_write_quorum(const struct lsvd_volume *v);
 void volume_get_view(struct lsvd_volume *v, struct view *ret);
 /* R1. */
 bool volume_may_be_members(struct lsvd_volume *v, uint32_t members);
-/* R3: may writing begin with the parts that are usable? */
+/* R3: can no newer view be on parts that are out of sight? */
+bool volume_is_proven(struct lsvd_volume *v);
+/* May writing begin with the parts that are usable? */
 bool volume_may_attach(struct lsvd_volume *v);
 /* Make the epoch ours (R4), and install the view without the parts that are
  * away and with the journal attached. */

@@ -121,10 +121,11 @@ missing_count(uint32_t set, uint32_t present)
 }
 
 bool
-membership_proven(const struct view *view, uint32_t present, uint32_t w)
+membership_proven(const struct view *view, uint32_t in_sync,
+                  uint32_t in_sight, uint32_t w)
 {
-    return missing_count(view->members, present) < w &&
-           missing_count(view->complete_members, present) < w;
+    return missing_count(view->members, in_sync) < w &&
+           missing_count(view->complete_members, in_sync | in_sight) < w;
 }
 
 bool

@@ -309,10 +309,12 @@ void part_suspect(struct lsvd_volume *v, uint32_t slot, int r);
 void part_gone(struct lsvd_volume *v, uint32_t slot, int r);
 /* Do all of these fail in a way that trying again can't cure? The role's. */
 bool parts_are_gone(struct lsvd_volume *v, uint32_t parts);
-/* Look for the instance of the slot that the policy knows, under its root and
- * those that were named: locked, label read, state judged. Nothing of v is
+/* Look for the instance of the slot that the policy knows, under its root,
+ * those that were named and those of the other parts; everywhere: also where
+ * another letter belongs. Locked, label read, state judged. Nothing of v is
  * changed. -ENOENT and others: why not. */
-int part_find(struct lsvd_volume *v, uint32_t slot, struct part *ret);
+int part_find(struct lsvd_volume *v, uint32_t slot, bool everywhere,
+              struct part *ret);
 void part_candidate_close(struct part *p);
 /* Close all that is open of a part that is not usable. */
 void part_let_go(struct lsvd_volume *v, uint32_t slot);
@@ -381,7 +383,9 @@ uint32_t volume_write_quorum(const struct lsvd_volume *v);
 void volume_get_view(struct lsvd_volume *v, struct view *ret);
 /* R1. */
 bool volume_may_be_members(struct lsvd_volume *v, uint32_t members);
-/* R3: may writing begin with the parts that are usable? */
+/* R3: can no newer view be on parts that are out of sight? */
+bool volume_is_proven(struct lsvd_volume *v);
+/* May writing begin with the parts that are usable? */
 bool volume_may_attach(struct lsvd_volume *v);
 /* Make the epoch ours (R4), and install the view without the parts that are
  * away and with the journal attached. */

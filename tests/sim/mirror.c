@@ -7,6 +7,7 @@
  * - with all of them there, the volume opens;
  * - with others alone, it opens with what it must hold, or is refused. */
 #include "life.h"
+#include <errno.h>
 #include <inttypes.h>
 
 static const char *const dirs[] = {"/cache", "/cache2"};
@@ -31,7 +32,7 @@ die(void *ctx, enum sim_call kind)
     if (l->steps_to_death == 0 || --l->steps_to_death > 0)
         return;
     life_event(l, "%s dies", dirs[l->dying]);
-    simio_set_sick(l->s, dirs[l->dying]);
+    simio_set_sick(l->s, dirs[l->dying], -EIO);
     l->truth &= ~(1u << l->dying);
 }
 

@@ -607,6 +607,7 @@ lsvd_close(struct lsvd_volume *v)
     int r = 0;
 
     destage_stop(v);
+    scrub_end(v);
     if (v->attached)
         r = volume_detach(v);
     snprintf(text, sizeof text, "%s", err_text());

@@ -365,13 +365,15 @@ volume_forget(struct io *io, const struct logger *log,
     return 0;
 }
 
+/* What is in the cache directories. */
 static int
 remove_journals(struct lsvd_volume *v)
 {
-    char uuid[UUID_TEXT_BYTES], name[64];
+    char uuid[UUID_TEXT_BYTES], name[64], scrub[64];
 
     uuid_format(&v->meta.uuid, uuid);
     snprintf(name, sizeof name, "%s.journal", uuid);
+    scrub_file_name(v, scrub, sizeof scrub);
     for (size_t i = 0; v->config.cache[i]; i++) {
         struct target *dir;
         int r;
@@ -379,7 +381,9 @@ remove_journals(struct lsvd_volume *v)
         r = v->cache_io->ops->open_dir(v->cache_io, v->config.cache[i], 0,
                                        &dir);
         if (r == 0) {
-            r = target_remove(dir, name);
+            r = target_remove(dir, scrub);
+            if (r == 0 || r == -ENOENT)
+                r = target_remove(dir, name);
             if (r == 0)
                 r = target_sync(dir);
             target_close(dir);

@@ -611,6 +611,7 @@ lsvd_close(struct lsvd_volume *v)
     int r = 0;
 
     destage_stop(v);
+    scrub_end(v);
     if (v->attached)
         r = volume_check_fenced(v);
     if (v->attached && r == 0)

@@ -42,6 +42,7 @@
 #include "meta/meta.h"
 #include "redundancy/ec.h"
 #include "volume/hedge.h"
+#include "volume/scrub.h"
 #include "volume/latency.h"
 #include "volume/event.h"
 #include <pthread.h>
@@ -73,6 +74,7 @@ struct part {
     char absence_text[256];
     unsigned absences;         /* the watch's: in a row */
     atomic_uint_fast64_t errors; /* operations that failed */
+    atomic_uint_fast64_t bad;    /* files and cells that were wrong */
     struct pace pace;          /* of its reads; see hedge.h */
 };
 
@@ -215,6 +217,7 @@ struct lsvd_volume {
     uint64_t opened_ns;
 
     struct resync resync;
+    struct scrub scrub;  /* under state_lock; see scrub.h */
     struct batch *batch; /* of the destage caller: being retried, or NULL */
     bool heal_fails;     /* of the destage caller: the last one did */
     uint32_t failed;     /* the role's: parts that failed it (part_failed) */
@@ -516,6 +519,8 @@ int volume_check_range(const struct lsvd_volume *v, uint64_t count,
 void volume_note_bad(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
                      uint32_t row, const char *what);
 void volume_queue_heal(struct lsvd_volume *v, uint64_t chunk, uint32_t slot);
+/* It was tried: not queued any more. */
+void volume_heal_tried(struct lsvd_volume *v, uint64_t chunk, uint32_t slot);
 
 /* A request of a client has ended. error: the counter of those that failed. */
 static inline int

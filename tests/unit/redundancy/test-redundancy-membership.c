@@ -111,7 +111,7 @@ test_proven(void **state)
         struct view view = {.members = cases[i].members,
                             .complete_members = cases[i].complete};
 
-        if (membership_proven(&view, cases[i].present, cases[i].w) !=
+        if (membership_proven(&view, cases[i].present, 0, cases[i].w) !=
             cases[i].proven)
             fail_msg("case %zu", i);
     }

@@ -150,8 +150,7 @@ choose_view(struct lsvd_volume *v)
         else
             v->usable |= UINT32_C(1) << i;
     }
-    if (!v->journal && !v->observer &&
-        !membership_proven(&v->view, v->usable, volume_write_quorum(v)))
+    if (!v->observer && !volume_is_proven(v))
         log_event(&v->log, LOG_WARNING_LEVEL,
                   "volume %s: too many parts are out of sight to prove that "
                   "this is the newest state; if they were written to "
@@ -596,9 +595,13 @@ volume_detach(struct lsvd_volume *v)
     view_advance(&next, &id);
     memset(&next.journal, 0, sizeof next.journal);
     r = volume_install_view(v, &next, 0, true);
-    if (r == 0)
-        v->attached = false;
-    return r;
+    if (r < 0)
+        return r;
+    v->attached = false;
+    /* A member may have failed just now: the next start must not need it. */
+    return v->view.complete_members == v->view.members
+               ? 0
+               : volume_complete_view(v, true);
 }
 
 int
@@ -608,6 +611,7 @@ lsvd_close(struct lsvd_volume *v)
     int r = 0;
 
     destage_stop(v);
+    scrub_end(v);
     if (v->attached)
         r = volume_check_fenced(v);
     if (v->attached && r == 0)

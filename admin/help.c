@@ -90,6 +90,8 @@ static const char set_help[] =
     "  read-only=on|off     no writes at all\n"
     "  append-only=on|off\n"
     "\n"
+    "Of a volume that is served on this host its server does it, at once.\n"
+    "\n"
     "Example:\n"
     "  lsvd set golden-image read-only=on\n";
 

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define INT(x) ((json_int_t)(x))
 #define FINDINGS_KEPT_MAX 1000
@@ -316,12 +317,16 @@ void
 op_resize(struct served *s, const json_t *args, struct answer *a)
 {
     const json_t *size = json_object_get(args, "size");
+    char text[CONTROL_ERROR_BYTES];
 
     (void)s;
-    if (!json_is_integer(size) || json_integer_value(size) <= 0)
+    if (!json_is_integer(size) || json_integer_value(size) <= 0) {
         answer_error(a, -EINVAL, "resize: size is not a number of bytes");
-    else
-        answer_error(a, -EBUSY, "a volume that is served can't be resized: "
-                     "stop its server, resize, and start it again; clients "
-                     "have to connect again anyhow to see another size");
+        return;
+    }
+    (void)snprintf(text, sizeof text, "a volume that is served (by pid %d) "
+                   "can't be resized: stop its server, resize, and start it "
+                   "again; clients have to connect again anyhow to see "
+                   "another size", (int)getpid());
+    answer_error(a, -EBUSY, text);
 }

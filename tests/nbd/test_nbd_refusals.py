@@ -22,7 +22,6 @@ def test_second_server_is_refused_with_the_owner(volume):
 @pytest.mark.parametrize("command", [
     ["resize", "mydevice1", "64M"],
     ["remove", "mydevice1"],
-    ["set", "mydevice1", "read-only=on"],
 ])
 def test_changes_are_refused_while_it_is_served(volume, command):
     server = volume.serve()

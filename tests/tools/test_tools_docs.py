@@ -44,6 +44,23 @@ def test_man_page_and_completion_have_the_options(program):
     assert helped == completed
 
 
+def test_man_pages_have_the_parameters_of_the_plugin():
+    """CONFIG_HELP, which nbdkit prints, and the keys of the file."""
+    source = (SOURCES / "plugin" / "config.h").read_text()
+    source = source[source.index("#define CONFIG_HELP"):]
+    helped = set(re.findall(r'"(?:\[volume=\])?([a-z-]+)=', source))
+    helped |= {"volume"}
+    pod = (SOURCES / "plugin" / "nbdkit-lsvd-plugin.pod").read_text()
+    items = "".join(re.findall(r"^=item .*", pod, re.M))
+    assert set(re.findall(r"B<([a-z-]+)=>", items)) == helped
+    keys = set(re.findall(r'^    \{ "([a-z-]+)", set_',
+                          (SOURCES / "core" / "meta" / "config.c")
+                          .read_text(), re.M))
+    assert keys - {"journal-size"} == helped - {"volume", "config"}
+    page = (SOURCES / "admin" / "lsvd.pod").read_text()
+    assert keys <= set(re.findall(r"C<([a-z-]+)>", page))
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_version(program):
     folder, _ = PROGRAMS[program]

@@ -344,7 +344,7 @@ label_store(struct target *part, struct label *label)
     object_close(o);
     if (r < 0)
         return is_first ? discard_first(part, r) : r;
-    next.durable = true;
-    *label = next;
+    label->write_count = next.write_count; /* others read the rest */
+    label->durable = true;
     return 0;
 }

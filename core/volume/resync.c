@@ -264,11 +264,15 @@ begin(struct lsvd_volume *v, struct offer *offer)
         offer_free(offer); /* things have changed since it was made */
         return;
     }
-    put_in_place(v, offer, LSVD_PART_SYNCING);
-    set_active(v, slot, true);
     s->cursor = 1;
     s->copied_in_pass = s->unstored = 0;
-    s->began_ns = v->io->ops->now_ns(v->io);
+    s->began_ns = v->io->ops->now_ns(v->io); /* others look once it is active */
+    atomic_store(&s->chunks_done, 0);
+    atomic_store(&s->bytes_done, 0);
+    atomic_store(&s->copied, 0);
+    atomic_store(&s->chunks_total, 0);
+    put_in_place(v, offer, LSVD_PART_SYNCING);
+    set_active(v, slot, true);
     if (full)
         r = table_anew(v, p);
     if (r < 0) {
@@ -276,10 +280,6 @@ begin(struct lsvd_volume *v, struct offer *offer)
         resync_give_up(v);
         return;
     }
-    atomic_store(&s->chunks_done, 0);
-    atomic_store(&s->bytes_done, 0);
-    atomic_store(&s->copied, 0);
-    atomic_store(&s->chunks_total, 0);
     for (uint64_t c = next_lacking(v, slot, 1); c;
          c = next_lacking(v, slot, c + 1))
         atomic_fetch_add(&s->chunks_total, 1);

@@ -23,6 +23,11 @@ PLUGIN = BUILD / "plugin" / "nbdkit-lsvd-plugin.so"
 LSVD = BUILD / "admin" / "lsvd"
 REPAIR = BUILD / "repair" / "lsvd-repair"
 
+# How many parts may be away, and the volume be written: while it serves, and
+# when it starts after a clean stop (of two copies one alone proves nothing).
+SPARE = {"r1": 0, "r2": 1, "r3": 1, "ec21": 1, "ec42": 1}
+SPARE_AT_START = {**SPARE, "r2": 0}
+
 KIB = 1024
 MIB = 1024 * KIB
 DEADLINE_S = 60
@@ -235,6 +240,32 @@ class Volume:
     def rebuild(self):
         done = self.repair("rebuild", self.name)
         assert done.returncode == 0, done.stdout + done.stderr
+
+    def status(self):
+        """What its server says; None while it can't be asked."""
+        done = run(LSVD, "status", self.name, "--json", *self.where(),
+                   check=False)
+        return json.loads(done.stdout) if done.stdout.startswith("{") \
+            else None
+
+    def part_status(self, letter):
+        found = self.status()
+        return found and [p for p in found["parts"]
+                          if p["part"] == letter][0]
+
+    def wait_healthy(self):
+        poll(lambda: (self.status() or {}).get("healthy") is True,
+             "all parts are in sync", step_s=0.1)
+
+    def wait_dropped(self, letter):
+        poll(lambda: (self.part_status(letter) or {"state": "ok"})["state"]
+             != "ok", f"part {letter} is dropped", step_s=0.1)
+
+    def mend(self):
+        """Serve it until all parts are in sync."""
+        server = self.serve()
+        self.wait_healthy()
+        server.stop()
 
     def content(self, **kwargs):
         """All bytes, read through a server of its own."""

@@ -79,6 +79,8 @@ def check_and_recover(volume, server, h, data, failed_at, filler):
 
 @pytest.mark.parametrize("policy", ["r2", "ec21"])
 def test_full_part(place, small_disk, policy):
+    """It fills up behind our back, the others don't: it is dropped, and comes
+    back when it has room. Clients notice nothing."""
     disk = small_disk(place.path / "root-b", "24M")
     place.create_options = ["--journal-size", "4M"]
     volume = place.volume(policy, size=16 * MIB)
@@ -89,8 +91,36 @@ def test_full_part(place, small_disk, policy):
     data[:6000] = b"before" * 1000
     filler = disk / "filler"
     fill_up(filler)
+    errnum, _at = write_until_full(h, data, volume.size)
+    assert errnum is None, server.log()
+    volume.wait_dropped("b")
+    assert_same(read_all(h, volume.size), bytes(data))
+    filler.unlink()
+    volume.wait_healthy()
+    server.stop()
+    volume.verify(0, "--full")
+    assert_same(volume.content(), bytes(data))
+
+
+@pytest.mark.parametrize("policy", ["r2", "ec21"])
+def test_all_parts_are_full(place, small_disk, policy):
+    """Then nobody is dropped, and the client is told."""
+    disk = small_disk(place.path / "disk", "40M")
+    place.create_options = ["--journal-size", "4M"]
+    for letter in "abc":
+        (disk / letter).mkdir()
+        (place.path / f"root-{letter}").symlink_to(disk / letter)
+    volume = place.volume(policy, size=16 * MIB)
+    data = bytearray(volume.size)
+    server = volume.serve("ram=4M")
+    h = server.connect()
+    h.pwrite(b"before" * 1000, 0)
+    data[:6000] = b"before" * 1000
+    filler = disk / "filler"
+    fill_up(filler)
     errnum, at = write_until_full(h, data, volume.size)
     assert errnum == errno.ENOSPC, (errnum, server.log())
+    assert "is dropped" not in server.log()
     check_and_recover(volume, server, h, data, at, filler)
 
 

@@ -44,6 +44,53 @@ def test_man_page_and_completion_have_the_options(program):
     assert helped == completed
 
 
+def test_man_pages_have_the_parameters_of_the_plugin():
+    """CONFIG_HELP, which nbdkit prints, and the keys of the file."""
+    source = (SOURCES / "plugin" / "config.h").read_text()
+    source = source[source.index("#define CONFIG_HELP"):]
+    helped = set(re.findall(r'"(?:\[volume=\])?([a-z-]+)=', source))
+    helped |= {"volume"}
+    pod = (SOURCES / "plugin" / "nbdkit-lsvd-plugin.pod").read_text()
+    items = "".join(re.findall(r"^=item .*", pod, re.M))
+    assert set(re.findall(r"B<([a-z-]+)=>", items)) == helped
+    keys = set(re.findall(r'^    \{ "([a-z-]+)", set_',
+                          (SOURCES / "core" / "meta" / "config.c")
+                          .read_text(), re.M))
+    assert keys - {"journal-size"} == helped - {"volume", "config"}
+    page = (SOURCES / "admin" / "lsvd.pod").read_text()
+    assert keys <= set(re.findall(r"C<([a-z-]+)>", page))
+
+
+def test_the_tests_that_the_faults_name_exist():
+    table = [line for line in
+             (SOURCES / "docs" / "faults.md").read_text().splitlines()
+             if re.match(r"\| \d+ \|", line)]
+    assert [int(line.split("|")[1]) for line in table] == \
+        list(range(1, len(table) + 1))
+    known = "".join(path.read_text() for path in
+                    sorted((SOURCES / "tests").rglob("*"))
+                    if path.suffix in (".c", ".py"))
+    for line in table:
+        shown = line.split("|")[4]
+        names = re.findall(r"`([\w-]+)`", shown)
+        assert names or "not covered" in shown, line
+        for name in names:
+            assert is_a_test(name, known), name
+
+
+def is_a_test(name, known):
+    tests = SOURCES / "tests"
+    if name == "thrash":
+        return (tests / "thrash" / "thrash.py").exists()
+    kind, _, rest = name.partition("-")
+    if kind == "sim":
+        return f"'{rest}': [" in (tests / "sim" / "meson.build").read_text()
+    if kind == "unit":
+        folder, _, _ = rest.partition("-")
+        return (tests / "unit" / folder / f"test-{rest}.c").exists()
+    return re.search(rf"^(?:def )?{name}\(", known, re.M) is not None
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_version(program):
     folder, _ = PROGRAMS[program]

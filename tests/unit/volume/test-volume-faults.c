@@ -192,9 +192,10 @@ too_many_refuse(const struct kind *kind, bool threaded, const char *timeout)
     assert_true(s->journal_only_bytes > 0);
     rig_until_said(rig, "safe in the journal");
     MUST(lsvd_flush(rig->world.volume));
+    /* The last one first: an earlier one may have been dropped before the
+     * later ones failed, and then it is those that are waited for. */
     for (uint32_t left = count; left-- > 0;) {
-        refuse_from_b(rig, count, 0);
-        refuse_from_b(rig, left, REFUSE_WRITES);
+        rig->io.refuse[(1 + left) % s->part_count] = 0;
         rig_until(rig, rig_is_in_health,
                   left > 0 ? LSVD_DEGRADED : LSVD_HEALTHY);
         rig_touch(rig, 0, CHUNKS);

@@ -6,12 +6,14 @@
  * must be there, whatever the others do around it. One stretch belongs to all:
  * there each sector must be one that somebody wrote whole. */
 #include "unit.h"
+#include "faulty-io.h"
 #include "world.h"
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { THREADS = 8, PIECE = 1900, SECTOR = 512, SHARED = 64 * 1024 };
 
@@ -249,6 +251,100 @@ test_ec_4_2_512(void **state)
     live(&kind, 250, false);
 }
 
+/* ---- the same, while parts fail, vanish and return ---- */
+
+struct churn {
+    struct crowd crowd;
+    struct faulty_io io;
+    atomic_bool over;
+};
+
+static void *
+run_churned(void *arg)
+{
+    struct churn *churn = arg;
+
+    run_crowd(&churn->crowd, 77);
+    atomic_store(&churn->over, true);
+    return NULL;
+}
+
+static bool
+is_as_it_should_be(struct churn *churn, bool healthy)
+{
+    static struct lsvd_status status;
+
+    lsvd_get_status(churn->crowd.world.volume, &status);
+    return status.healthy == healthy;
+}
+
+/* Between two looks, not instead of one. */
+static void
+wait_until(struct churn *churn, bool healthy)
+{
+    const struct timespec moment = {.tv_nsec = 5000000};
+
+    for (unsigned i = 0; !is_as_it_should_be(churn, healthy); i++) {
+        if (i > 12000)
+            fail_msg("not %s within a minute", healthy ? "healthy" : "dropped");
+        if (!healthy && atomic_load(&churn->over))
+            return; /* nobody writes any more: nobody meets it */
+        nanosleep(&moment, NULL);
+    }
+}
+
+/* One part at a time, so that the rules always allow going on: no request may
+ * fail, and nothing may be wrong. */
+static void
+parts_come_and_go(const struct kind *kind, unsigned steps)
+{
+    static const unsigned refusals[] = {
+        REFUSE_WRITES, REFUSE_SYNCS, REFUSE_WRITES | REFUSE_READS,
+        REFUSE_WRITES | REFUSE_SPACE};
+    struct churn *churn = calloc(1, sizeof *churn);
+    struct crowd *c = &churn->crowd;
+    pthread_t id;
+
+    assert_non_null(churn);
+    *c = (struct crowd){.steps = steps, .trims = true};
+    c->model = calloc(1, kind->size_bytes);
+    assert_non_null(c->model);
+    faulty_io_init(&churn->io);
+    world_init(&c->world, kind);
+    c->world.env.io = &churn->io.io;
+    world_open(&c->world);
+    assert_int_equal(pthread_create(&id, NULL, run_churned, churn), 0);
+    for (unsigned round = 0; !atomic_load(&churn->over); round++) {
+        atomic_uint *refuse = &churn->io.refuse[round % 3];
+
+        atomic_store(refuse, refusals[round % 4]);
+        wait_until(churn, false);
+        atomic_store(refuse, 0);
+        wait_until(churn, true);
+    }
+    pthread_join(id, NULL);
+    wait_until(churn, true);
+    check_all(c);
+    world_close(&c->world);
+    world_check_sound(&c->world);
+    world_done(&c->world);
+    free(c->model);
+    free(churn);
+}
+
+static void
+test_parts_come_and_go(void **state)
+{
+    struct kind triple = {.replicas = 3, .block_bytes = 4096,
+                          .chunk_bytes = 256 << 10, .size_bytes = 3333333};
+    struct kind wide = {.ec_data = 4, .ec_parity = 2, .block_bytes = 4096,
+                        .chunk_bytes = 256 << 10, .size_bytes = 3333333};
+
+    (void)state;
+    parts_come_and_go(&triple, 2500);
+    parts_come_and_go(&wide, 1500);
+}
+
 int
 main(void)
 {
@@ -259,6 +355,7 @@ main(void)
         cmocka_unit_test(test_ec_2_1_512),
         cmocka_unit_test(test_ec_4_2),
         cmocka_unit_test(test_ec_4_2_512),
+        cmocka_unit_test(test_parts_come_and_go),
     };
 
     return cmocka_run_group_tests_name("volume-threads", tests, NULL, NULL);

@@ -124,6 +124,12 @@ class Life:
         self.clients.stop()
         self.clients.model.crashed()
 
+    def kills(self, probability=0.5):
+        """Two copies, and none in sync but these: after a clean stop both are
+        needed to start (R6), and one is perhaps not what it was. With the
+        journal of a killed server one is enough."""
+        return self.policy == "r2" or self.chance.random() < probability
+
     def alive(self):
         code = self.server.process.poll()
         assert code is None, \
@@ -261,7 +267,7 @@ class Life:
             return
         running = self.chance.random() < 0.3
         if not running:
-            self.down(self.chance.random() < 0.5)
+            self.down(self.kills())
         self.note(f"an old copy in place of {root.name}")
         gone = root.with_name(root.name + "-gone")
         root.rename(gone)
@@ -276,7 +282,7 @@ class Life:
         """It is lost for good; a new one is made at the end of the round."""
         if victim in self.moved or victim in self.lost or self.swapped:
             return
-        self.down(self.chance.random() < 0.5)
+        self.down(self.kills())
         self.note(f"{victim} is lost")
         directory = self.volume.part_dir(victim)
         if self.chance.random() < 0.5:
@@ -290,7 +296,7 @@ class Life:
 
     def replace_lost(self):
         for letter in sorted(self.lost):
-            self.down(self.chance.random() < 0.5)
+            self.down(self.kills())
             self.note(f"replace {letter}")
             done = self.volume.repair("replace", self.volume.name, letter)
             assert done.returncode == 0, done.stdout + done.stderr
@@ -304,7 +310,7 @@ class Life:
         self.start()
 
     def do_stop(self, _victim):
-        self.down(False)
+        self.down(self.kills(0))
         self.start()
 
     def do_calm(self, _victim):

@@ -316,6 +316,7 @@ class Life:
         for path in self.volume.part_dir(victim).iterdir():
             path.unlink()
         shutil.rmtree(self.snapshot_path(victim), ignore_errors=True)
+        poll(lambda: not self.status()["healthy"], "its loss is noticed", 20)
         done = self.volume.repair("replace", self.volume.name, victim)
         assert done.returncode == 0, done.stdout + done.stderr
 

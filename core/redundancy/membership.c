@@ -66,6 +66,9 @@ membership_objection(const struct label *label, uint32_t slot,
         !view_id_equal(&label->view.id, &view->previous) &&
         !(is_ancestor(view, &label->view.id) && label->ckpt >= newest_ckpt))
         return "missed changes, or was restored from an old copy";
+    /* all members had the same when the journal was detached */
+    if (uuid_is_zero(&view->journal) && label->ckpt < newest_ckpt)
+        return "is older than other parts: restored from an old copy?";
     if (label->ckpt < journal_ckpt)
         return "is older than the journal recorded: restored from an old "
                "copy?";
@@ -77,14 +80,18 @@ membership_newest_ckpt(const struct label *const *labels, uint32_t count,
                        const struct view *view)
 {
     uint64_t newest = 0;
+    bool known = false;
 
     for (uint32_t i = 0; i < count; i++) {
-        if (labels[i] && labels[i]->ckpt > newest &&
-            (view_id_equal(&labels[i]->view.id, &view->id) ||
-             view_id_equal(&labels[i]->view.id, &view->previous)))
+        if (!labels[i] ||
+            (!view_id_equal(&labels[i]->view.id, &view->id) &&
+             !view_id_equal(&labels[i]->view.id, &view->previous)))
+            continue;
+        known = true;
+        if (labels[i]->ckpt > newest)
             newest = labels[i]->ckpt;
     }
-    return newest;
+    return known ? newest : UINT64_MAX;
 }
 
 static uint32_t

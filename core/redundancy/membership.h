@@ -36,7 +36,8 @@ const char *membership_objection(const struct label *label, uint32_t slot,
                                  uint64_t journal_ckpt,
                                  uint64_t newest_ckpt);
 
-/* The greatest checkpoint in a label of this view or the one before it. */
+/* The greatest checkpoint in a label of this view or the one before it;
+ * UINT64_MAX if there is no such label. */
 uint64_t membership_newest_ckpt(const struct label *const *labels,
                                 uint32_t count, const struct view *view);
 

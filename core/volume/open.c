@@ -562,6 +562,22 @@ volume_drain(struct lsvd_volume *v)
     }
 }
 
+/* What one of them has on its medium, all have after a drain. */
+static void
+level_checkpoints(struct lsvd_volume *v)
+{
+    uint64_t newest = 0;
+
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        if ((v->usable & UINT32_C(1) << i) && v->part[i].label.ckpt > newest)
+            newest = v->part[i].label.ckpt;
+    }
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        if (v->usable & UINT32_C(1) << i)
+            v->part[i].label.ckpt = newest;
+    }
+}
+
 /* O7: only then may another host open without this journal. */
 int
 volume_detach(struct lsvd_volume *v)
@@ -573,6 +589,7 @@ volume_detach(struct lsvd_volume *v)
     r = volume_drain(v);
     if (r < 0)
         return r;
+    level_checkpoints(v);
     next = v->view;
     id = next.id;
     id.minor++;

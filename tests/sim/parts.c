@@ -101,6 +101,7 @@ take_copy(struct life *l, uint32_t dir)
 {
     simio_dir_free(l->dir_copy[dir]);
     l->dir_copy[dir] = simio_take_dir(l->s, l->dir[dir]);
+    life_event(l, "%s is copied", l->dir[dir]);
 }
 
 /* What the members would still have in all, if these directories were old
@@ -146,13 +147,37 @@ notice_copy(struct life *l, uint32_t dir)
     l->tampered = 0;
 }
 
+/* It would be filled where nobody finds it again: the next look at the parts
+ * drops it once more. */
+static bool
+is_being_filled(const struct life *l, uint32_t dir)
+{
+    for (uint32_t i = 0; l->v && i < life_parts(&l->policy); i++) {
+        const struct part *p = &l->v->part[i];
+
+        if (!(l->v->usable & 1u << i) && p->dir &&
+            strcmp(p->dir->path, l->dir[dir]) == 0)
+            return true;
+    }
+    return false;
+}
+
 static void
 put_copy(struct life *l, uint32_t dir)
 {
-    if (!l->dir_copy[dir] || !may_be_old(l, l->old_dirs | 1u << dir))
+    struct label before, after;
+
+    if (!l->dir_copy[dir] || !may_be_old(l, l->old_dirs | 1u << dir) ||
+        is_being_filled(l, dir))
+        return;
+    if (!records_label(l, l->dir[dir], false, &before))
+        return;
+    simio_put_dir(l->s, l->dir[dir], l->dir_copy[dir]);
+    if (!records_label(l, l->dir[dir], false, &after) ||
+        (uuid_equal(&before.instance, &after.instance) &&
+         before.write_count == after.write_count))
         return;
     life_event(l, "%s is an old copy of itself", l->dir[dir]);
-    simio_put_dir(l->s, l->dir[dir], l->dir_copy[dir]);
     l->old_dirs |= 1u << dir;
     if (l->v)
         notice_copy(l, dir);
@@ -169,7 +194,8 @@ well(struct life *l)
     for (uint32_t i = 0; i < life_parts(&l->policy); i++) {
         const struct part *p = &l->v->part[i];
 
-        if (!(l->v->usable & l->v->view.members & 1u << i) || !p->dir)
+        if (!(l->v->usable & ~l->v->gone & l->v->view.members & 1u << i) ||
+            !p->dir)
             continue;
         for (uint32_t d = 0; d < l->dir_count; d++) {
             uint32_t ill = l->hidden_dirs | l->sick_dirs | l->tampered;

@@ -62,9 +62,9 @@ membership_objection(const struct label *label, uint32_t slot,
         return "is not in the view in force";
     if (!uuid_equal(&view->instance[slot], &label->instance))
         return "is not the instance that the view in force knows";
-    if (!view_id_equal(&label->view.id, &view->id) &&
-        !view_id_equal(&label->view.id, &view->previous) &&
-        !(is_ancestor(view, &label->view.id) && label->ckpt >= newest_ckpt))
+    if ((!view_id_equal(&label->view.id, &view->id) &&
+         !view_id_equal(&label->view.id, &view->previous)) ||
+        label->promised < view->id.epoch)
         return "missed changes, or was restored from an old copy";
     /* all members had the same when the journal was detached */
     if (uuid_is_zero(&view->journal) && label->ckpt < newest_ckpt)
@@ -80,18 +80,14 @@ membership_newest_ckpt(const struct label *const *labels, uint32_t count,
                        const struct view *view)
 {
     uint64_t newest = 0;
-    bool known = false;
 
     for (uint32_t i = 0; i < count; i++) {
-        if (!labels[i] ||
-            (!view_id_equal(&labels[i]->view.id, &view->id) &&
-             !view_id_equal(&labels[i]->view.id, &view->previous)))
-            continue;
-        known = true;
-        if (labels[i]->ckpt > newest)
+        if (labels[i] && labels[i]->ckpt > newest &&
+            (view_id_equal(&labels[i]->view.id, &view->id) ||
+             view_id_equal(&labels[i]->view.id, &view->previous)))
             newest = labels[i]->ckpt;
     }
-    return known ? newest : UINT64_MAX;
+    return newest;
 }
 
 static uint32_t

@@ -65,6 +65,7 @@ struct life {
     uint32_t old_dirs; /* put back from an old copy, not in sync since */
     uint32_t tampered; /* while the volume served: it sees another one */
     struct sim_inode *dir_copy[LIFE_DIRS_MAX];
+    bool swapped; /* a part is not where its letter is */
     bool owes_reads, owes_writes; /* the request that is being served */
     uint64_t calms, replaced, unwritable;
     struct rules rules;

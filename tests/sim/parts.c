@@ -11,6 +11,7 @@
  *   number of steps (life_calm). */
 #include "records.h"
 #include "redundancy/membership.h"
+#include "volume/resync.h"
 #include "volume/volume.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -119,7 +120,8 @@ may_be_old(struct life *l, uint32_t dirs)
     for (uint32_t i = 0; view && i < life_parts(&l->policy); i++) {
         int at = records_find(&all, &view->instance[i]);
 
-        if (view->members & 1u << i && at >= 0 && !(dirs & 1u << at) &&
+        if (view->members & view->complete_members & 1u << i && at >= 0 &&
+            !(dirs & 1u << at) &&
             view_id_equal(&all.label[at].view.id, &view->id))
             left |= 1u << i;
     }
@@ -154,8 +156,11 @@ is_being_filled(const struct life *l, uint32_t dir)
 {
     for (uint32_t i = 0; l->v && i < life_parts(&l->policy); i++) {
         const struct part *p = &l->v->part[i];
+        const struct offer *offer = l->v->resync.offered[i];
 
-        if (!(l->v->usable & 1u << i) && p->dir &&
+        if (offer)
+            p = &offer->part;
+        if ((offer || !(l->v->usable & 1u << i)) && p->dir &&
             strcmp(p->dir->path, l->dir[dir]) == 0)
             return true;
     }
@@ -167,7 +172,7 @@ put_copy(struct life *l, uint32_t dir)
 {
     struct label before, after;
 
-    if (!l->dir_copy[dir] || !may_be_old(l, l->old_dirs | 1u << dir) ||
+    if (!l->dir_copy[dir] || l->sick_dirs & 1u << dir || !may_be_old(l, l->old_dirs | 1u << dir) ||
         is_being_filled(l, dir))
         return;
     if (!records_label(l, l->dir[dir], false, &before))
@@ -237,6 +242,7 @@ in_sync(const struct life *l, const struct records *seen,
 
         if (!label || !(view->members & 1u << i) ||
             label->state != LABEL_LIVE ||
+            label->promised < view->id.epoch ||
             (!view_id_equal(&label->view.id, &view->id) &&
              !view_id_equal(&label->view.id, &view->previous)))
             continue;
@@ -432,6 +438,7 @@ swap(struct life *l)
 
     if (a == b || l->dir_count != life_parts(&l->policy))
         return;
+    l->swapped = true;
     life_event(l, "%s and %s trade places", l->dir[a], l->dir[b]);
     simio_swap_dirs(l->s, l->dir[a], l->dir[b]);
     l->dir_copy[a] = l->dir_copy[b];
@@ -498,7 +505,7 @@ life_parts_replace(struct life *l)
     int r;
 
     if (!has_parts_away(l) || l->damaged || l->failed || l->policy.mirror ||
-        l->dir_count == LIFE_DIRS_MAX || !prng_one_in(&l->prng, 24))
+        l->dir_count == LIFE_DIRS_MAX || l->swapped || !prng_one_in(&l->prng, 24))
         return;
     records_read(l, UINT32_MAX, false, &all);
     view = records_newest(&all, &journal);

@@ -86,7 +86,8 @@ check_completion(struct life *l, const struct view *old,
     for (uint32_t i = 0; i < life_parts(&l->policy); i++) {
         int at = records_find(&all, &view->instance[i]);
 
-        if (!(view->members & 1u << i) || at < 0 || l->tampered & 1u << at)
+        if (!(view->members & 1u << i) || at < 0 ||
+            (l->tampered | l->old_dirs) & 1u << at)
             continue;
         if (!view_id_equal(&all.label[at].view.id, &view->id))
             life_fail(l, "R2: %s says that view %u.%u is complete, but part "
@@ -163,7 +164,8 @@ check_super(struct life *l, const uint8_t *bytes)
     for (uint32_t i = 0; i < life_parts(&l->policy); i++) {
         int at = records_find(&all, &view->instance[i]);
 
-        if (!(view->members & 1u << i) || at < 0 || l->tampered & 1u << at)
+        if (!(view->members & 1u << i) || at < 0 ||
+            (l->tampered | l->old_dirs) & 1u << at)
             continue;
         if (super.identity.part_ckpt[i] == 0 ||
             super.identity.part_ckpt[i] > all.label[at].ckpt)
@@ -224,7 +226,8 @@ check_in_force(struct life *l, const char *dir, const char *name)
     for (uint32_t i = 0; i < life_parts(&l->policy); i++) {
         int at = records_find(&all, &view->instance[i]);
 
-        if (!(view->members & 1u << i) || at < 0 || l->tampered & 1u << at)
+        if (!(view->members & 1u << i) || at < 0 ||
+            (l->tampered | l->old_dirs) & 1u << at)
             continue;
         if (!view_id_equal(&all.label[at].view.id, &view->id))
             life_fail(l, "I3: %s/%s is changed under view %u.%u, which part "

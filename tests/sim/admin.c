@@ -284,6 +284,29 @@ finish_rebuild(struct life *l, int result, bool crashed)
     judge(l);
 }
 
+/* Part a has missed what was written. */
+static void
+prepare_stale(struct life *l)
+{
+    prepare_volume(l);
+    simio_hide(l->s, l->dir[0], true);
+    if (!l->failed && life_open(l, 0) < 0)
+        life_fail(l, "open without part a: %s", lsvd_error());
+    if (l->failed || !lsvd_can_write(l->v)) { /* R6: two copies need both */
+        if (l->v && life_close(l) < 0)
+            life_fail(l, "close: %s", lsvd_error());
+        simio_hide(l->s, l->dir[0], false);
+        return;
+    }
+    for (int i = 0; i < 8 && !l->failed; i++)
+        life_request(l, false);
+    if (life_close(l) < 0)
+        life_fail(l, "close without part a: %s", lsvd_error());
+    model_flushed(l->m);
+    simio_settle(l->s);
+    simio_hide(l->s, l->dir[0], false);
+}
+
 static void
 prepare_replace(struct life *l)
 {
@@ -322,6 +345,8 @@ static const struct scenario scenarios[] = {
     {"shrink", always, prepare_volume, act_shrink, finish_shrink},
     {"remove", always, prepare_volume, act_remove, finish_remove},
     {"rebuild", has_redundancy, delete_some, act_rebuild, finish_rebuild},
+    {"rebuild-stale", has_redundancy, prepare_stale, act_rebuild,
+     finish_rebuild},
     {"replace", has_redundancy, prepare_replace, act_replace, finish_replace},
 };
 

@@ -70,6 +70,7 @@ hide(struct life *l, uint32_t dir, bool hidden)
         return;
     simio_hide(l->s, l->dir[dir], hidden);
     l->hidden_dirs ^= 1u << dir;
+    l->part_failures += hidden;
     life_event(l, "%s %s", l->dir[dir], hidden ? "vanishes" : "is back");
 }
 
@@ -80,6 +81,7 @@ set_sick(struct life *l, uint32_t dir, int code)
     l->sick_dirs &= ~(1u << dir);
     if (code < 0)
         l->sick_dirs |= 1u << dir;
+    l->part_failures += code < 0;
     life_event(l, "%s %s", l->dir[dir],
                code == 0      ? "is well"
                : code == -EIO ? "dies"
@@ -183,6 +185,7 @@ put_copy(struct life *l, uint32_t dir)
          before.write_count == after.write_count))
         return;
     life_event(l, "%s is an old copy of itself", l->dir[dir]);
+    l->part_failures++;
     l->old_dirs |= 1u << dir;
     if (l->v)
         notice_copy(l, dir);
@@ -579,10 +582,10 @@ life_parts_all_in_sync(struct life *l)
     const struct view *view;
     bool journal;
 
-    if (!has_parts_away(l))
-        return true;
     if (l->hidden_dirs || l->old_dirs)
         return false;
+    if (life_tolerated(&l->policy) == 0)
+        return true;
     records_read(l, UINT32_MAX, false, &all);
     view = records_newest(&all, &journal);
     return view && view->members == all_slots(l);

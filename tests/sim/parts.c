@@ -174,8 +174,8 @@ put_copy(struct life *l, uint32_t dir)
 {
     struct label before, after;
 
-    if (!l->dir_copy[dir] || l->sick_dirs & 1u << dir || !may_be_old(l, l->old_dirs | 1u << dir) ||
-        is_being_filled(l, dir))
+    if (!l->dir_copy[dir] || l->sick_dirs & 1u << dir ||
+        !may_be_old(l, l->old_dirs | 1u << dir) || is_being_filled(l, dir))
         return;
     if (!records_label(l, l->dir[dir], false, &before))
         return;
@@ -508,7 +508,8 @@ life_parts_replace(struct life *l)
     int r;
 
     if (!has_parts_away(l) || l->damaged || l->failed || l->policy.mirror ||
-        l->dir_count == LIFE_DIRS_MAX || l->swapped || !prng_one_in(&l->prng, 24))
+        l->dir_count == LIFE_DIRS_MAX || l->swapped ||
+        !prng_one_in(&l->prng, 24))
         return;
     records_read(l, UINT32_MAX, false, &all);
     view = records_newest(&all, &journal);

@@ -256,6 +256,21 @@ in_sync(const struct life *l, const struct records *seen,
     return set;
 }
 
+/* Not only the leftovers of a part that was replaced. */
+static bool
+a_member_has(const struct records *seen, const struct view *view)
+{
+    for (uint32_t i = 0; i < LIFE_PARTS_MAX; i++) {
+        int at = view->members & 1u << i
+                     ? records_find(seen, &view->instance[i])
+                     : -1;
+
+        if (at >= 0 && view_id_equal(&seen->label[at].view.id, &view->id))
+            return true;
+    }
+    return false;
+}
+
 static uint32_t
 lacking(uint32_t set, uint32_t present)
 {
@@ -278,7 +293,8 @@ life_owed(struct life *l)
     newest = records_newest(&all, &journal);
     seen_newest = records_newest(&seen, &seen_journal);
     owed.proven = newest && seen_newest &&
-                  view_id_equal(&newest->id, &seen_newest->id);
+                  view_id_equal(&newest->id, &seen_newest->id) &&
+                  (seen_journal || a_member_has(&seen, seen_newest));
     if (!owed.proven)
         return (struct owed){0};
     there = in_sync(l, &seen, seen_newest, seen_journal);

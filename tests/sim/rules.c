@@ -204,7 +204,8 @@ check_reading(struct life *l, const char *dir)
 
     if (!records_label(l, dir, false, &label))
         return;
-    records_read(l, ~l->hidden_dirs, false, &all);
+    records_read(l, lsvd_can_write(l->v) ? ~(l->old_dirs | l->tampered)
+                                         : ~l->hidden_dirs, false, &all);
     view = records_newest(&all, &journal);
     if (view && (!(view->members & 1u << label.slot) ||
                  !uuid_equal(&view->instance[label.slot], &label.instance)))

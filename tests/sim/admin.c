@@ -53,6 +53,7 @@ judge(struct life *l)
     life_check_image(l, "afterwards");
     for (int i = 0; i < 3 && !l->failed; i++)
         life_request(l, false);
+    life_calm(l); /* what was interrupted may have looked like a part failing */
     if (life_close(l) < 0)
         life_fail(l, "close afterwards: %s", lsvd_error());
     model_flushed(l->m);
@@ -112,6 +113,20 @@ shrunk(const struct life *l)
     return l->volume_bytes / 2 + 100;
 }
 
+static int act_rebuild(struct life *l);
+
+/* An error on a part may have cost it its place: a person would rebuild it
+ * first. */
+static int
+once_more(struct life *l, int (*act)(struct life *l))
+{
+    int r = act(l);
+
+    if (r < 0 && life_tolerated(&l->policy) > 0 && act_rebuild(l) == 0)
+        r = act(l);
+    return r;
+}
+
 static int
 act_grow(struct life *l)
 {
@@ -156,7 +171,7 @@ finish_grow(struct life *l, int result, bool crashed)
         life_fail(l, "size %" PRIu64 " after a resize", info.size_bytes);
     judge(l);
     (void)crashed;
-    if (!l->failed && act_grow(l) < 0)
+    if (!l->failed && once_more(l, act_grow) < 0)
         life_fail(l, "resize again: %s", lsvd_error());
     check_tail(l);
     judge(l);
@@ -176,7 +191,7 @@ static void
 finish_shrink(struct life *l, int result, bool crashed)
 {
     (void)crashed;
-    if (result < 0 && act_shrink(l) < 0) {
+    if (result < 0 && once_more(l, act_shrink) < 0) {
         life_fail(l, "resize again: %s", lsvd_error());
         return;
     }

@@ -202,10 +202,10 @@ check_reading(struct life *l, const char *dir)
     struct label label;
     bool journal;
 
-    if (!records_label(l, dir, false, &label))
+    /* a start that only reads may not see what is newest */
+    if (!lsvd_can_write(l->v) || !records_label(l, dir, false, &label))
         return;
-    records_read(l, lsvd_can_write(l->v) ? ~(l->old_dirs | l->tampered)
-                                         : ~l->hidden_dirs, false, &all);
+    records_read(l, ~(l->old_dirs | l->tampered), false, &all);
     view = records_newest(&all, &journal);
     if (view && (!(view->members & 1u << label.slot) ||
                  !uuid_equal(&view->instance[label.slot], &label.instance)))

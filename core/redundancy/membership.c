@@ -89,10 +89,13 @@ membership_objection(const struct label *label, uint32_t slot,
         return "is not in the view in force";
     if (!uuid_equal(&view->instance[slot], &label->instance))
         return "is not the instance that the view in force knows";
-    if (!view_id_equal(&label->view.id, &view->id) &&
-        !view_id_equal(&label->view.id, &view->previous) &&
-        !(is_ancestor(view, &label->view.id) && label->ckpt >= newest_ckpt))
+    if ((!view_id_equal(&label->view.id, &view->id) &&
+         !view_id_equal(&label->view.id, &view->previous)) ||
+        label->promised < view->id.epoch)
         return "missed changes, or was restored from an old copy";
+    /* all members had the same when the journal was detached */
+    if (uuid_is_zero(&view->journal) && label->ckpt < newest_ckpt)
+        return "is older than other parts: restored from an old copy?";
     if (label->ckpt < journal_ckpt)
         return "is older than the journal recorded: restored from an old "
                "copy?";
@@ -137,6 +140,23 @@ membership_allows(const struct view *view, uint32_t members, uint32_t w)
            (uint32_t)__builtin_popcount(known) >= w;
 }
 
+/* A view that was begun, and never in force: it follows one of ours, and a
+ * member of it that is one of ours, too, never had it. */
+static bool
+was_only_begun(const struct view *begun, const struct view *view)
+{
+    uint32_t both = begun->members & view->members;
+
+    if (!is_ancestor(view, &begun->previous))
+        return false;
+    for (uint32_t i = 0; i < PARTS_MAX; i++) {
+        if ((both & UINT32_C(1) << i) &&
+            uuid_equal(&begun->instance[i], &view->instance[i]))
+            return true;
+    }
+    return false;
+}
+
 enum membership_return
 membership_returning(const struct label *label, uint32_t slot,
                      const struct view *view, const char **ret_why)
@@ -153,7 +173,7 @@ membership_returning(const struct label *label, uint32_t slot,
         *ret_why = "was written to after the volume had dropped it";
         return RETURN_DIVERGED;
     }
-    if (is_ancestor(view, id))
+    if (is_ancestor(view, id) || was_only_begun(&label->view, view))
         return RETURN_RESYNC;
     if (view->history_count == VIEW_HISTORY_MAX &&
         view_id_compare(id, &view->history[VIEW_HISTORY_MAX - 1]) < 0)

@@ -5,12 +5,10 @@
  *      of sight, else a newer view could exist among them.
  * (R5) A part is usable if the view counts it in and its label has the view's
  *      id, or the one before it (cut while the view was being written), and
- *      its checkpoint is not older than the journal recorded: otherwise it
- *      was rolled back or missed a change. One case more: views that were
- *      written while the part was out of sight, but never without it in S
- *      (another part was replaced). Every byte in place goes to all of S, so
- *      with an ancestor of the view and a checkpoint no older than any other
- *      member's it has missed views, but no data. */
+ *      has promised the view's epoch, as every member had before the view was
+ *      begun (R4); and its checkpoint is not older than the journal recorded,
+ *      or, without a journal, than any other member's: otherwise it was rolled
+ *      back or missed a change. */
 #ifndef LSVD_REDUNDANCY_MEMBERSHIP_H
 #define LSVD_REDUNDANCY_MEMBERSHIP_H
 

@@ -2,8 +2,9 @@
  *
  * A chunk that became zeroes loses its file after all tables call it a hole
  * (D5); a cut in between leaves files that nothing refers to. After a replay
- * they are looked for, once. Only a file that is provably older than the hole
- * is removed: its own header, with our volume and instance, says so. */
+ * they are looked for, once; and in a part that was away, before it is a
+ * member again. Only a file that is provably older than the hole is removed:
+ * its own header, with our volume and instance, says so. */
 #include "base/err.h"
 #include "volume/volume.h"
 #include <ctype.h>
@@ -33,7 +34,9 @@ is_leftover(struct search *s, uint64_t chunk)
 
     if (truth.state != CHUNK_HOLE || truth.seq == 0)
         return false;
-    journal_chunk_blocks(v->journal, chunk - 1, NULL, 0, &dirty, &zero_seq);
+    if (v->journal)
+        journal_chunk_blocks(v->journal, chunk - 1, NULL, 0, &dirty,
+                             &zero_seq);
     if (dirty > 0 || zero_seq != 0) /* destage will see to it */
         return false;
     if (fragment_open(v->part[s->slot].dir, &v->g, &id, false, &f) < 0)
@@ -65,29 +68,33 @@ look_at(void *ctx, const char *name)
 
 /* What can't be removed now is found by verify. */
 void
+leftovers_remove_of(struct lsvd_volume *v, uint32_t slot)
+{
+    struct search s = {.v = v, .slot = slot};
+    char name[24];
+    int r;
+
+    do {
+        s.count = 0;
+        r = target_list(v->part[slot].dir, look_at, &s);
+        for (size_t n = 0; n < s.count && r >= 0; n++) {
+            fragment_name(s.found[n], name);
+            r = target_remove(v->part[slot].dir, name) < 0 ? -EIO : r;
+        }
+        if (s.count > 0 && r >= 0)
+            r = target_sync(v->part[slot].dir) < 0 ? -EIO : r;
+    } while (r > 0); /* stopped early: there may be more */
+    if (r < 0)
+        log_event(&v->log, LOG_WARNING_LEVEL,
+                  "volume %s: part %c: files of removed chunks may be left: %s",
+                  v->meta.name, v->part[slot].letter, err_text());
+}
+
+void
 leftovers_remove(struct lsvd_volume *v)
 {
     for (uint32_t i = 0; i < v->g.part_count; i++) {
-        struct search s = {.v = v, .slot = i};
-        char name[24];
-        int r;
-
-        if (!(v->usable & UINT32_C(1) << i))
-            continue;
-        do {
-            s.count = 0;
-            r = target_list(v->part[i].dir, look_at, &s);
-            for (size_t n = 0; n < s.count && r >= 0; n++) {
-                fragment_name(s.found[n], name);
-                r = target_remove(v->part[i].dir, name) < 0 ? -EIO : r;
-            }
-            if (s.count > 0 && r >= 0)
-                r = target_sync(v->part[i].dir) < 0 ? -EIO : r;
-        } while (r > 0); /* stopped early: there may be more */
-        if (r < 0)
-            log_event(&v->log, LOG_WARNING_LEVEL,
-                      "volume %s: part %c: files of removed chunks may be "
-                      "left: %s",
-                      v->meta.name, v->part[i].letter, err_text());
+        if (v->usable & UINT32_C(1) << i)
+            leftovers_remove_of(v, i);
     }
 }

@@ -578,6 +578,38 @@ volume_drain(struct lsvd_volume *v)
     }
 }
 
+/* After a drain all members have what one of them has; their labels say so
+ * before the last view is begun, because without the journal only they tell an
+ * old copy from a member. */
+static int
+level_checkpoints(struct lsvd_volume *v)
+{
+    for (;;) {
+        uint64_t newest = 0, oldest = UINT64_MAX;
+        uint32_t failed;
+        int r;
+
+        for (uint32_t i = 0; i < v->g.part_count; i++) {
+            uint64_t ckpt = v->part[i].label.ckpt;
+
+            if (!(v->usable & UINT32_C(1) << i))
+                continue;
+            newest = ckpt > newest ? ckpt : newest;
+            oldest = ckpt < oldest ? ckpt : oldest;
+        }
+        if (oldest >= newest)
+            return 0;
+        v->failed = 0;
+        r = volume_labels_checkpoint(v, newest);
+        failed = v->failed & v->usable;
+        v->failed = 0;
+        if (r < 0 && failed)
+            r = volume_drop(v, failed);
+        if (r < 0)
+            return r;
+    }
+}
+
 /* O7: only then may another host open without this journal. */
 int
 volume_detach(struct lsvd_volume *v)
@@ -587,6 +619,8 @@ volume_detach(struct lsvd_volume *v)
     int r;
 
     r = volume_drain(v);
+    if (r == 0)
+        r = level_checkpoints(v);
     if (r < 0)
         return r;
     next = v->view;

@@ -392,8 +392,10 @@ promote(struct lsvd_volume *v, uint32_t slot)
     int r;
 
     r = tables_store(v, UINT32_C(1) << slot);
-    if (r == 0)
+    if (r == 0) {
+        leftovers_remove_of(v, slot);
         r = target_sync(p->dir);
+    }
     if (r < 0)
         return r;
     set_active(v, slot, false); /* VW2 would lose it twice */

@@ -105,14 +105,19 @@ store_view(struct lsvd_volume *v, const struct view *view, uint32_t to,
     int r, result = 0;
 
     *ret_failed = 0;
-    if (v->journal && !uuid_is_zero(&view->journal)) {
+    /* Also the view that detaches it: a member that was left out of that one
+     * would else take the journal's word that its own is the last. */
+    if (v->journal && (!uuid_is_zero(&view->journal) || v->attached)) {
         struct journal_identity identity = *journal_identity(v->journal);
 
         identity.view = *view;
-        identity.journal = view->journal;
+        if (!uuid_is_zero(&view->journal))
+            identity.journal = view->journal;
         for (uint32_t i = 0; i < PARTS_MAX; i++) {
             if (!(view->members & UINT32_C(1) << i))
                 identity.part_ckpt[i] = 0;
+            else if (identity.part_ckpt[i] == 0) /* it joins */
+                identity.part_ckpt[i] = v->part[i].label.ckpt;
         }
         r = journal_store_identity(v->journal, &identity);
         if (r < 0)

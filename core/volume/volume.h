@@ -661,6 +661,8 @@ bool journal_has_chunk(void *ctx, uint64_t chunk);
 /* After a replay, with all parts there: remove the files of chunks that are
  * durably holes. */
 void leftovers_remove(struct lsvd_volume *v);
+/* Of one part, usable or being filled. The role's. */
+void leftovers_remove_of(struct lsvd_volume *v, uint32_t slot);
 
 /* ---- rebuild.c ---- */
 

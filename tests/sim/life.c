@@ -1,5 +1,6 @@
 /* life.c: see life.h. */
 #include "life.h"
+#include "members.h"
 #include <assert.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -63,7 +64,7 @@ life_policy_text(const struct sim_policy *policy, char *text, size_t bytes)
     else
         snprintf(redundancy, sizeof redundancy, "ec=%u+%u", policy->ec_data,
                  policy->ec_parity);
-    snprintf(text, bytes, "--config %s --block-size %u%s%s%s%s%s%s%s%s",
+    snprintf(text, bytes, "--config %s --block-size %u%s%s%s%s%s%s%s%s%s%s%s%s",
              redundancy, policy->block_bytes,
              policy->missing ? " --missing" : "",
              policy->rot ? " --rot" : "",
@@ -73,7 +74,11 @@ life_policy_text(const struct sim_policy *policy, char *text, size_t bytes)
              policy->bugs & SIM_BUG_LOST_TABLE ? " --bug table" : "",
              policy->skip_redo ? " --bug redo" : "",
              policy->mirror ? " --mirror" : "",
-             policy->conceal_losses ? " --bug mirror" : "");
+             policy->conceal_losses ? " --bug mirror" : "",
+             policy->member_bugs & MEMBER_BUG_NO_VIEW ? " --bug view" : "",
+             policy->member_bugs & MEMBER_BUG_STALE ? " --bug stale" : "",
+             policy->member_bugs & MEMBER_BUG_SKIP ? " --bug skip" : "",
+             policy->member_bugs & MEMBER_BUG_READ ? " --bug read" : "");
 }
 
 void
@@ -135,6 +140,7 @@ life_create(struct life *l)
         .journal_bytes = 1u << 20,
     };
     uint32_t count = life_parts(&l->policy);
+    int r;
 
     for (uint32_t i = 0; i < count; i++) {
         part[i].letter = (char)('a' + i);
@@ -144,7 +150,10 @@ life_create(struct life *l)
         spec.parts = part;
         spec.part_count = count;
     }
-    return lsvd_create(&l->env, &spec);
+    r = lsvd_create(&l->env, &spec);
+    if (r == 0)
+        l->rules = (struct rules){0};
+    return r;
 }
 
 static void

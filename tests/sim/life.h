@@ -31,6 +31,7 @@ struct sim_policy {
     bool small;   /* one chunk, few shapes: for exhaustive search */
     unsigned bugs; /* enum simio_bug */
     bool skip_redo;
+    unsigned member_bugs; /* enum member_bug */
     bool mirror;          /* two cache directories */
     bool conceal_losses;  /* and the bug of that */
 };
@@ -65,8 +66,9 @@ struct life {
     uint32_t old_dirs; /* put back from an old copy, not in sync since */
     uint32_t tampered; /* while the volume served: it sees another one */
     struct sim_inode *dir_copy[LIFE_DIRS_MAX];
+    bool swapped; /* a part is not where its letter is */
     bool owes_reads, owes_writes; /* the request that is being served */
-    uint64_t calms, replaced, unwritable;
+    uint64_t calms, replaced, unwritable, part_failures;
     struct rules rules;
     bool damaged; /* rot that may not all have been found: see life_mend */
     uint64_t steps_typical;  /* of one cycle; where to set the next cut */

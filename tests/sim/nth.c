@@ -36,9 +36,8 @@ disarm(struct life *l, enum nth_kind kind)
     return fired;
 }
 
-/* Something to recover: writes in the journal, some of them on the parts. */
 static void
-prepare(struct life *l)
+some_requests(struct life *l)
 {
     if (!l->failed && life_open(l, 0) < 0)
         life_fail(l, "open of a new volume: %s", lsvd_error());
@@ -46,6 +45,19 @@ prepare(struct life *l)
         life_request(l, false);
     if (!l->failed)
         life_crash(l, false);
+}
+
+/* Something to recover: writes in the journal, some of them on the parts. away:
+ * and a part that has missed some. */
+static void
+prepare(struct life *l, bool away)
+{
+    some_requests(l);
+    if (!away || l->failed)
+        return;
+    simio_hide(l->s, l->dir[0], true);
+    some_requests(l);
+    simio_hide(l->s, l->dir[0], false);
 }
 
 /* With the failure armed. Reads are compared as far as they succeed. */
@@ -61,9 +73,12 @@ act(struct life *l)
         life_fail(l, "recovered: %s", why);
     for (int i = 0; i < REQUESTS && !l->failed; i++)
         life_request(l, true);
-    for (int i = 0; i < 8 && !l->failed; i++) {
-        if (lsvd_destage_step(l->v) <= 0)
-            break;
+    for (int i = 0; i < 4 && !l->failed; i++) {
+        lsvd_watch(l->v);
+        for (int step = 0; step < 20; step++) {
+            if (lsvd_destage_step(l->v) <= 0)
+                break;
+        }
     }
     for (int i = 0; i < 4 && !l->failed; i++)
         life_request(l, true);
@@ -100,6 +115,7 @@ restart(struct life *l)
     life_recover(l);
     for (int i = 0; i < 4 && !l->failed; i++)
         life_request(l, false);
+    life_calm(l);
     if (!l->failed && life_close(l) < 0)
         life_fail(l, "close after the restart: %s", lsvd_error());
     life_verify(l);
@@ -107,13 +123,13 @@ restart(struct life *l)
 
 static bool
 one(const struct sim_policy *policy, enum nth_kind kind, uint64_t nth,
-    uint64_t seed, bool *ret_fired)
+    bool away, uint64_t seed, bool *ret_fired)
 {
     struct life l;
     bool ok;
 
     life_begin(&l, policy, seed, NULL);
-    prepare(&l);
+    prepare(&l, away);
     *ret_fired = false;
     if (!l.failed) {
         life_event(&l, "%s at number %" PRIu64, kind_names[kind], nth);
@@ -128,7 +144,8 @@ one(const struct sim_policy *policy, enum nth_kind kind, uint64_t nth,
     ok = !l.failed;
     if (!ok) {
         life_print_failure(&l, stdout);
-        printf("with %s at number %" PRIu64 "\n", kind_names[kind], nth);
+        printf("with %s at number %" PRIu64 "%s\n", kind_names[kind], nth,
+               away ? ", a part has been away" : "");
     }
     life_end(&l);
     return ok;
@@ -137,11 +154,14 @@ one(const struct sim_policy *policy, enum nth_kind kind, uint64_t nth,
 bool
 nth_run(const struct sim_policy *policy, uint64_t seed, uint64_t *ret_failures)
 {
-    for (int kind = 0; kind < NTH_KINDS; kind++) {
+    int rounds = life_tolerated(policy) > 0 ? 2 : 1;
+
+    for (int kind = 0; kind < rounds * NTH_KINDS; kind++) {
         bool fired = true;
 
         for (uint64_t nth = 1; fired; nth++) {
-            if (!one(policy, (enum nth_kind)kind, nth, seed, &fired))
+            if (!one(policy, (enum nth_kind)(kind % NTH_KINDS), nth,
+                     kind >= NTH_KINDS, seed, &fired))
                 return false;
             *ret_failures += fired;
         }

@@ -11,12 +11,13 @@
  *   number of steps (life_calm). */
 #include "records.h"
 #include "redundancy/membership.h"
+#include "volume/resync.h"
 #include "volume/volume.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
-#define CALM_ROUNDS 12
+#define CALM_ROUNDS 20 /* more than two looks everywhere */
 #define CALM_STEPS 400
 
 static uint32_t
@@ -69,6 +70,7 @@ hide(struct life *l, uint32_t dir, bool hidden)
         return;
     simio_hide(l->s, l->dir[dir], hidden);
     l->hidden_dirs ^= 1u << dir;
+    l->part_failures += hidden;
     life_event(l, "%s %s", l->dir[dir], hidden ? "vanishes" : "is back");
 }
 
@@ -79,6 +81,7 @@ set_sick(struct life *l, uint32_t dir, int code)
     l->sick_dirs &= ~(1u << dir);
     if (code < 0)
         l->sick_dirs |= 1u << dir;
+    l->part_failures += code < 0;
     life_event(l, "%s %s", l->dir[dir],
                code == 0      ? "is well"
                : code == -EIO ? "dies"
@@ -101,6 +104,7 @@ take_copy(struct life *l, uint32_t dir)
 {
     simio_dir_free(l->dir_copy[dir]);
     l->dir_copy[dir] = simio_take_dir(l->s, l->dir[dir]);
+    life_event(l, "%s is copied", l->dir[dir]);
 }
 
 /* What the members would still have in all, if these directories were old
@@ -118,7 +122,8 @@ may_be_old(struct life *l, uint32_t dirs)
     for (uint32_t i = 0; view && i < life_parts(&l->policy); i++) {
         int at = records_find(&all, &view->instance[i]);
 
-        if (view->members & 1u << i && at >= 0 && !(dirs & 1u << at) &&
+        if (view->members & view->complete_members & 1u << i && at >= 0 &&
+            !(dirs & 1u << at) &&
             view_id_equal(&all.label[at].view.id, &view->id))
             left |= 1u << i;
     }
@@ -146,13 +151,41 @@ notice_copy(struct life *l, uint32_t dir)
     l->tampered = 0;
 }
 
+/* It would be filled where nobody finds it again: the next look at the parts
+ * drops it once more. */
+static bool
+is_being_filled(const struct life *l, uint32_t dir)
+{
+    for (uint32_t i = 0; l->v && i < life_parts(&l->policy); i++) {
+        const struct part *p = &l->v->part[i];
+        const struct offer *offer = l->v->resync.offered[i];
+
+        if (offer)
+            p = &offer->part;
+        if ((offer || !(l->v->usable & 1u << i)) && p->dir &&
+            strcmp(p->dir->path, l->dir[dir]) == 0)
+            return true;
+    }
+    return false;
+}
+
 static void
 put_copy(struct life *l, uint32_t dir)
 {
-    if (!l->dir_copy[dir] || !may_be_old(l, l->old_dirs | 1u << dir))
+    struct label before, after;
+
+    if (!l->dir_copy[dir] || l->sick_dirs & 1u << dir ||
+        !may_be_old(l, l->old_dirs | 1u << dir) || is_being_filled(l, dir))
+        return;
+    if (!records_label(l, l->dir[dir], false, &before))
+        return;
+    simio_put_dir(l->s, l->dir[dir], l->dir_copy[dir]);
+    if (!records_label(l, l->dir[dir], false, &after) ||
+        (uuid_equal(&before.instance, &after.instance) &&
+         before.write_count == after.write_count))
         return;
     life_event(l, "%s is an old copy of itself", l->dir[dir]);
-    simio_put_dir(l->s, l->dir[dir], l->dir_copy[dir]);
+    l->part_failures++;
     l->old_dirs |= 1u << dir;
     if (l->v)
         notice_copy(l, dir);
@@ -169,7 +202,8 @@ well(struct life *l)
     for (uint32_t i = 0; i < life_parts(&l->policy); i++) {
         const struct part *p = &l->v->part[i];
 
-        if (!(l->v->usable & l->v->view.members & 1u << i) || !p->dir)
+        if (!(l->v->usable & ~l->v->gone & l->v->view.members & 1u << i) ||
+            !p->dir)
             continue;
         for (uint32_t d = 0; d < l->dir_count; d++) {
             uint32_t ill = l->hidden_dirs | l->sick_dirs | l->tampered;
@@ -211,6 +245,7 @@ in_sync(const struct life *l, const struct records *seen,
 
         if (!label || !(view->members & 1u << i) ||
             label->state != LABEL_LIVE ||
+            label->promised < view->id.epoch ||
             (!view_id_equal(&label->view.id, &view->id) &&
              !view_id_equal(&label->view.id, &view->previous)))
             continue;
@@ -219,6 +254,21 @@ in_sync(const struct life *l, const struct records *seen,
             set |= 1u << i;
     }
     return set;
+}
+
+/* Not only the leftovers of a part that was replaced. */
+static bool
+a_member_has(const struct records *seen, const struct view *view)
+{
+    for (uint32_t i = 0; i < LIFE_PARTS_MAX; i++) {
+        int at = view->members & 1u << i
+                     ? records_find(seen, &view->instance[i])
+                     : -1;
+
+        if (at >= 0 && view_id_equal(&seen->label[at].view.id, &view->id))
+            return true;
+    }
+    return false;
 }
 
 static uint32_t
@@ -243,7 +293,8 @@ life_owed(struct life *l)
     newest = records_newest(&all, &journal);
     seen_newest = records_newest(&seen, &seen_journal);
     owed.proven = newest && seen_newest &&
-                  view_id_equal(&newest->id, &seen_newest->id);
+                  view_id_equal(&newest->id, &seen_newest->id) &&
+                  (seen_journal || a_member_has(&seen, seen_newest));
     if (!owed.proven)
         return (struct owed){0};
     there = in_sync(l, &seen, seen_newest, seen_journal);
@@ -406,6 +457,7 @@ swap(struct life *l)
 
     if (a == b || l->dir_count != life_parts(&l->policy))
         return;
+    l->swapped = true;
     life_event(l, "%s and %s trade places", l->dir[a], l->dir[b]);
     simio_swap_dirs(l->s, l->dir[a], l->dir[b]);
     l->dir_copy[a] = l->dir_copy[b];
@@ -472,7 +524,8 @@ life_parts_replace(struct life *l)
     int r;
 
     if (!has_parts_away(l) || l->damaged || l->failed || l->policy.mirror ||
-        l->dir_count == LIFE_DIRS_MAX || !prng_one_in(&l->prng, 24))
+        l->dir_count == LIFE_DIRS_MAX || l->swapped ||
+        !prng_one_in(&l->prng, 24))
         return;
     records_read(l, UINT32_MAX, false, &all);
     view = records_newest(&all, &journal);
@@ -546,10 +599,10 @@ life_parts_all_in_sync(struct life *l)
     const struct view *view;
     bool journal;
 
-    if (!has_parts_away(l))
-        return true;
     if (l->hidden_dirs || l->old_dirs)
         return false;
+    if (life_tolerated(&l->policy) == 0)
+        return true;
     records_read(l, UINT32_MAX, false, &all);
     view = records_newest(&all, &journal);
     return view && view->members == all_slots(l);

@@ -102,7 +102,7 @@ cycle(struct life *l)
         arm(l);
     life_mirror_serve(l);
     serve(l);
-    if (l->policy.missing && prng_one_in(&l->prng, 3))
+    if (life_tolerated(&l->policy) > 0 && prng_one_in(&l->prng, 3))
         life_calm(l);
     if (l->failed)
         return;

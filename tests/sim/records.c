@@ -93,6 +93,21 @@ records_find(const struct records *all, const struct uuid *instance)
     return -1;
 }
 
+/* JF2: of the claim that the view is of, or of one that followed it. */
+static bool
+is_its_journal(const struct journal_identity *id, const struct view *view)
+{
+    if (uuid_is_zero(&view->journal))
+        return false;
+    if (uuid_equal(&id->journal, &view->journal))
+        return true;
+    for (uint32_t i = 0; i < id->view.history_count; i++) {
+        if (view_id_equal(&id->view.history[i], &view->id))
+            return true;
+    }
+    return false;
+}
+
 const struct view *
 records_newest(const struct records *all, bool *ret_journal)
 {
@@ -107,8 +122,8 @@ records_newest(const struct records *all, bool *ret_journal)
             (!newest || view_id_compare(&view->id, &newest->id) > 0))
             newest = view;
     }
-    if (!newest || !all->has_super || uuid_is_zero(&newest->journal) ||
-        !uuid_equal(&newest->journal, &all->super.identity.journal))
+    if (!newest || !all->has_super ||
+        !is_its_journal(&all->super.identity, newest))
         return newest;
     *ret_journal = true;
     return view_id_compare(&stored->id, &newest->id) > 0 ? stored : newest;

@@ -86,7 +86,8 @@ check_completion(struct life *l, const struct view *old,
     for (uint32_t i = 0; i < life_parts(&l->policy); i++) {
         int at = records_find(&all, &view->instance[i]);
 
-        if (!(view->members & 1u << i) || at < 0 || l->tampered & 1u << at)
+        if (!(view->members & 1u << i) || at < 0 ||
+            (l->tampered | l->old_dirs) & 1u << at)
             continue;
         if (!view_id_equal(&all.label[at].view.id, &view->id))
             life_fail(l, "R2: %s says that view %u.%u is complete, but part "
@@ -117,8 +118,10 @@ check_label(struct life *l, const char *dir, const uint8_t *bytes)
         life_fail(l, "I16: %s gets a label of another volume or shape", dir);
     check_instance(l, &label.instance, label.slot);
     check_view(l, &label.view, dir);
+    /* of a slot that could not be read for a moment nobody knows */
     if (!records_label(l, dir, false, &old) ||
-        !uuid_equal(&old.instance, &label.instance))
+        !uuid_equal(&old.instance, &label.instance) ||
+        simio_failure_fired(l->s))
         return;
     if (view_id_compare(&label.view.id, &old.view.id) < 0)
         life_fail(l, "I1: %s goes from view %u.%u back to %u.%u", dir,
@@ -163,7 +166,8 @@ check_super(struct life *l, const uint8_t *bytes)
     for (uint32_t i = 0; i < life_parts(&l->policy); i++) {
         int at = records_find(&all, &view->instance[i]);
 
-        if (!(view->members & 1u << i) || at < 0 || l->tampered & 1u << at)
+        if (!(view->members & 1u << i) || at < 0 ||
+            (l->tampered | l->old_dirs) & 1u << at)
             continue;
         if (super.identity.part_ckpt[i] == 0 ||
             super.identity.part_ckpt[i] > all.label[at].ckpt)
@@ -198,9 +202,10 @@ check_reading(struct life *l, const char *dir)
     struct label label;
     bool journal;
 
-    if (!records_label(l, dir, false, &label))
+    /* a start that only reads may not see what is newest */
+    if (!lsvd_can_write(l->v) || !records_label(l, dir, false, &label))
         return;
-    records_read(l, ~l->hidden_dirs, false, &all);
+    records_read(l, ~(l->old_dirs | l->tampered), false, &all);
     view = records_newest(&all, &journal);
     if (view && (!(view->members & 1u << label.slot) ||
                  !uuid_equal(&view->instance[label.slot], &label.instance)))
@@ -224,7 +229,8 @@ check_in_force(struct life *l, const char *dir, const char *name)
     for (uint32_t i = 0; i < life_parts(&l->policy); i++) {
         int at = records_find(&all, &view->instance[i]);
 
-        if (!(view->members & 1u << i) || at < 0 || l->tampered & 1u << at)
+        if (!(view->members & 1u << i) || at < 0 ||
+            (l->tampered | l->old_dirs) & 1u << at)
             continue;
         if (!view_id_equal(&all.label[at].view.id, &view->id))
             life_fail(l, "I3: %s/%s is changed under view %u.%u, which part "

@@ -4,6 +4,7 @@
  * that lives it again. */
 #include "life.h"
 #include "losses.h"
+#include "members.h"
 #include "redo.h"
 #include <getopt.h>
 #include <inttypes.h>
@@ -36,8 +37,9 @@ static const char usage[] =
     "  --config C         replicas=N or ec=K+M; may be repeated (default: "
     "all)\n"
     "  --block-size N     (default: 4096 and 512)\n"
-    "  --missing          take parts away at recovery (default: in half of\n"
-    "                     the lives, unless --config is given)\n"
+    "  --missing          parts vanish, die, come back, are old copies, are\n"
+    "                     replaced (default: in half of the lives, unless\n"
+    "                     --config is given)\n"
     "  --mirror           two cache directories: one may die, go away, be\n"
     "                     an old copy\n"
     "  --rot              damage parts, and expect them healed\n"
@@ -51,7 +53,8 @@ static const char usage[] =
     "  --admin            create, resize, remove, rebuild, replace, cut at\n"
     "                     every step and failing at every call\n"
     "  --bug NAME         break a promise of the world: journal-sync,\n"
-    "                     dir-sync, table, redo; mirror (with --mirror)\n"
+    "                     dir-sync, table, redo; mirror (with --mirror);\n"
+    "                     or a rule: view, stale, skip, read (--missing)\n"
     "  --expect-failure   succeed only if a failure is found\n"
     "  --verbose, --trace print events, print every call\n";
 
@@ -109,6 +112,14 @@ parse_bug(struct sim_policy *all, const char *text)
         all->skip_redo = true;
     else if (strcmp(text, "mirror") == 0)
         all->conceal_losses = true;
+    else if (strcmp(text, "view") == 0)
+        all->member_bugs |= MEMBER_BUG_NO_VIEW;
+    else if (strcmp(text, "stale") == 0)
+        all->member_bugs |= MEMBER_BUG_STALE;
+    else if (strcmp(text, "skip") == 0)
+        all->member_bugs |= MEMBER_BUG_SKIP;
+    else if (strcmp(text, "read") == 0)
+        all->member_bugs |= MEMBER_BUG_READ;
     else
         stop("no such bug", text);
 }
@@ -260,6 +271,7 @@ parse(struct options *o, int argc, char **argv)
         stop("unexpected", argv[optind]);
     redo_skip(all.skip_redo);
     losses_conceal(all.conceal_losses);
+    members_set_bugs(all.member_bugs);
     multiply(o, &all);
 }
 
@@ -274,7 +286,7 @@ now_seconds(void)
 
 struct totals {
     uint64_t cuts, recoveries, verifies, degraded, steps, calls;
-    uint64_t alone, refused;
+    uint64_t alone, refused, calms, replaced, checked, unwritable, failures;
 };
 
 static bool
@@ -296,6 +308,11 @@ live(const struct options *o, const struct sim_policy *policy, uint64_t seed,
     totals->steps += simio_get_stats(l.s)->steps;
     totals->alone += l.alone;
     totals->refused += l.refused;
+    totals->calms += l.calms;
+    totals->replaced += l.replaced;
+    totals->unwritable += l.unwritable;
+    totals->checked += l.rules.checked;
+    totals->failures += l.part_failures;
     totals->calls += simio_get_stats(l.s)->all_calls;
     if (!ok) {
         life_policy_text(policy, text, sizeof text);
@@ -329,6 +346,12 @@ run_random(const struct options *o)
     if (t.alone + t.refused > 0)
         printf("%" PRIu64 " starts with one copy of the journal, %" PRIu64
                " refused\n", t.alone, t.refused);
+    if (t.failures > 0)
+        printf("%" PRIu64 " times a part vanished, died or was an old copy; %"
+               PRIu64 " replaced; %" PRIu64 " starts read-only; %" PRIu64
+               " times all in sync again\n", t.failures, t.replaced,
+               t.unwritable, t.calms);
+    printf("%" PRIu64 " labels and superblocks checked\n", t.checked);
     printf("%" PRIu64 " cuts, %" PRIu64 " recoveries, %d failures\n", t.cuts,
            t.recoveries, !ok);
     return ok;

@@ -61,6 +61,7 @@ struct guard_stats {
     uint64_t running, queued;
     uint64_t longest_ns; /* how long the oldest running one has been at it */
     uint64_t errors, timeouts;
+    uint64_t medium_errors; /* of errors: EIO and its like */
     struct guard_latency latency[GUARD_KINDS]; /* of finished operations */
 };
 

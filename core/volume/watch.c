@@ -217,9 +217,10 @@ watch_look(struct lsvd_volume *v)
             return;
         if (v->usable & UINT32_C(1) << i)
             check_member(v, i);
-        else if (!resync_has(v, i))
+        else if (!resync_has(v, i) && !policy_keeps_off(v, i))
             watch_for(v, i);
     }
+    policy_watch(v);
 }
 
 static void *

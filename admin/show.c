@@ -148,6 +148,8 @@ print_part(const json_t *part)
     putchar('\n');
     if (ask_bool(part, "slow"))
         puts("        answers much later than it used to");
+    if (ask_bool(part, "failing"))
+        puts("        more than 20 errors in an hour: replace it");
     if (ask_u64(part, "abandoned"))
         printf("        %" PRIu64 " operations have not come back\n",
                ask_u64(part, "abandoned"));

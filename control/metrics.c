@@ -322,6 +322,12 @@ part_slow(const struct lsvd_part_status *p)
 }
 
 static uint64_t
+part_failing(const struct lsvd_part_status *p)
+{
+    return p->failing;
+}
+
+static uint64_t
 part_lag_bytes(const struct lsvd_part_status *p)
 {
     return p->lag_bytes;
@@ -353,6 +359,8 @@ static const struct part_metric {
       part_in_sync },
     { "lsvd_part_slow", "gauge",
       "1: the part answers much later than it used to.", part_slow },
+    { "lsvd_part_failing", "gauge",
+      "1: the part had more than 20 errors in an hour.", part_failing },
     { "lsvd_part_lag_bytes", "gauge", "What the part lacks.",
       part_lag_bytes },
     { "lsvd_part_lag_chunks", "gauge", "Chunks that the part lacks.",

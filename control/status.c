@@ -55,7 +55,8 @@ static json_t *
 part_to_json(const struct lsvd_part_status *p)
 {
     return json_pack(
-        "{s:o, s:s, s:o, s:o, s:o, s:I, s:I, s:b, s:I, s:I, s:o, s:o, s:o}",
+        "{s:o, s:s, s:o, s:o, s:o, s:I, s:I, s:b, s:b, s:I, s:I, s:o, s:o, "
+        "s:o}",
         "part", letter_or_null(p->letter),
         "state", lsvd_part_state_text(p->state),
         "directory", control_text(p->directory),
@@ -64,6 +65,7 @@ part_to_json(const struct lsvd_part_status *p)
         "lag_bytes", INT(p->lag_bytes),
         "lag_chunks", INT(p->lag_chunks),
         "slow", p->slow,
+        "failing", p->failing,
         "errors", INT(p->errors),
         "abandoned", INT(p->abandoned),
         "read", latency_to_json(&p->read),

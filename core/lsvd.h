@@ -272,6 +272,7 @@ struct lsvd_part_status {
     char letter;
     enum lsvd_part_state state;
     bool slow;             /* answers much later than it used to */
+    bool failing;          /* more than 20 errors in an hour */
     char directory[4096];  /* root/number/letter */
     char instance[37];
     char problem[256];     /* "" or why it is not OK */

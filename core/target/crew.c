@@ -451,6 +451,13 @@ is_answer(int r)
            r == -EBUSY;
 }
 
+/* Not a full or a forbidden directory: a bad medium. */
+static bool
+is_of_medium(int r)
+{
+    return r == -EIO || r == -EREMOTEIO || r == -EUCLEAN || r == -ENODATA;
+}
+
 static void
 count_locked(struct crew *c, const struct crew_op *op, uint64_t ns)
 {
@@ -465,6 +472,8 @@ count_locked(struct crew *c, const struct crew_op *op, uint64_t ns)
     l->bucket[bucket]++;
     if (!is_answer(op->result))
         c->stats.errors++;
+    if (is_of_medium(op->result))
+        c->stats.medium_errors++;
 }
 
 /* The first error of an op that nobody waits for. */

@@ -80,6 +80,7 @@ struct guard_stats {
     uint64_t longest_ns; /* how long the oldest running one has been at it */
     uint64_t errors;   /* operations that failed; that a name is missing or
                         * there, a range empty or locked, is no failure */
+    uint64_t medium_errors; /* of errors: EIO and its like */
     uint64_t timeouts; /* operations given up, and those never begun */
     /* Of operations that threads finished; not of reads at hand (G5). */
     struct guard_latency latency[GUARD_KINDS];

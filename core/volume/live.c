@@ -145,6 +145,7 @@ rebuild_part(struct verify *y, uint32_t slot)
     int r = 0;
 
     if (!(v->usable & UINT32_C(1) << slot)) {
+        policy_admit(v, slot);
         if (!resync_has(v, slot))
             watch_for(v, slot);
         return wait_in_sync(y, slot);

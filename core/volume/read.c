@@ -197,14 +197,17 @@ read_fragment(struct lsvd_volume *v, struct chunk *c, const struct span *s,
     return 0;
 }
 
-/* The replica to ask first: spread over chunks, so that all parts work. */
+/* The replica to ask first: spread over chunks, so that all parts work; a slow
+ * one (policy.h) only if there is no other. */
 static uint32_t
 preferred_replica(struct lsvd_volume *v, struct chunk *c, uint32_t skip)
 {
-    for (uint32_t i = 0; i < v->g.part_count; i++) {
+    for (uint32_t i = 0; i < 2 * v->g.part_count; i++) {
         uint32_t slot = (uint32_t)((c->number + i) % v->g.part_count);
+        bool slow = atomic_load(&v->part[slot].slow);
 
-        if (!(skip & UINT32_C(1) << slot) && chunk_fragment(v, c, slot, NULL))
+        if (slow == (i >= v->g.part_count) &&
+            !(skip & UINT32_C(1) << slot) && chunk_fragment(v, c, slot, NULL))
             return slot;
     }
     return v->g.part_count;

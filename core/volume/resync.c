@@ -149,6 +149,7 @@ put_in_place(struct lsvd_volume *v, struct offer *offer,
     p->state = state;
     p->problem[0] = '\0';
     p->failure = 0;
+    p->off_until_ns = 0;
     pthread_mutex_unlock(&v->state_lock);
     pthread_mutex_lock(&v->table_lock);
     p->table = offer->part.table;

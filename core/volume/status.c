@@ -57,6 +57,8 @@ fill_place(struct lsvd_volume *v, uint32_t slot, struct lsvd_part_status *ret)
         (void)guard_stats(p->dir, &stats);
     }
     lease_put(&v->part_leases, &lease);
+    ret->slow = atomic_load(&p->slow);
+    ret->failing = atomic_load(&p->failing);
     ret->abandoned = stats.abandoned;
     ret->errors = atomic_load(&p->errors) + stats.errors;
     fill_latency(&ret->read, &stats.latency[GUARD_READ]);

@@ -42,6 +42,7 @@
 #include "meta/meta.h"
 #include "redundancy/ec.h"
 #include "volume/hedge.h"
+#include "volume/policy.h"
 #include "volume/scrub.h"
 #include "volume/latency.h"
 #include "volume/event.h"
@@ -75,6 +76,9 @@ struct part {
     unsigned absences;         /* the watch's: in a row */
     atomic_uint_fast64_t errors; /* operations that failed */
     atomic_uint_fast64_t bad;    /* files and cells that were wrong */
+    atomic_bool slow, failing;   /* policy.h */
+    char unwanted_text[128];     /* why, under state_lock */
+    uint64_t off_until_ns;       /* the same; not taken back before */
     struct pace pace;          /* of its reads; see hedge.h */
 };
 
@@ -204,6 +208,7 @@ struct lsvd_volume {
     uint64_t since_wall; /* owner.c's */
     char boot[16];
     unsigned space_waiters;
+    uint32_t unwanted; /* parts to drop if R7 allows it (policy.h) */
     uint32_t gone;  /* parts in use that are not there, or don't answer */
     uint64_t stalled_since; /* too few parts to destage: 0, or since when */
     struct heal heal[HEAL_QUEUE_MAX];
@@ -216,6 +221,7 @@ struct lsvd_volume {
     uint64_t beat_ns; /* the watch's: the last heartbeat */
     uint64_t opened_ns;
 
+    struct policy policy; /* the watch's */
     struct resync resync;
     struct scrub scrub;  /* under state_lock; see scrub.h */
     struct batch *batch; /* of the destage caller: being retried, or NULL */

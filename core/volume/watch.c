@@ -229,10 +229,11 @@ watch_look(struct lsvd_volume *v)
             check_member(v, i);
             if (beats)
                 owner_heartbeat(v, i);
-        } else if (!resync_has(v, i)) {
+        } else if (!resync_has(v, i) && !policy_keeps_off(v, i)) {
             watch_for(v, i);
         }
     }
+    policy_watch(v);
 }
 
 static void *

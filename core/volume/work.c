@@ -121,6 +121,35 @@ drop_gone(struct lsvd_volume *v)
     return gone ? volume_drop(v, gone) : 0;
 }
 
+/* Those that the configuration does not want any more (PO3), as long as enough
+ * are left. */
+static int
+drop_unwanted(struct lsvd_volume *v)
+{
+    uint32_t unwanted;
+    int r = 0;
+
+    pthread_mutex_lock(&v->state_lock);
+    unwanted = v->unwanted & v->usable;
+    v->unwanted = 0;
+    pthread_mutex_unlock(&v->state_lock);
+    for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
+        uint32_t bit = UINT32_C(1) << i;
+        struct part *p = &v->part[i];
+
+        if (!(unwanted & bit & v->usable) ||
+            !volume_may_be_members(v, v->view.members & v->usable & ~bit))
+            continue;
+        pthread_mutex_lock(&v->state_lock);
+        p->failure = -EIO;
+        memcpy(p->failure_text, p->unwanted_text, sizeof p->unwanted_text);
+        p->off_until_ns = v->io->ops->now_ns(v->io) + POLICY_AWAY_NS;
+        pthread_mutex_unlock(&v->state_lock);
+        r = volume_drop(v, bit);
+    }
+    return r;
+}
+
 /* What comes before the batch: the parts as they are. A volume of which a
  * member is away, or whose view is not on all members, destages nothing (V5).
  */
@@ -133,6 +162,8 @@ settle_parts(struct lsvd_volume *v)
         r = volume_drop(v, 0);
     if (r == 0 && v->view_begun)
         r = volume_end_view(v);
+    if (r == 0)
+        r = drop_unwanted(v);
     return r;
 }
 
@@ -244,7 +275,7 @@ is_asked_locked(struct lsvd_volume *v)
     for (uint32_t i = 0; i < v->g.part_count; i++)
         offered |= v->resync.offered[i] != NULL;
     return v->space_waiters > 0 || (v->heal_count > 0 && !v->heal_fails) ||
-           v->gone != 0 || offered;
+           v->gone != 0 || v->unwanted != 0 || offered;
 }
 
 /* A copy of the journal was lost: clients wait for this. */

@@ -279,8 +279,9 @@ io_open_dir(struct io *io, const char *path, unsigned flags,
 static uint64_t
 io_now_ns(struct io *io)
 {
-    (void)io;
-    return io_system()->ops->now_ns(io_system());
+    struct faulty_io *f = (struct faulty_io *)io;
+
+    return io_system()->ops->now_ns(io_system()) + f->ahead_ns;
 }
 
 static uint64_t

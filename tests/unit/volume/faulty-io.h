@@ -19,6 +19,7 @@ struct faulty_io {
     atomic_uint refuse[26]; /* by part */
     atomic_uint refuse_cache[2]; /* directories "cache" and "cache2" */
     atomic_uint refused;    /* calls */
+    atomic_uint_fast64_t ahead_ns; /* of the real clock is ours */
 };
 
 void faulty_io_init(struct faulty_io *f);

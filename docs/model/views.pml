@@ -69,6 +69,16 @@
 #else
 #define PROVES(j) ((j) != NO_JOURNAL && used[j])
 #endif
+/* A returning part's chunk is good if its table says no less than that of S.
+ * COPY_BACK: if it says the same; so it may be copied over with older bytes.
+ * DIRTY_BY_CKPT: if S's table is no newer than the part's checkpoint. */
+#if defined(COPY_BACK)
+#define TABLE_OK(q, of_s) (tab[q] == (of_s))
+#elif defined(DIRTY_BY_CKPT)
+#define TABLE_OK(q, of_s) (ck[q] >= (of_s))
+#else
+#define TABLE_OK(q, of_s) (tab[q] >= (of_s))
+#endif
 /* R5 for a part one view behind, when no journal tells its checkpoint. */
 #if defined(PREV_ANY_CKPT)
 #define PREV_OK(i) true
@@ -98,7 +108,7 @@
 #define BIT(i) (1 << (i))
 #define HAS(set, i) ((set) & (1 << (i)))
 #define COUNT(set) (((set) & 1) + (((set) >> 1) & 1) + (((set) >> 2) & 1))
-#define KEY(v) (ep[(v) >> 3] * 8 + ((v) & 7))
+#define KEY(v) (ep[(v) >> 3] * 8 + ((v) & 7)) /* 0.0 is the least */
 #define PREV(v) ((((v) & 7) > 1) -> ((v) - 1) : par[(v) >> 3])
 
 /* Holders of a view: parts 0 to N - 1, the two journals (those of two hosts,
@@ -160,6 +170,11 @@ inline pick(set)
     fi
 }
 
+inline next_minor()
+{
+    vid[MEM] = vid[MEM] + 1
+}
+
 inline store_label(q)
 {
     INVARIANT(vid[q] == 0 || KEY(vid[MEM]) >= KEY(vid[q])); /* I1 */
@@ -213,7 +228,7 @@ inline restore_copy()
     d_step {
         restored = 1;
         rolled = 1;
-        lostkey = KEY(vid[0]);
+        lostkey = (KEY(vid[0]) > lostkey -> KEY(vid[0]) : lostkey);
         copy_view(0, OLD);
         pro[0] = pro[N];
         ck[0] = ck[N];
@@ -232,33 +247,31 @@ inline make_blank(q)
 {
     d_step {
         blanks++;
-        vid[q] = 0; vS[q] = 0; vQ[q] = 0; vJ[q] = 0; vI[q] = 0;
         pro[q] = 0; ck[q] = 0; tab[q] = 0; dat[q] = 0;
         ins[q] = 1 - ins[q];
         if
-        :: q == 0 -> rolled = 0; lostkey = 0
+        :: q == 0 && !restored ->
+            lostkey = (KEY(vid[0]) > lostkey -> KEY(vid[0]) : lostkey)
+        :: q == 0 && restored -> rolled = 0; lostkey = 0
         :: else
         fi;
+        vid[q] = 0; vS[q] = 0; vQ[q] = 0; vJ[q] = 0; vI[q] = 0;
         printf("part %d is replaced by a blank one\n", q)
     }
 }
 
-/* After each write to a medium. */
-inline env()
-{
-    if
-    :: true
-    :: true -> printf("cut\n"); goto down
-    :: serving && nw < WRITES ->
-        d_step {
-            nw++;
-            rec[k] = nw;
-            used[k] = 1;
-            printf("write %d\n", nw)
-        }
-    :: SNAPS && !snapped && vid[0] != 0 -> take_copy()
-    fi
-}
+/* What may come between two steps; again: where the server's path goes on. */
+#define BETWEEN(again) \
+    :: true -> printf("cut\n"); goto down \
+    :: serving && nw < WRITES -> \
+        d_step { \
+            nw++; \
+            rec[k] = nw; \
+            used[k] = 1; \
+            printf("write %d\n", nw) \
+        }; \
+        goto again \
+    :: SNAPS && !snapped && vid[0] != 0 -> take_copy(); goto again
 
 /* R3 and R5 for what is in seen. ok: the start may read. */
 inline judge()
@@ -293,7 +306,7 @@ inline judge()
         fi;
         i++
     od;
-    INVARIANT(ok);
+    INVARIANT(ok || restored); /* a copy may have lost a promise */
     k = NO_JOURNAL;
     usable = 0;
     x = NO_JOURNAL; /* whose checkpoints are known */
@@ -378,6 +391,42 @@ inline judge()
     newest = 0
 }
 
+
+/* A part returns: only of our history. */
+inline returns()
+{
+    best = vid[MEM];
+    do
+    :: best == 0 || best == vid[p] -> break
+    :: else -> best = PREV(best)
+    od;
+    if
+    :: vid[p] == 0 || (best == vid[p] && ins[p] == ((vI[MEM] >> p) & 1)) ->
+        syn = p;
+        do
+        :: i == N -> break
+        :: i < N ->
+            if
+            :: HAS(vS[MEM], i) && tab[i] > x -> x = tab[i]
+            :: else
+            fi;
+            i++
+        od;
+        copied = (vid[p] != 0 && TABLE_OK(p, x));
+        printf("part %d is syncing\n", p)
+    :: else /* diverged */
+    fi;
+    x = 0;
+    i = 0;
+    best = 0;
+    p = 0
+}
+
+/* Who gets the bytes of a batch. */
+#define TARGETS (vS[MEM] | (copied << syn))
+
+/* A step: one write to a medium and what decides on it. Only the states at
+ * "skip" are kept. */
 active proctype world()
 {
     d_step {
@@ -397,494 +446,474 @@ active proctype world()
 
 down:
     skip;
-    d_step { /* all that was only in memory */
-        serving = 0; copied = 0; closing = 0; adding = 0;
-        seen = 0; usable = 0; st = 0; done = 0; bt = 0; mck = 0; syn = N;
-        k = NO_JOURNAL; p = 0;
-        vid[MEM] = 0; vS[MEM] = 0; vQ[MEM] = 0; vJ[MEM] = 0; vI[MEM] = 0
-    }
-    if
-    :: SNAPS && !snapped && vid[0] != 0 -> take_copy(); goto down
-    :: SNAPS && snapped && !restored -> restore_copy(); goto down
-    :: blanks < BLANKS -> pick(ALL); make_blank(p); goto down
-    :: true
-    fi;
-
-    /* O2: what is there, R3, R5 */
-    if
-    :: seen = 1
-    :: seen = 2
-    :: seen = 3
+    atomic {
+        d_step { /* all that was only in memory */
+            serving = 0; copied = 0; closing = 0; adding = 0;
+            seen = 0; usable = 0; st = 0; done = 0; bt = 0; mck = 0; syn = N;
+            k = NO_JOURNAL; p = 0; ok = 0; i = 0; x = 0;
+            vid[MEM] = 0; vS[MEM] = 0; vQ[MEM] = 0; vJ[MEM] = 0; vI[MEM] = 0
+        };
+        if
+        :: SNAPS && !snapped && vid[0] != 0 -> take_copy(); goto down
+        :: SNAPS && snapped && !restored -> restore_copy(); goto down
+        :: blanks < BLANKS -> pick(ALL); make_blank(p); goto down
+        /* O2: what is there, R3, R5 */
+        :: seen = 1
+        :: seen = 2
+        :: seen = 3
 #if N > 2
-    :: seen = 4
-    :: seen = 5
-    :: seen = 6
-    :: seen = 7
+        :: seen = 4
+        :: seen = 5
+        :: seen = 6
+        :: seen = 7
 #endif
-    fi;
-    if
-    :: p = 0
-    :: p = 1
-    fi;
-    d_step {
-        i = 0;
-        do
-        :: i == N -> break
-        :: i < N ->
-            if
-            :: vid[i] == 0 -> seen = seen & ~BIT(i)
-            :: else
-            fi;
-            i++
-        od;
-        i = 0;
-        if
-        :: seen == 0 -> ok = 0
-        :: else -> judge()
         fi;
-        p = 0;
-#if !defined(ROLLBACK_LAST_WITNESS)
         if
-        :: ok && rolled && lostkey > KEY(vid[MEM]) -> ok = 0 /* see README */
-        :: else
-        fi;
-#endif
-        if
-        :: ok ->
-            printf("start with parts %d: view %d.%d S %d Q %d, usable %d\n",
-                   seen, vid[MEM] >> 3, vid[MEM] & 7, vS[MEM], vQ[MEM],
-                   usable);
-            check_reads()
-        :: else
-        fi
-    }
-    if
-    :: !ok -> goto down
-    :: ok && (starts == STARTS || !R1(vS[MEM] & usable, vQ[MEM])) ->
-        ok = 0;
-        goto down /* it only reads */
-    :: else -> ok = 0
-    fi;
-
-    /* R4: claim */
-    d_step {
-        starts++;
-        st = starts;
-        i = 0;
-        ep[st] = ep[vid[MEM] >> 3];
-        do
-        :: i == N -> break
-        :: i < N ->
-            if
-            :: HAS(seen, i) ->
-#if !defined(NO_CLAIM)
-                if
-                :: pro[i] > ep[st] -> ep[st] = pro[i]
-                :: else
-                fi;
-#endif
-                if
-                :: ep[vid[i] >> 3] > ep[st] -> ep[st] = ep[vid[i] >> 3]
-                :: else
-                fi
-            :: else
-            fi;
-            i++
-        od;
-        i = 0;
-        ep[st] = ep[st] + 1
-    }
-#if !defined(NO_CLAIM)
-promise:
-    if
-    :: (PROMISERS & ~done) != 0 ->
-        pick(PROMISERS & ~done);
-        if
-        :: d_step {
-               pro[p] = ep[st];
-               if
-               :: HAS(usable & vS[MEM], p) ->
-                   store_label(p); /* R5: rolled forward */
-                   pro[p] = ep[st]
-               :: else
-               fi;
-               done = done | BIT(p);
-               p = 0
-           }
-        :: d_step { /* it fails: as if it were not there */
-               seen = seen & ~BIT(p);
-               usable = usable & ~BIT(p);
-               p = 0
-           }
-        fi;
-        env();
-        goto promise
-    :: else
-    fi;
-    done = 0;
-    if
-    :: (!PROVES(k) && !R3(vS[MEM], vQ[MEM], THERE)) ||
-       COUNT(usable) < READ || !R1(vS[MEM] & usable, vQ[MEM]) -> goto down
-    :: else
-    fi;
-#endif
-    d_step {
-        INVARIANT(!HAS(epused, ep[st])); /* I6 */
-        epused = epused | BIT(ep[st]);
-        /* the view of the claim: without those that can't be used */
-        par[st] = vid[MEM];
-        vid[MEM] = st * 8 + 1;
-        vS[MEM] = vS[MEM] & usable;
-        if
-        :: k == NO_JOURNAL -> vJ[MEM] = st
-        :: else
-        fi;
-        seen = 0
-    }
-    if
-    :: k == NO_JOURNAL ->
-        if
-        :: k = 0
-        :: k = 1
+        :: p = 0
+        :: p = 1
         fi;
         d_step {
-            juid[k] = st;
-            rec[k] = 0;
-            used[k] = 0;
-            i = 0;
-            do
-            :: i == N -> break
-            :: i < N -> jck[k * N + i] = ck[i]; i++
-            od;
-            i = 0
-        }
-    :: else
-    fi;
-    d_step {
-        mck = 255;
-        i = 0;
-        do
-        :: i == N -> break
-        :: i < N ->
-            if
-            :: HAS(vS[MEM], i) && jck[k * N + i] < mck -> mck = jck[k * N + i]
-            :: else
-            fi;
-            i++
-        od;
-        i = 0
-    }
-
-    /* R2: the view in MEM to the journal, then to every member */
-install:
-    skip;
-    d_step {
-        INVARIANT(R1(vS[MEM], vQ[MEM])); /* I2, I14 */
-        done = 0;
-        usable = vS[MEM];
-#if defined(DETACH_LABELS_ONLY)
-        if
-        :: closing
-        :: else ->
-#endif
-        INVARIANT(vid[J0 + k] == 0 || juid[k] == st ||
-                  KEY(vid[MEM]) > KEY(vid[J0 + k])); /* I1 */
-        copy_view(J0 + k, MEM);
-        printf("journal: view %d.%d S %d Q %d of journal %d\n",
-               vid[MEM] >> 3, vid[MEM] & 7, vS[MEM], vQ[MEM], vJ[MEM]);
-#if !defined(STALE_JOURNAL_CKPT)
-        if
-        :: adding -> jck[k * N + adding - 1] = ck[adding - 1]
-        :: else
-        fi
-#endif
-#if defined(DETACH_LABELS_ONLY)
-        fi
-#endif
-    }
-members:
-    env();
-    if
-    :: (vS[MEM] & ~done) != 0 ->
-        pick(vS[MEM] & ~done);
-        d_step {
-            store_label(p);
-            done = done | BIT(p);
-            printf("label %d: view %d.%d S %d Q %d\n", p, vid[MEM] >> 3,
-                   vid[MEM] & 7, vS[MEM], vQ[MEM]);
-            p = 0
-        };
-        goto members
-    :: chg < CHANGES && (vid[MEM] & 7) < 7 ->
-        /* a member fails: the next view derives from the pending one */
-        pick(vS[MEM]);
-        if
-        :: MAY_DROP(vS[MEM] & ~BIT(p), vQ[MEM]) ->
-            d_step {
-                chg++;
-                vS[MEM] = vS[MEM] & ~BIT(p);
-                vid[MEM] = vid[MEM] + 1;
-                if
-                :: adding == p + 1 -> adding = 0
-                :: else
-                fi;
-                printf("member %d fails\n", p);
-                p = 0
-            };
-            goto install
-        :: else -> goto down /* waits for it; alike a cut */
-        fi
-#if defined(NO_R2)
-    :: done != 0 && (vS[MEM] & ~done) != 0 -> goto effect
-#endif
-    :: (vS[MEM] & ~done) == 0 -> goto effect
-    fi;
-
-effect:
-    skip;
-    d_step {
-        done = 0;
-        adding = 0;
-        p = 0;
-        x = (vQ[MEM] != vS[MEM]);
-        vQ[MEM] = vS[MEM];
-        printf("view %d.%d is complete\n", vid[MEM] >> 3, vid[MEM] & 7)
-    }
-    if
-    :: closing -> x = 0; goto down
-    :: !closing && x == 0 -> serving = 1; goto serve
-    :: !closing && x == 1 ->
-        serving = 1;
-        x = 0;
-        if
-        :: goto serve /* the lazy rewrite is not yet done */
-        :: true
-        fi
-    fi;
-    vQ[J0 + k] = vQ[MEM];
-lazy:
-    env();
-    if
-    :: (vS[MEM] & ~done) != 0 ->
-        pick(vS[MEM] & ~done);
-        d_step {
-            store_label(p);
-            done = done | BIT(p);
-            p = 0
-        };
-        goto lazy
-    :: else -> done = 0
-    fi;
-
-serve:
-    skip;
-    d_step {
-        check_reads();
-        done = 0; bt = 0; p = 0
-    }
-    env();
-    if
-    :: rec[k] != 0 -> goto destage
-    :: rec[k] == 0 && (vid[MEM] & 7) < 7 -> goto close
-    :: chg < CHANGES && (vid[MEM] & 7) < 7 -> /* O5: an error or a deadline */
-        pick(vS[MEM]);
-        if
-        :: MAY_DROP(vS[MEM] & ~BIT(p), vQ[MEM]) ->
-            d_step {
-                chg++;
-                vS[MEM] = vS[MEM] & ~BIT(p);
-                vid[MEM] = vid[MEM] + 1;
-                printf("part %d is dropped\n", p);
-                p = 0
-            };
-            goto install
-        :: else -> p = 0; goto serve /* R7 */
-        fi
-    :: chg < CHANGES && syn == N && vS[MEM] != ALL && (vid[MEM] & 7) < 7 ->
-        pick(ALL & ~vS[MEM]);
-        goto returns
-    :: syn != N && !copied ->
-        pick(vS[MEM]); /* the source */
-        d_step {
-            dat[syn] = dat[p];
-            copied = 1;
-            p = 0
-        };
-        goto serve
-    :: syn != N && copied && chg < CHANGES && (vid[MEM] & 7) < 7 -> goto add
-    :: syn != N -> syn = N; copied = 0; goto serve /* it fails again */
-    :: SNAPS && snapped && !restored && !HAS(vS[MEM], 0) && syn != 0 ->
-        restore_copy();
-        goto serve
-    :: blanks < BLANKS && vS[MEM] != ALL ->
-        pick(ALL & ~vS[MEM]);
-        if
-        :: p != syn -> make_blank(p)
-        :: else
-        fi;
-        p = 0;
-        goto serve
-    fi;
-
-    /* A part returns: only of our history. */
-returns:
-    skip;
-    d_step {
-        best = vid[MEM];
-        do
-        :: best == 0 || best == vid[p] -> break
-        :: else -> best = PREV(best)
-        od;
-        if
-        :: vid[p] == 0 || (best == vid[p] && ins[p] == ((vI[MEM] >> p) & 1)) ->
-            syn = p;
-            x = 0;
             i = 0;
             do
             :: i == N -> break
             :: i < N ->
                 if
-                :: HAS(vS[MEM], i) && tab[i] > x -> x = tab[i]
+                :: vid[i] == 0 -> seen = seen & ~BIT(i)
                 :: else
                 fi;
                 i++
             od;
-#if defined(DIRTY_BY_CKPT)
-            copied = (x <= ck[p] && vid[p] != 0);
-#else
-            copied = (x == tab[p] && vid[p] != 0);
+            i = 0;
+            if
+            :: seen == 0 -> ok = 0
+            :: else -> judge()
+            fi;
+            p = 0;
+#if !defined(ROLLBACK_LAST_WITNESS)
+            if
+            :: ok && rolled && lostkey > KEY(vid[MEM]) -> ok = 0
+            :: else
+            fi;
 #endif
-            printf("part %d is syncing\n", p)
-        :: else /* diverged */
+            if
+            :: ok ->
+                printf("start with parts %d: view %d.%d S %d Q %d, usable %d\n",
+                       seen, vid[MEM] >> 3, vid[MEM] & 7, vS[MEM], vQ[MEM],
+                       usable);
+                check_reads()
+            :: else
+            fi
+        };
+        if
+        :: !ok || starts == STARTS || !R1(vS[MEM] & usable, vQ[MEM]) ->
+            goto down /* refused, or it only reads */
+        :: else -> ok = 0
         fi;
-        x = 0;
-        i = 0;
-        best = 0;
-        p = 0
+        /* R4: claim */
+        d_step {
+            starts++;
+            st = starts;
+            ep[st] = ep[vid[MEM] >> 3];
+            do
+            :: i == N -> break
+            :: i < N ->
+                if
+                :: HAS(seen, i) ->
+#if !defined(NO_CLAIM)
+                    if
+                    :: pro[i] > ep[st] -> ep[st] = pro[i]
+                    :: else
+                    fi;
+#endif
+                    if
+                    :: ep[vid[i] >> 3] > ep[st] -> ep[st] = ep[vid[i] >> 3]
+                    :: else
+                    fi
+                :: else
+                fi;
+                i++
+            od;
+            i = 0;
+            ep[st] = ep[st] + 1
+        }
     }
-    goto serve;
 
-    /* O6: table, label with checkpoint, the view */
-add:
+promise:
     skip;
-    d_step {
-        i = 0;
-        do
-        :: i == N -> break
-        :: i < N ->
+    atomic {
+#if !defined(NO_CLAIM)
+        if
+        BETWEEN(promise)
+        :: (PROMISERS & ~done) != 0 ->
+            pick(PROMISERS & ~done);
             if
-            :: HAS(vS[MEM], i) && tab[i] > x -> x = tab[i]
-            :: else
+            :: d_step {
+                   pro[p] = ep[st];
+                   if
+                   :: HAS(usable & vS[MEM], p) ->
+                       store_label(p); /* R5: rolled forward */
+                       pro[p] = ep[st]
+                   :: else
+                   fi;
+                   done = done | BIT(p);
+                   p = 0
+               }
+            :: d_step { /* it fails: as if it were not there */
+                   seen = seen & ~BIT(p);
+                   usable = usable & ~BIT(p);
+                   p = 0
+               }
             fi;
-            i++
-        od;
-        i = 0;
-        tab[syn] = x;
-        x = 0
-    }
-    env();
-    ck[syn] = mck;
-    env();
-    d_step {
-        chg++;
-        adding = syn + 1;
-        vS[MEM] = vS[MEM] | BIT(syn);
-        vI[MEM] = (vI[MEM] & ~BIT(syn)) | (ins[syn] << syn);
-        vid[MEM] = vid[MEM] + 1;
-        printf("part %d is added\n", syn);
-        syn = N;
-        copied = 0
-    }
-    goto install;
-
-    /* O4 */
-destage:
-    bt = rec[k];
-data:
-    if
-    :: ((vS[MEM] | (copied << syn)) & ~done) != 0 ->
-        pick((vS[MEM] | (copied << syn)) & ~done);
-        d_step {
-            dat[p] = bt;
-            done = done | BIT(p);
-            p = 0
-        };
-        env();
+            goto promise
+        :: (PROMISERS & ~done) == 0 -> done = 0
+        fi;
         if
-        :: goto data
-        :: goto serve /* an error: the batch is tried again */
-        fi
-    :: else -> done = 0
-    fi;
-tables:
-    if
-    :: (vS[MEM] & ~done) != 0 ->
-        pick(vS[MEM] & ~done);
-        d_step {
-            tab[p] = bt;
-            done = done | BIT(p);
-            p = 0
-        };
-        env();
-        if
-        :: goto tables
-        :: goto serve
-        fi
-    :: else -> done = 0
-    fi;
-labels:
-    if
-    :: (vS[MEM] & ~done) != 0 ->
-        pick(vS[MEM] & ~done);
-        d_step {
-            ck[p] = bt;
-            INVARIANT(dat[p] >= ck[p]); /* I8 */
-            INVARIANT(tab[p] >= ck[p]); /* I10 */
-            done = done | BIT(p);
-            p = 0
-        };
-        env();
-        if
-        :: goto labels
-        :: goto serve
-        fi
-    :: else -> done = 0
-    fi;
-    d_step {
-        i = 0;
-        do
-        :: i == N -> break
-        :: i < N ->
-            if
-            :: HAS(vS[MEM], i) ->
-                INVARIANT(ck[i] >= bt); /* I9 */
-                jck[k * N + i] = ck[i]
-            :: else
-            fi;
-            i++
-        od;
-        i = 0;
-        mck = bt;
-        if
-        :: rec[k] == bt -> rec[k] = 0
+        :: (!PROVES(k) && !R3(vS[MEM], vQ[MEM], THERE)) ||
+           COUNT(usable) < READ || !R1(vS[MEM] & usable, vQ[MEM]) ->
+            goto down
         :: else
         fi;
-        bt = 0;
-        printf("destaged up to %d\n", mck)
+#endif
+        if
+        :: k == NO_JOURNAL -> x = 1;
+            if
+            :: k = 0
+            :: k = 1
+            fi
+        :: k != NO_JOURNAL -> x = 0
+        fi;
+        d_step {
+            /* the view of the claim: without those that can't be used */
+            par[st] = vid[MEM];
+            vid[MEM] = st * 8 + 1;
+            vS[MEM] = vS[MEM] & usable;
+            seen = 0;
+            if
+            :: x ->
+                vJ[MEM] = st;
+                juid[k] = st;
+                rec[k] = 0;
+                used[k] = 0
+            :: else
+            fi;
+            do
+            :: i == N -> break
+            :: i < N ->
+                if
+                :: x -> jck[k * N + i] = ck[i]
+                :: else
+                fi;
+                i++
+            od;
+            i = 0;
+            x = 0;
+            mck = 255;
+            do
+            :: i == N -> break
+            :: i < N ->
+                if
+                :: HAS(vS[MEM], i) && jck[k * N + i] < mck ->
+                    mck = jck[k * N + i]
+                :: else
+                fi;
+                i++
+            od;
+            i = 0
+        }
     }
-    goto serve;
 
-    /* O7: all is destaged */
-close:
+    /* R2: the view in MEM to the journal, then to every member */
+install:
     skip;
-    d_step {
-        serving = 0;
-        syn = N;
-        copied = 0;
-        closing = 1;
-        vid[MEM] = vid[MEM] + 1;
-        vJ[MEM] = 0;
-        printf("closing\n")
+    atomic {
+        if
+        BETWEEN(install)
+        :: true
+        fi;
+        d_step {
+            INVARIANT(R1(vS[MEM], vQ[MEM])); /* I2, I14 */
+            done = 0;
+            usable = vS[MEM];
+            if
+#if defined(DETACH_LABELS_ONLY)
+            :: closing
+#endif
+            :: else ->
+                INVARIANT(juid[k] == st || /* I1 */
+                          KEY(vid[MEM]) > KEY(vid[J0 + k]));
+                copy_view(J0 + k, MEM);
+                printf("journal %d: view %d.%d S %d Q %d\n", vJ[MEM],
+                       vid[MEM] >> 3, vid[MEM] & 7, vS[MEM], vQ[MEM]);
+#if !defined(STALE_JOURNAL_CKPT)
+                if
+                :: adding -> jck[k * N + adding - 1] = ck[adding - 1]
+                :: else
+                fi
+#endif
+            fi
+        }
     }
-    goto install
+
+members:
+    skip;
+    atomic {
+        if
+        BETWEEN(members)
+        :: (vS[MEM] & ~done) != 0 ->
+            pick(vS[MEM] & ~done);
+            d_step {
+                store_label(p);
+                done = done | BIT(p);
+                printf("label %d: view %d.%d S %d Q %d\n", p, vid[MEM] >> 3,
+                       vid[MEM] & 7, vS[MEM], vQ[MEM]);
+                p = 0
+            };
+            goto members
+        :: chg < CHANGES && (vid[MEM] & 7) < 7 ->
+            /* a member fails: the next view derives from the pending one */
+            pick(vS[MEM]);
+            if
+            :: MAY_DROP(vS[MEM] & ~BIT(p), vQ[MEM]) ->
+                d_step {
+                    chg++;
+                    vS[MEM] = vS[MEM] & ~BIT(p);
+                    next_minor();
+                    if
+                    :: adding == p + 1 -> adding = 0
+                    :: else
+                    fi;
+                    printf("member %d fails\n", p);
+                    p = 0
+                };
+                goto install
+            :: else -> goto down /* it waits for the part: alike a cut */
+            fi
+#if defined(NO_R2)
+        :: done != 0
+#else
+        :: (vS[MEM] & ~done) == 0
+#endif
+        fi;
+        d_step {
+            done = 0;
+            adding = 0;
+            x = (vQ[MEM] != vS[MEM]);
+            vQ[MEM] = vS[MEM];
+            printf("view %d.%d takes effect\n", vid[MEM] >> 3, vid[MEM] & 7);
+            if
+            :: !serving && !closing ->
+                INVARIANT(!HAS(epused, ep[st])); /* I6 */
+                epused = epused | BIT(ep[st])
+            :: else
+            fi
+        };
+        if
+        :: closing -> x = 0; goto down
+        :: !closing -> x = 0; serving = 1; goto serve /* not rewritten yet */
+        :: !closing && x == 1 -> x = 0; serving = 1
+        fi;
+        vQ[J0 + k] = vQ[MEM]
+    }
+
+lazy:
+    skip;
+    atomic {
+        if
+        BETWEEN(lazy)
+        :: (vS[MEM] & ~done) != 0 ->
+            pick(vS[MEM] & ~done);
+            d_step {
+                store_label(p);
+                done = done | BIT(p);
+                p = 0
+            };
+            goto lazy
+        :: (vS[MEM] & ~done) == 0
+        fi
+    }
+
+serve:
+    skip;
+    atomic {
+        d_step {
+            check_reads();
+            done = 0; bt = 0; p = 0
+        };
+        if
+        BETWEEN(serve)
+        :: rec[k] != 0 -> bt = rec[k]
+        :: rec[k] == 0 && (vid[MEM] & 7) < 7 ->
+            d_step { /* O7: all is destaged */
+                serving = 0;
+                syn = N;
+                copied = 0;
+                closing = 1;
+                next_minor();
+                vJ[MEM] = 0;
+                printf("closing\n")
+            };
+            goto install
+        :: chg < CHANGES && (vid[MEM] & 7) < 7 -> /* O5: an error */
+            pick(vS[MEM]);
+            if
+            :: MAY_DROP(vS[MEM] & ~BIT(p), vQ[MEM]) ->
+                d_step {
+                    chg++;
+                    vS[MEM] = vS[MEM] & ~BIT(p);
+                    next_minor();
+                    printf("part %d is dropped\n", p);
+                    p = 0
+                };
+                goto install
+            :: else -> p = 0; goto serve /* R7 */
+            fi
+        :: chg < CHANGES && syn == N && vS[MEM] != ALL &&
+           (vid[MEM] & 7) < 7 ->
+            pick(ALL & ~vS[MEM]);
+            d_step { returns() };
+            goto serve
+        :: syn != N && !copied ->
+            pick(vS[MEM]); /* the source */
+            d_step {
+                dat[syn] = dat[p];
+                copied = 1;
+                p = 0;
+                printf("part %d is copied over\n", syn)
+            };
+            goto serve
+        :: syn != N && copied && chg < CHANGES && (vid[MEM] & 7) < 7 ->
+            d_step { /* O6: table, label with checkpoint, the view */
+                do
+                :: i == N -> break
+                :: i < N ->
+                    if
+                    :: HAS(vS[MEM], i) && tab[i] > x -> x = tab[i]
+                    :: else
+                    fi;
+                    i++
+                od;
+                i = 0;
+                tab[syn] = (x > tab[syn] -> x : tab[syn]);
+                x = 0
+            };
+            goto added
+        :: syn != N -> syn = N; copied = 0; goto serve /* it fails again */
+        :: SNAPS && snapped && !restored && !HAS(vS[MEM], 0) && syn != 0 ->
+            restore_copy();
+            goto serve
+        :: blanks < BLANKS && vS[MEM] != ALL ->
+            pick(ALL & ~vS[MEM]);
+            if
+            :: p != syn -> make_blank(p)
+            :: else
+            fi;
+            p = 0;
+            goto serve
+        fi
+    }
+
+    /* O4; an error: the batch is tried again later */
+data:
+    skip;
+    atomic {
+        if
+        BETWEEN(data)
+        :: goto serve
+        :: (TARGETS & ~done) != 0 ->
+            pick(TARGETS & ~done);
+            d_step {
+                dat[p] = bt;
+                done = done | BIT(p);
+                p = 0
+            };
+            goto data
+        :: (TARGETS & ~done) == 0 -> done = 0
+        fi
+    }
+tables:
+    skip;
+    atomic {
+        if
+        BETWEEN(tables)
+        :: goto serve
+        :: (vS[MEM] & ~done) != 0 ->
+            pick(vS[MEM] & ~done);
+            d_step {
+                tab[p] = bt;
+                done = done | BIT(p);
+                p = 0
+            };
+            goto tables
+        :: (vS[MEM] & ~done) == 0 -> done = 0
+        fi
+    }
+labels:
+    skip;
+    atomic {
+        if
+        BETWEEN(labels)
+        :: goto serve
+        :: (vS[MEM] & ~done) != 0 ->
+            pick(vS[MEM] & ~done);
+            d_step {
+                ck[p] = bt;
+                INVARIANT(dat[p] >= ck[p]); /* I8 */
+                INVARIANT(tab[p] >= ck[p]); /* I10 */
+                done = done | BIT(p);
+                p = 0
+            };
+            goto labels
+        :: (vS[MEM] & ~done) == 0 -> done = 0
+        fi;
+        d_step {
+            do
+            :: i == N -> break
+            :: i < N ->
+                if
+                :: HAS(vS[MEM], i) ->
+                    INVARIANT(ck[i] >= bt); /* I9 */
+                    jck[k * N + i] = ck[i]
+                :: else
+                fi;
+                i++
+            od;
+            i = 0;
+            mck = bt;
+            if
+            :: rec[k] == bt -> rec[k] = 0
+            :: else
+            fi;
+            bt = 0;
+            printf("destaged up to %d\n", mck)
+        };
+        goto serve
+    }
+
+added:
+    skip;
+    atomic {
+        if
+        BETWEEN(added)
+        :: ck[syn] = (mck > ck[syn] -> mck : ck[syn])
+        fi
+    }
+added_label:
+    skip;
+    atomic {
+        if
+        BETWEEN(added_label)
+        :: true
+        fi;
+        d_step {
+            chg++;
+            adding = syn + 1;
+            vS[MEM] = vS[MEM] | BIT(syn);
+            vI[MEM] = (vI[MEM] & ~BIT(syn)) | (ins[syn] << syn);
+            next_minor();
+            printf("part %d is added\n", syn);
+            syn = N;
+            copied = 0
+        };
+        goto install
+    }
 }

@@ -392,6 +392,51 @@ inline judge()
 }
 
 
+/* What nothing refers to any more is made alike, so that states meet: a journal
+ * that no label names can't be used, an id that nobody holds decides nothing. */
+#define NAMED(u) \
+    (vJ[0] == (u) || vJ[1] == (u) || vJ[N - 1] == (u) || vJ[OLD] == (u))
+inline forget_journal(j)
+{
+    if
+    :: juid[j] != 0 && !NAMED(juid[j]) ->
+        juid[j] = 0; rec[j] = 0; used[j] = 0;
+        jck[j * N] = 0; jck[j * N + 1] = 0; jck[j * N + N - 1] = 0;
+        vid[J0 + j] = 0; vS[J0 + j] = 0; vQ[J0 + j] = 0; vJ[J0 + j] = 0;
+        vI[J0 + j] = 0
+    :: else
+    fi
+}
+
+inline forget_starts()
+{
+    i = starts;
+    do
+    :: i == 0 -> break
+    :: else ->
+        x = 0;
+        best = 0;
+        do
+        :: best == HOLDERS -> break
+        :: best < HOLDERS && (vid[best] >> 3) == i -> x = 1; break
+        :: else -> best++
+        od;
+        best = 0;
+        do
+        :: best > starts -> break
+        :: best <= starts && (par[best] >> 3) == i -> x = 1; break
+        :: else -> best++
+        od;
+        if
+        :: x == 0 -> ep[i] = 0; par[i] = 0
+        :: else
+        fi;
+        i--
+    od;
+    x = 0;
+    best = 0
+}
+
 /* A part returns: only of our history. */
 inline returns()
 {
@@ -451,7 +496,10 @@ down:
             serving = 0; copied = 0; closing = 0; adding = 0;
             seen = 0; usable = 0; st = 0; done = 0; bt = 0; mck = 0; syn = N;
             k = NO_JOURNAL; p = 0; ok = 0; i = 0; x = 0;
-            vid[MEM] = 0; vS[MEM] = 0; vQ[MEM] = 0; vJ[MEM] = 0; vI[MEM] = 0
+            vid[MEM] = 0; vS[MEM] = 0; vQ[MEM] = 0; vJ[MEM] = 0; vI[MEM] = 0;
+            forget_journal(0);
+            forget_journal(1);
+            forget_starts()
         };
         if
         :: SNAPS && !snapped && vid[0] != 0 -> take_copy(); goto down
@@ -578,7 +626,7 @@ promise:
         :: k == NO_JOURNAL -> x = 1;
             if
             :: k = 0
-            :: k = 1
+            :: juid[0] != 0 || juid[1] != 0 -> k = 1
             fi
         :: k != NO_JOURNAL -> x = 0
         fi;

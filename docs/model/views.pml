@@ -39,6 +39,9 @@
 #define BLANKS 0 /* times that a part is replaced by a blank instance */
 #endif
 
+/* NO_JOURNAL: there is none, as in the search that faults.md 2.9 reports: a write
+ * counts when it is in place on all members, a start has only the labels. */
+
 /* What the rules say, unless a switch leaves it out. */
 #if defined(NO_SQ)
 #define R1(s, q) (COUNT(s) >= W)
@@ -56,18 +59,36 @@
 #define R3(s, q, there) \
     (COUNT((s) & ~(there)) < W && COUNT((q) & ~(there)) < W)
 #endif
-/* R3 counts parts that R5 lets be used; the older text: parts that are seen. */
-#if defined(R3_SEEN)
-#define THERE seen
+/* R3 counts the members that are seen, or only those that R5 lets be used. A
+ * part of another instance is not the member. */
+#if N > 2
+#define OTHER_2 ((ins[2] ^ ((vI[MEM] >> 2) & 1)) << 2)
 #else
+#define OTHER_2 0
+#endif
+#define OTHERS \
+    ((ins[0] ^ (vI[MEM] & 1)) | \
+     ((ins[1] ^ ((vI[MEM] >> 1) & 1)) << 1) | OTHER_2)
+/* Without a journal that proves it nobody knows whether an add is complete: S of
+ * its view and Q both may be the last complete one, and the view of a claim can
+ * name only one. So such a claim needs all of S, which completes the add. */
+#if defined(ADD_UNKNOWN)
+#define KNOWN true
+#else
+#define KNOWN \
+    (PROVES(k) || (vS[MEM] & ~vQ[MEM]) == 0 || (vS[MEM] & ~usable) == 0)
+#endif
+#if defined(R3_USABLE)
 #define THERE usable
+#else
+#define THERE (seen & ~OTHERS)
 #endif
 /* R3: a journal proves that no newer view is elsewhere once it was written to:
  * then the first view that names it was complete. The older text: always. */
 #if defined(JOURNAL_ALWAYS_PROVES)
-#define PROVES(j) ((j) != NO_JOURNAL)
+#define PROVES(j) ((j) != NONE)
 #else
-#define PROVES(j) ((j) != NO_JOURNAL && used[j])
+#define PROVES(j) ((j) != NONE && used[j])
 #endif
 /* A returning part's chunk is good if its table says no less than that of S.
  * COPY_BACK: if it says the same; so it may be copied over with older bytes.
@@ -83,7 +104,7 @@
 #if defined(PREV_ANY_CKPT)
 #define PREV_OK(i) true
 #else
-#define PREV_OK(i) (x != NO_JOURNAL || ck[i] >= newest)
+#define PREV_OK(i) (x != NONE || ck[i] >= newest)
 #endif
 /* R5 for a part that missed views but no data. */
 #if defined(NO_ANCESTOR)
@@ -104,6 +125,8 @@
 #define INVARIANT(x) assert(x)
 #endif
 
+#define TIE(x) INVARIANT(x)
+
 #define ALL ((1 << N) - 1)
 #define BIT(i) (1 << (i))
 #define HAS(set, i) ((set) & (1 << (i)))
@@ -117,7 +140,7 @@
 #define MEM (N + 2)
 #define OLD (N + 3)
 #define HOLDERS (N + 4)
-#define NO_JOURNAL 2
+#define NONE 2 /* no journal */
 
 byte vid[HOLDERS];  /* 0: none */
 byte vS[HOLDERS], vQ[HOLDERS];
@@ -132,6 +155,8 @@ bit ins[N + 1];
 byte juid[2], rec[2]; /* rec: the newest record not yet let go; 0 none */
 byte jck[2 * N];
 bit used[2]; /* has ever held a record */
+
+byte begun; /* NO_JOURNAL: writes that were begun; nw: that are in place */
 
 /* What ids mean; nobody's memory. */
 byte ep[STARTS + 1], par[STARTS + 1];
@@ -197,7 +222,7 @@ inline check_reads()
         if
         :: HAS(vS[MEM] & usable, i) ->
             if
-            :: k != NO_JOURNAL && rec[k] != 0 -> x = rec[k]
+            :: k != NONE && rec[k] != 0 -> x = rec[k]
             :: else -> x = dat[i]
             fi;
             assert(x >= nw) /* no stale read */
@@ -260,9 +285,17 @@ inline make_blank(q)
     }
 }
 
-/* What may come between two steps; again: where the server's path goes on. */
-#define BETWEEN(again) \
-    :: true -> printf("cut\n"); goto down \
+#if defined(NO_JOURNAL)
+#define CLIENT_WRITES(again) \
+    :: serving && begun < WRITES && rec[k] == 0 -> \
+        d_step { \
+            begun++; \
+            rec[k] = begun; \
+            printf("write %d\n", begun) \
+        }; \
+        goto again
+#else
+#define CLIENT_WRITES(again) \
     :: serving && nw < WRITES -> \
         d_step { \
             nw++; \
@@ -270,7 +303,13 @@ inline make_blank(q)
             used[k] = 1; \
             printf("write %d\n", nw) \
         }; \
-        goto again \
+        goto again
+#endif
+
+/* What may come between two steps; again: where the server's path goes on. */
+#define BETWEEN(again) \
+    :: true -> printf("cut\n"); goto down \
+    CLIENT_WRITES(again) \
     :: SNAPS && !snapped && vid[0] != 0 -> take_copy(); goto again
 
 /* R3 and R5 for what is in seen. ok: the start may read. */
@@ -306,10 +345,10 @@ inline judge()
         fi;
         i++
     od;
-    INVARIANT(ok || restored); /* a copy may have lost a promise */
-    k = NO_JOURNAL;
+    TIE(ok || restored); /* a copy may have lost a promise */
+    k = NONE;
     usable = 0;
-    x = NO_JOURNAL; /* whose checkpoints are known */
+    x = NONE; /* whose checkpoints are known */
     if
     :: ok ->
         copy_view(MEM, best);
@@ -329,7 +368,7 @@ inline judge()
             :: else
             fi;
             if
-            :: ok && vJ[MEM] == 0 -> k = NO_JOURNAL /* cut while detaching */
+            :: ok && vJ[MEM] == 0 -> k = NONE /* cut while detaching */
             :: else
             fi
         fi
@@ -368,7 +407,7 @@ inline judge()
             :: (vid[i] == vid[MEM] ||
                 (vid[i] == PREV(vid[MEM]) && PREV_OK(i)) ||
                 ANCESTOR_OK(i)) &&
-               (x == NO_JOURNAL || ck[i] >= jck[x * N + i]) ->
+               (x == NONE || ck[i] >= jck[x * N + i]) ->
                 usable = usable | BIT(i)
 #endif
             :: else
@@ -495,7 +534,7 @@ down:
         d_step { /* all that was only in memory */
             serving = 0; copied = 0; closing = 0; adding = 0;
             seen = 0; usable = 0; st = 0; done = 0; bt = 0; mck = 0; syn = N;
-            k = NO_JOURNAL; p = 0; ok = 0; i = 0; x = 0;
+            k = NONE; p = 0; ok = 0; i = 0; x = 0;
             vid[MEM] = 0; vS[MEM] = 0; vQ[MEM] = 0; vJ[MEM] = 0; vI[MEM] = 0;
             forget_journal(0);
             forget_journal(1);
@@ -553,7 +592,8 @@ down:
             fi
         };
         if
-        :: !ok || starts == STARTS || !R1(vS[MEM] & usable, vQ[MEM]) ->
+        :: !ok || starts == STARTS || !R1(vS[MEM] & usable, vQ[MEM]) ||
+           !KNOWN ->
             goto down /* refused, or it only reads */
         :: else -> ok = 0
         fi;
@@ -617,28 +657,37 @@ promise:
         fi;
         if
         :: (!PROVES(k) && !R3(vS[MEM], vQ[MEM], THERE)) ||
-           COUNT(usable) < READ || !R1(vS[MEM] & usable, vQ[MEM]) ->
+           COUNT(usable) < READ || !R1(vS[MEM] & usable, vQ[MEM]) ||
+           !KNOWN ->
             goto down
         :: else
         fi;
 #endif
         if
-        :: k == NO_JOURNAL -> x = 1;
+        :: k == NONE -> x = 1;
             if
             :: k = 0
             :: juid[0] != 0 || juid[1] != 0 -> k = 1
             fi
-        :: k != NO_JOURNAL -> x = 0
+        :: k != NONE -> x = 0
         fi;
         d_step {
             /* the view of the claim: without those that can't be used */
             par[st] = vid[MEM];
             vid[MEM] = st * 8 + 1;
+#if !defined(ADD_UNKNOWN)
+            if
+            :: (x || !PROVES(k)) && (vS[MEM] & ~vQ[MEM]) != 0 -> vQ[MEM] = vS[MEM]
+            :: else
+            fi;
+#endif
             vS[MEM] = vS[MEM] & usable;
             seen = 0;
             if
             :: x ->
+#if !defined(NO_JOURNAL)
                 vJ[MEM] = st;
+#endif
                 juid[k] = st;
                 rec[k] = 0;
                 used[k] = 0
@@ -683,7 +732,9 @@ install:
             done = 0;
             usable = vS[MEM];
             if
-#if defined(DETACH_LABELS_ONLY)
+#if defined(NO_JOURNAL)
+            :: true
+#elif defined(DETACH_LABELS_ONLY)
             :: closing
 #endif
             :: else ->
@@ -760,7 +811,9 @@ members:
         :: !closing -> x = 0; serving = 1; goto serve /* not rewritten yet */
         :: !closing && x == 1 -> x = 0; serving = 1
         fi;
+#if !defined(NO_JOURNAL)
         vQ[J0 + k] = vQ[MEM]
+#endif
     }
 
 lazy:
@@ -931,6 +984,9 @@ labels:
             :: rec[k] == bt -> rec[k] = 0
             :: else
             fi;
+#if defined(NO_JOURNAL)
+            nw = bt;
+#endif
             bt = 0;
             printf("destaged up to %d\n", mck)
         };

@@ -27,13 +27,17 @@ static const char program_help[] =
     "  lsvd resize NAME SIZE       make it larger (smaller with --force)\n"
     "  lsvd set NAME KEY=VALUE     read-only=on|off, append-only=on|off\n"
     "  lsvd remove NAME            delete it and its data\n"
+    "  lsvd status [NAME]          how is it, what is going on\n"
+    "  lsvd events NAME            what happened while it was served\n"
+    "  lsvd metrics [NAME]         numbers for Prometheus\n"
     "\n"
     "Examples:\n"
     "  lsvd create mydevice1 100G --ec 4+2 --data /data --cache /cache\n"
     "  lsvd list --data /data\n"
     "  nbdkit lsvd mydevice1 data=/data cache=/cache\n"
     "\n"
-    "Exit status: 0 done, 1 failed (and why on stderr), 64 wrong usage.\n";
+    "Exit status: 0 done, 1 failed (and why on stderr), 64 wrong usage;\n"
+    "of status: 0 healthy, 1 not healthy, 3 can't tell.\n";
 
 static const char create_help[] =
     "lsvd create NAME SIZE [options]: make a volume\n"
@@ -98,6 +102,41 @@ static const char remove_help[] =
     "Example:\n"
     "  lsvd remove scratch --data /data --cache /cache\n";
 
+static const char status_help[] =
+    "lsvd status [NAME] [options]: how volumes are, and what is going on\n"
+    "\n"
+    "Of a volume that is served on this host its server is asked: parts with\n"
+    "state, what they lack (bytes/chunks) and how quick they are, journal,\n"
+    "resync and scrub. Of others, what the roots tell.\n"
+    "  -w, --watch  again each second, until Ctrl-C\n"
+    "\n"
+    "Exit status: 0 healthy, 1 not healthy, 3 can't tell; the worst of all.\n"
+    "\n"
+    "Examples:\n"
+    "  lsvd status\n"
+    "  lsvd status mydevice1 --watch\n"
+    "  lsvd status mydevice1 --json | jq .healthy\n";
+
+static const char events_help[] =
+    "lsvd events NAME [options]: what happened since the server started\n"
+    "\n"
+    "The last 1000 changes of state: number, time, kind, part, and what\n"
+    "happened.\n"
+    "  -f, --follow  wait for more, until Ctrl-C\n"
+    "\n"
+    "Examples:\n"
+    "  lsvd events mydevice1\n"
+    "  lsvd events mydevice1 --follow --json\n";
+
+static const char metrics_help[] =
+    "lsvd metrics [NAME] [options]: numbers, as Prometheus reads them\n"
+    "\n"
+    "Of one volume, or of all that are served here. A server writes them to\n"
+    "a file by itself with metrics=FILE.\n"
+    "\n"
+    "Example:\n"
+    "  lsvd metrics mydevice1 --cache /cache\n";
+
 static const struct {
     const char *command, *text;
 } helps[] = {
@@ -107,6 +146,9 @@ static const struct {
     { "resize", resize_help },
     { "set", set_help },
     { "remove", remove_help },
+    { "status", status_help },
+    { "events", events_help },
+    { "metrics", metrics_help },
 };
 
 void

@@ -24,7 +24,7 @@ _lsvd_names()
 
 _lsvd()
 {
-    local commands='create list info resize set remove'
+    local commands='create list info resize set remove status events metrics'
     local common='--data --cache --config --json --verbose --help --version'
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
     local command='' words=0 i
@@ -86,6 +86,8 @@ _lsvd()
             common+=' --journal-size'
             ;;
         resize) common+=' --force' ;;
+        status) common+=' --watch' ;;
+        events) common+=' --follow' ;;
         esac
         mapfile -t COMPREPLY < <(compgen -W "$common" -- "$cur")
     elif [[ -z $command ]]; then

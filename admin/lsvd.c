@@ -1,5 +1,6 @@
 /* lsvd.c: the program lsvd: makes, lists, changes and removes volumes.
- * Exit status: 0 done, 1 failed, 64 the command line makes no sense. */
+ * Exit status: 0 done, 1 failed, 64 the command line makes no sense; of
+ * status: 0 healthy, 1 not, 3 can't tell. */
 #include "request.h"
 
 #include <stdio.h>
@@ -21,6 +22,9 @@ static const struct command commands[] = {
     { "resize", COMMAND_RESIZE, 2, 2, "NAME SIZE", command_resize },
     { "set", COMMAND_SET, 2, 2, "NAME KEY=VALUE", command_set },
     { "remove", COMMAND_REMOVE, 1, 1, "NAME", command_remove },
+    { "status", COMMAND_STATUS, 0, 1, "NAME or nothing", command_status },
+    { "events", COMMAND_EVENTS, 1, 1, "NAME", command_events },
+    { "metrics", COMMAND_METRICS, 0, 1, "NAME or nothing", command_metrics },
 };
 
 static const struct cli_option options[] = {
@@ -38,6 +42,8 @@ static const struct cli_option options[] = {
     { "block-size", 0, true, COMMAND_CREATE },
     { "journal-size", 0, true, COMMAND_CREATE },
     { "force", 0, false, COMMAND_RESIZE },
+    { "watch", 'w', false, COMMAND_STATUS },
+    { "follow", 'f', false, COMMAND_EVENTS },
     { NULL, 0, false, 0 },
 };
 
@@ -64,6 +70,10 @@ take_option(void *ctx, const struct cli_option *option, const char *value)
         p->version = true;
     else if (strcmp(option->name, "force") == 0)
         p->req->force = true;
+    else if (strcmp(option->name, "watch") == 0)
+        p->req->watch = true;
+    else if (strcmp(option->name, "follow") == 0)
+        p->req->follow = true;
     return 0;
 }
 

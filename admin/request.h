@@ -13,16 +13,21 @@ enum command_bit {
     COMMAND_RESIZE = 8,
     COMMAND_SET = 16,
     COMMAND_REMOVE = 32,
-    COMMAND_ALL = 63,
+    COMMAND_STATUS = 64,
+    COMMAND_EVENTS = 128,
+    COMMAND_METRICS = 256,
+    COMMAND_ALL = 511,
 };
 
 struct request {
     struct cli cli;
     bool force;
+    bool watch;  /* status */
+    bool follow; /* events */
     struct lsvd_create create; /* name and size: filled by its command */
     struct lsvd_create_part part[CREATE_PARTS_MAX];
     char *part_root[CREATE_PARTS_MAX]; /* owned; part[i].root points here */
-    char *const *words; /* after the command */
+    char *const *words; /* after the command; NULL-terminated */
 };
 
 /* Commands (commands.c): exit status. */
@@ -32,6 +37,10 @@ int command_info(struct request *req);
 int command_resize(struct request *req);
 int command_set(struct request *req);
 int command_remove(struct request *req);
+/* served.c */
+int command_status(struct request *req);
+int command_events(struct request *req);
+int command_metrics(struct request *req);
 
 /* Options of create (create_options.c). 0 or EXIT_USAGE; *ret_known is false
  * if the option is none of these. */

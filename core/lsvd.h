@@ -115,6 +115,11 @@ enum lsvd_open_flags {
 int lsvd_open(const struct lsvd_env *env, const char *name, unsigned flags,
               struct lsvd_volume **ret);
 
+/* Call cb once, from any thread, when another server turns out to have claimed
+ * the volume: every request gets -ESHUTDOWN from then on, and nothing is
+ * written. Between lsvd_open and lsvd_start. */
+void lsvd_on_fenced(struct lsvd_volume *v, void (*cb)(void *ctx), void *ctx);
+
 /* Start background destaging. Without it, requests that need space destage
  * on their own thread (the simulator, the tools). */
 int lsvd_start(struct lsvd_volume *v);
@@ -151,9 +156,19 @@ int lsvd_extents(struct lsvd_volume *v, uint64_t count, uint64_t offset,
                            bool is_data),
                  void *ctx);
 
+/* One look at the parts, on this thread: are those in use still there, are
+ * others back? What is found, the next destage acts on. A thread of lsvd_start
+ * does it every second. */
+void lsvd_watch(struct lsvd_volume *v);
+
 /* Destage up to a batch now, on this thread. 1: did something; 0: nothing to
  * do. Must not run beside lsvd_start's thread. */
 int lsvd_destage_step(struct lsvd_volume *v);
+
+/* Check the next chunk (scrub=, scrub-rate=), if it is time for it, on this
+ * thread. 1: did; 0: not yet, or something is more urgent. For who has not
+ * started the thread of lsvd_start, which does it by itself. */
+int lsvd_scrub_step(struct lsvd_volume *v);
 
 /* ---- information ---- */
 
@@ -210,6 +225,29 @@ void lsvd_get_info(struct lsvd_volume *v, struct lsvd_info *ret);
 int lsvd_info(const struct lsvd_env *env, const char *name,
               struct lsvd_info *ret);
 
+/* Where the journal of a volume is, and with it the control socket of its
+ * server. name NULL: of volumes without settings of their own. From env and
+ * the configuration file alone: no root is touched, so this works while parts
+ * hang. */
+#define LSVD_CACHES_MAX 2
+struct lsvd_caches {
+    uint32_t count;
+    char directory[LSVD_CACHES_MAX][4096];
+};
+int lsvd_caches(const struct lsvd_env *env, const char *name,
+                struct lsvd_caches *ret);
+
+/* Which volume a name means, and who has it: asks the roots and the locks of
+ * the parts, needs none. -ENOENT: no such volume. */
+struct lsvd_location {
+    char name[65], uuid[37];
+    struct lsvd_caches caches;
+    bool in_use;     /* another process holds the lock */
+    char owner[256]; /* "" or who */
+};
+int lsvd_locate(const struct lsvd_env *env, const char *name,
+                struct lsvd_location *ret);
+
 /* ---- an open volume, seen while it serves; any thread ---- */
 
 /* Bucket i counts what took less than 2^i microseconds and not less than
@@ -247,7 +285,8 @@ struct lsvd_task_status { /* resync, scrub */
     bool active;
     char part;           /* resync: which; 0: none or all */
     uint64_t chunks_done, chunks_total, bytes_done;
-    uint64_t copied;     /* resync: chunks written to the part */
+    uint64_t copied;     /* resync: chunks written to the part; scrub: files
+                          * of chunks that were healed */
     uint64_t seconds;    /* since it began */
 };
 
@@ -257,6 +296,8 @@ struct lsvd_status {
     bool healthy;            /* health is LSVD_HEALTHY */
     bool writable;
     char problem[256];       /* "" or why it is not healthy, one line */
+    uint64_t size_bytes;
+    uint32_t chunk_bytes;
     uint32_t epoch, view_minor;
     uint64_t uptime_seconds;
     uint64_t journal_bytes, journal_used_bytes;
@@ -267,6 +308,7 @@ struct lsvd_status {
     struct lsvd_task_status resync, scrub;
     uint64_t scrub_last_end; /* wall clock seconds; 0: never finished */
     uint64_t scrub_passes;
+    uint64_t scrub_every_seconds; /* a pass is meant to take; 0: no scrub */
     struct lsvd_counters counters;
     struct lsvd_latency read, write, flush, trim; /* of clients */
     uint64_t views, evictions, returns;     /* since the start */
@@ -276,6 +318,15 @@ struct lsvd_status {
     uint64_t read_errors, write_errors;     /* that clients got */
 };
 void lsvd_get_status(struct lsvd_volume *v, struct lsvd_status *ret);
+
+/* What the configuration and the command line say of an open volume, for the
+ * program that serves it. metrics: "" or an absolute path. */
+struct lsvd_serving {
+    char name[65], uuid[37];
+    struct lsvd_caches caches;
+    char metrics[4096];
+};
+void lsvd_get_serving(struct lsvd_volume *v, struct lsvd_serving *ret);
 
 /* A change of state: a part dropped, back, in sync; a stall; a heal … */
 struct lsvd_event {
@@ -314,6 +365,9 @@ int lsvd_live_rebuild(struct lsvd_volume *v, char part,
 int lsvd_live_replace(struct lsvd_volume *v, char part, const char *new_root,
                       const struct lsvd_repair_callbacks *cb,
                       struct lsvd_report *ret);
+/* On all parts, which must be in sync. What was begun before may still end
+ * after it returned. -EROFS: it was opened read-only; that takes a restart. */
+int lsvd_live_set(struct lsvd_volume *v, const char *key, const char *value);
 
 enum lsvd_chunk_finding {
     LSVD_CHUNK_HEALTHY,

@@ -107,6 +107,16 @@ set_config_path(struct config *config, const char *value)
     return config->config_path == NULL ? -1 : 0;
 }
 
+#ifdef LSVD_FAULTS
+static int
+set_fault_path(struct config *config, const char *value)
+{
+    free(config->fault_path);
+    config->fault_path = nbdkit_absolute_path(value);
+    return config->fault_path == NULL ? -1 : 0;
+}
+#endif
+
 static const struct parameter {
     const char *key;
     int (*set)(struct config *config, const char *value);
@@ -116,6 +126,9 @@ static const struct parameter {
     { "cache", add_cache },
     { "ram", set_ram },
     { "config", set_config_path },
+#ifdef LSVD_FAULTS
+    { "fault", set_fault_path },
+#endif
 };
 
 /* Those of the configuration file that a command line may have, too. */
@@ -167,6 +180,7 @@ config_free(struct config *config)
 {
     free(config->volume);
     free(config->config_path);
+    free(config->fault_path);
     free_paths(&config->data);
     free_paths(&config->cache);
     free_paths(&config->settings);
@@ -183,5 +197,6 @@ config_env(const struct config *config)
         .cache = config->cache.at,
         .ram_bytes = config->ram_bytes,
         .settings = config->settings.at,
+        .fault_path = config->fault_path,
     };
 }

@@ -18,6 +18,7 @@ struct config {
     struct paths cache; /* journal directories, absolute */
     struct paths settings; /* "key=value", for the engine to judge */
     char *config_path;  /* NULL: the default file */
+    char *fault_path;   /* NULL: none; always in release builds */
     uint64_t ram_bytes; /* 0: not given */
 };
 

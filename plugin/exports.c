@@ -13,11 +13,13 @@
 #include "exports.h"
 
 #include <assert.h>
+#include <control/server.h>
 #include <errno.h>
 #include <nbdkit-plugin.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "report.h"
 
@@ -27,6 +29,7 @@ struct export {
     struct export *next;        /* under the lock */
     enum export_state state;    /* under the lock */
     struct lsvd_volume *volume; /* owned; X2 */
+    struct control_server *control; /* owned; NULL: none; X2 */
     char *name;                 /* owned */
     uint64_t size_bytes;        /* X2 */
     uint32_t block_bytes;       /* X2 */
@@ -37,6 +40,7 @@ struct export {
 static struct {
     const struct config *config;
     bool threads; /* set before the first connection, then fixed */
+    bool closing; /* under the lock */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct export *head; /* under the lock */
@@ -101,15 +105,42 @@ learn_size(struct export *e)
     return 0;
 }
 
+/* Threads may run: destaging, and those who answer lsvd status. Without a
+ * control socket the volume is served all the same. */
+static int
+start_volume(struct export *e)
+{
+    char text[CONTROL_ERROR_BYTES];
+    int r;
+
+    r = lsvd_start(e->volume);
+    if (r < 0)
+        return report_error("starting", r);
+    if (control_server_start(e->volume, &e->control, text) < 0)
+        report_event(NULL, LSVD_WARNING, text);
+    return 0;
+}
+
 static void
 close_volume(struct export *e)
 {
     int r;
 
+    control_server_stop(e->control);
+    e->control = NULL;
     r = lsvd_close(e->volume);
     if (r < 0)
         (void)report_error("closing", r);
     e->volume = NULL;
+}
+
+/* Another server has one of our volumes. Whatever is still under way must not
+ * be finished: an orderly end would. The engine has said why. */
+static void
+end_at_once(void *ctx)
+{
+    (void)ctx;
+    _exit(EXIT_FAILURE);
 }
 
 /* Everything that a volume needs before it can serve. */
@@ -124,12 +155,10 @@ bring_up(struct export *e, bool read_only)
                   &e->volume);
     if (r < 0)
         return report_error(NULL, r);
+    lsvd_on_fenced(e->volume, end_at_once, NULL);
     r = learn_size(e);
-    if (r == 0 && served.threads) {
-        r = lsvd_start(e->volume);
-        if (r < 0)
-            r = report_error(NULL, r);
-    }
+    if (r == 0 && served.threads)
+        r = start_volume(e);
     if (r < 0)
         close_volume(e);
     return r;
@@ -203,15 +232,24 @@ exports_open(const struct config *config)
 int
 exports_start(void)
 {
-    int r;
-
     served.threads = true;
-    for (struct export *e = served.head; e != NULL; e = e->next) {
-        r = lsvd_start(e->volume);
-        if (r < 0)
-            return report_error("starting", r);
-    }
+    for (struct export *e = served.head; e != NULL; e = e->next)
+        if (start_volume(e) < 0)
+            return -1;
     return 0;
+}
+
+/* fn is called with the lock held: it must be quick, and call nothing here. */
+void
+exports_each(void (*fn)(void *ctx, struct lsvd_volume *v), void *ctx)
+{
+    struct export *e;
+
+    pthread_mutex_lock(&served.lock);
+    for (e = served.closing ? NULL : served.head; e != NULL; e = e->next)
+        if (e->state == EXPORT_OPEN)
+            fn(ctx, e->volume);
+    pthread_mutex_unlock(&served.lock);
 }
 
 void
@@ -219,6 +257,9 @@ exports_close(void)
 {
     struct export *e;
 
+    pthread_mutex_lock(&served.lock); /* nobody is in exports_each then */
+    served.closing = true;
+    pthread_mutex_unlock(&served.lock);
     while ((e = served.head) != NULL) {
         assert(e->state == EXPORT_OPEN);
         close_volume(e);

@@ -29,6 +29,10 @@ void exports_close(void);
  * lives until exports_close. */
 const struct export *exports_get(const char *name, bool read_only);
 
+/* Call fn for each volume that is open; it must be quick, and call nothing of
+ * this. Any thread; for none any more once exports_close has begun. */
+void exports_each(void (*fn)(void *ctx, struct lsvd_volume *v), void *ctx);
+
 struct lsvd_volume *export_volume(const struct export *e);
 const char *export_volume_name(const struct export *e);
 uint64_t export_size_bytes(const struct export *e);

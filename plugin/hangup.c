@@ -8,11 +8,14 @@
  * (H2) Only sockets that were accepted here are shut: those whose local
  *      address is that of a listening socket of this process.
  * (H3) The signals keep the meaning that nbdkit gave them.
+ * (H4) A request that waits (for space, for a part that hangs) does not keep
+ *      the server from ending: the engine is told to hurry.
  *
  * nbdkit_nanosleep would tell of the end as well, but prints an error line
  * then. */
 #define NBDKIT_API_VERSION 2
 #include "hangup.h"
+#include "exports.h"
 
 #include <assert.h>
 #include <dirent.h>
@@ -206,6 +209,13 @@ stopped_within(int timeout_ms)
     return poll(&stop, 1, timeout_ms) > 0;
 }
 
+static void
+hurry(void *ctx, struct lsvd_volume *v)
+{
+    (void)ctx;
+    lsvd_hurry(v);
+}
+
 static void *
 watch(void *unused)
 {
@@ -219,6 +229,7 @@ watch(void *unused)
         continue;
     if (stopped_within(GRACE_MS))
         return NULL;
+    exports_each(hurry, NULL); /* H4 */
     nbdkit_debug("lsvd: shutting down: hanging up on idle clients");
     do {
         if (idle()) /* H1 */

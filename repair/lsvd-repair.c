@@ -31,6 +31,7 @@ static const struct cli_option options[] = {
     { "version", 'V', false, COMMAND_ALL },
     { "all", 'a', false, COMMAND_VERIFY | COMMAND_REBUILD },
     { "quick", 0, false, COMMAND_VERIFY },
+    { "no-lock", 0, false, COMMAND_VERIFY },
     { "full", 0, false, COMMAND_VERIFY },
     { "part", 0, true, COMMAND_REBUILD },
     { "dry-run", 'n', false, COMMAND_REBUILD },
@@ -63,6 +64,7 @@ take_option(void *ctx, const struct cli_option *option, const char *value)
         { "no-progress", &req->no_progress },
         { "all", &req->all },
         { "quick", &req->quick },
+        { "no-lock", &req->no_lock },
         { "full", &req->full },
         { "dry-run", &req->dry_run },
     };

@@ -49,14 +49,23 @@ check_core_file()
     done < <(sed -n 's/^ *# *include *"\(.*\)".*/\1/p' "$file")
 }
 
-# Of the engine the programs and the plugin know lsvd.h alone.
+# Of the engine the programs and the plugin know lsvd.h alone, and so does
+# what they speak with each other, which knows nothing of them.
 check_edge_file()
 {
     local file=$1 include
     while read -r include; do
-        [[ $include == */* ]] &&
-            breach "$file" "$include" 'only lsvd.h is for programs'
-    done < <(sed -n 's/^ *# *include *"\(.*\)".*/\1/p' "$file")
+        case $include in
+        control/*) ;;
+        */*) breach "$file" "$include" 'only lsvd.h is for programs' ;;
+        lsvd.h) ;;
+        *)
+            [[ $file != control/* ]] ||
+                breach "$file" "$include" 'control knows lsvd.h alone'
+            ;;
+        esac
+    done < <(sed -n -e 's/^ *# *include *"\(.*\)".*/\1/p' \
+        -e 's/^ *# *include *<\(control\/.*\)>.*/\1/p' "$file")
 }
 
 # Library header, and the only files (a pattern) that may include it.
@@ -67,7 +76,7 @@ check_owner()
         # shellcheck disable=SC2053  # a pattern is wanted
         [[ $file == $owners ]] || breach "$file" "$header" "only in $owners"
     done < <(grep -rlE "^ *# *include *[<\"]$header" --include='*.[ch]' \
-        core plugin admin repair)
+        core control plugin admin repair)
 }
 
 count=0
@@ -84,7 +93,7 @@ done < <(find core -mindepth 2 -name '*.[ch]')
 while read -r file; do
     check_edge_file "$file"
     count=$((count + 1))
-done < <(find plugin admin repair -name '*.[ch]')
+done < <(find control plugin admin repair -name '*.[ch]')
 if ((count < 20)); then
     echo "found only $count files: not our tree?"
     exit 2
@@ -94,12 +103,13 @@ fi
 check_owner 'xxhash\.h' '@(core/base/*|core/volume/info.c)'
 check_owner '(isa-l|isa-l/.*|erasure_code)\.h' '@(core/redundancy/*|core/volume/info.c)'
 check_owner 'glib.*\.h' 'core/meta/*'
-check_owner 'jansson\.h' '@(admin|repair)/*'
+check_owner 'jansson\.h' '@(control|admin|repair)/*'
 check_owner 'nbdkit-.*\.h' 'plugin/*'
 check_owner 'getopt\.h' '@(admin|repair)/*'
 for header in fcntl sys/stat sys/mman sys/random sys/ioctl sys/file dirent \
     linux/.*; do
-    check_owner "$header\\.h" '@(core/base|core/target|plugin|admin|repair)/*'
+    check_owner "$header\\.h" \
+        '@(core/base|core/target|control|plugin|admin|repair)/*'
 done
 
 # A call of one of these functions; a member or a longer name is not one.

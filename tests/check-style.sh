@@ -7,7 +7,7 @@ set -u
 cd "${1:-$(dirname "${BASH_SOURCE[0]}")/..}" || exit 2
 export LC_ALL=C.UTF-8
 
-folders=(admin bench core docs plugin repair tests)
+folders=(admin bench control core docs plugin repair tests)
 mapfile -d '' -t code < <(find "${folders[@]}" -type f -name '*.[ch]' \
     -print0 2>/dev/null)
 mapfile -d '' -t text < <(find "${folders[@]}" .ci ./*.md ./*.build demo \

@@ -86,9 +86,16 @@ void fragment_set_entry(struct fragment *f, uint32_t row,
  * bad: count bools, set true for each cell that failed its check or that the
  * medium refused (after -EIO each cell is asked for by itself); what iov then
  * holds for it is undefined. Returns 0 also when some are bad; -EIO when the
- * medium gave none of the cells (all are then marked bad). */
+ * medium gave none of the cells, -ETIMEDOUT when it does not answer (all are
+ * then marked bad). */
 int fragment_read(struct fragment *f, uint32_t row, uint32_t count,
                   const struct iovec *iov, int iov_count, bool *bad);
+
+/* As above, but no read of the medium is waited for longer than patience_ns:
+ * -EAGAIN then, and all are marked bad. */
+int fragment_read_within(struct fragment *f, uint32_t row, uint32_t count,
+                         const struct iovec *iov, int iov_count,
+                         uint64_t patience_ns, bool *bad);
 
 /* Put bytes in place, unverified: count cells from row on. Entries are the
  * caller's (fragment_set_entry). */

@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/sum.h"
 #include "chunk/fragment.h"
+#include "target/guard.h"
 #include <assert.h>
 #include <string.h>
 
@@ -128,14 +129,18 @@ read_singly(const struct fragment *f, uint32_t row, const struct run *run,
  * or a negative errno if there is no use in asking it for more. */
 static int64_t
 read_run(const struct fragment *f, uint32_t row, const struct run *run,
-         bool *bad)
+         uint64_t patience_ns, bool *bad)
 {
+    uint64_t at = geometry_cell_at(f->geometry, f->id.fragment,
+                                   row + run->first);
     int64_t answered = run->count;
     int r;
 
-    r = object_readv(f->object, run->piece, run->pieces,
-                     geometry_cell_at(f->geometry, f->id.fragment,
-                                      row + run->first));
+    if (patience_ns > 0)
+        r = guard_read_within(f->object, run->piece, run->pieces, at,
+                              patience_ns);
+    else
+        r = object_readv(f->object, run->piece, run->pieces, at);
     if (r == -EIO)
         answered = read_singly(f, row, run, bad);
     else if (r < 0)
@@ -158,8 +163,9 @@ fill_zero(const struct run *run)
 }
 
 int
-fragment_read(struct fragment *f, uint32_t row, uint32_t count,
-              const struct iovec *iov, int iov_count, bool *bad)
+fragment_read_within(struct fragment *f, uint32_t row, uint32_t count,
+                     const struct iovec *iov, int iov_count,
+                     uint64_t patience_ns, bool *bad)
 {
     struct cursor cursor = {iov, iov_count, 0};
     uint32_t block_bytes = f->geometry->block_bytes;
@@ -181,7 +187,7 @@ fragment_read(struct fragment *f, uint32_t row, uint32_t count,
             fill_zero(&run);
             continue;
         }
-        got = read_run(f, row, &run, bad);
+        got = read_run(f, row, &run, patience_ns, bad);
         if (got < 0)
             break;
         asked += run.count;
@@ -189,9 +195,17 @@ fragment_read(struct fragment *f, uint32_t row, uint32_t count,
     }
     if (got < 0 || (asked > 0 && answered == 0)) {
         memset(bad, true, count * sizeof *bad);
-        return -EIO; /* the text is the target's */
+        /* the text is the target's */
+        return got == -EAGAIN || got == -ETIMEDOUT ? (int)got : -EIO;
     }
     return 0;
+}
+
+int
+fragment_read(struct fragment *f, uint32_t row, uint32_t count,
+              const struct iovec *iov, int iov_count, bool *bad)
+{
+    return fragment_read_within(f, row, count, iov, iov_count, 0, bad);
 }
 
 int

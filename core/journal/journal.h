@@ -113,12 +113,44 @@ struct replay_callbacks {
 int journal_replay(struct journal *j, const struct replay_callbacks *cb,
                    struct replay_stats *ret);
 
+/* ---- two copies of one journal (target/mirror.h) ---- */
+
+/* Where a chain ends: in bytes of the file, and by what it says. */
+struct journal_end {
+    uint64_t seq;   /* of the last record */
+    uint64_t at;    /* where the next one would begin */
+    uint64_t chain; /* sum of the last header */
+};
+
+struct journal_scan {
+    struct journal_end end;
+    bool passed; /* the chain comes by `through` */
+};
+
+/* As journal_replay, but nothing is indexed and the journal stays as it is: to
+ * choose between copies. Of the callbacks only seed is called. through: the end
+ * of another copy's chain, or NULL. */
+int journal_scan(struct journal *j, const struct replay_callbacks *cb,
+                 const struct journal_end *through, struct journal_scan *ret);
+
+/* Make a copy, whose chain is a beginning of j's (passed), equal to it: what
+ * follows in the chain, then the superblocks. Neither has been started or
+ * replayed. to is used up by it: close it, also after an error. -EINVAL: not a
+ * copy of this journal. */
+int journal_follow(struct journal *j, const struct journal_end *end,
+                   struct journal *to, const struct journal_end *to_end);
+
+/* Make the object `name` of dir an equal copy of j, whatever it was before. A
+ * cut leaves no valid superblock there, or the whole copy. -EBUSY: locked. */
+int journal_clone(struct journal *j, struct target *dir, const char *name);
+
 /* After create or replay: records from now on have seq_make(epoch, 1…). Must
  * be called once, before the first append; epoch is above every epoch in use
  * (a journal that holds a later sequence fails at once, J5). */
 void journal_start(struct journal *j, uint32_t epoch);
 
-/* Store identity (view, ckpts, host) and the present tail, durably. D. */
+/* Store identity (view, ckpts, host; the journal's UUID may be a new one) and
+ * the present tail, durably. D. */
 int journal_store_identity(struct journal *j,
                            const struct journal_identity *identity);
 

@@ -3,18 +3,22 @@
  * The index says where, the lock is dropped, the bytes are read, the sum
  * proves them. Destage may have moved the block to the parts meanwhile and
  * the place may have been overwritten: then the index has changed, and the
- * answer is "not here" or another place. */
+ * answer is "not here" or another place. A mirrored journal has a second copy
+ * of what one can't give. */
 #include "journal/state.h"
 
 #include "base/err.h"
 #include "base/sum.h"
+#include "target/mirror.h"
 
-int
-journal_read_at(struct journal *j, const struct journal_block *b,
-                uint64_t seed, void *to)
+static int
+read_copy(struct journal *j, unsigned copy, const struct journal_block *b,
+          uint64_t seed, void *to)
 {
-    int r = object_read(j->object, to, j->block_bytes, b->at);
+    int r = mirror_read(j->object, copy, to, j->block_bytes, b->at);
 
+    if (r == -ENOENT)
+        return r;
     if (r < 0)
         return err_wrap(-EIO, "block %llu of the volume, journalled as %llu",
                         (unsigned long long)b->block,
@@ -26,6 +30,22 @@ journal_read_at(struct journal *j, const struct journal_block *b,
                        (unsigned long long)b->seq,
                        (unsigned long long)b->at);
     return 0;
+}
+
+int
+journal_read_at(struct journal *j, const struct journal_block *b,
+                uint64_t seed, void *to)
+{
+    int r = read_copy(j, 0, b, seed, to);
+
+    for (unsigned copy = 1; r < 0; copy++) {
+        int other = read_copy(j, copy, b, seed, to);
+
+        if (other == -ENOENT) /* no more copies; the text is of the last */
+            break;
+        r = other;
+    }
+    return r == -ENOENT ? err_set(-EIO, "%s: no copy is left", j->path) : r;
 }
 
 /* 0: nothing; 1: data, in *ret; 2: zeroes. */

@@ -10,6 +10,9 @@
  *      damage and not a torn tail.
  * (P3) Bytes that pass their sums and still make no sense were never written
  *      by us: refused.
+ * (P4) journal_scan walks the same way and judges the same, and changes
+ *      nothing: it tells which of two copies of a journal has the longer
+ *      chain, and whether the shorter one is a beginning of it.
  * Bounds: one pass over the ring for the chain, one for the search; memory by
  * journal_cost_max. */
 #include "journal/state.h"
@@ -41,6 +44,8 @@ struct replay {
     uint64_t pos, end;    /* next record; where the tail's segment is again */
     uint64_t chain, seq;  /* of the last good record */
     bool is_cut;          /* the record at pos was begun by us */
+    struct journal_scan *scan; /* NULL: replay */
+    const struct journal_end *through;
 };
 
 static uint64_t
@@ -258,6 +263,17 @@ apply_zero(struct replay *rp, const struct record_header *h)
     return 0;
 }
 
+static void
+step(struct replay *rp, const struct record_header *h, uint64_t total)
+{
+    if (h->type != RECORD_PAD)
+        rp->stats->records++;
+    rp->stats->bytes += total;
+    rp->pos += total;
+    rp->chain = h->sum;
+    rp->seq = h->seq;
+}
+
 static int
 apply(struct replay *rp, const struct record_header *h, const uint8_t *bytes,
       uint64_t total)
@@ -273,15 +289,9 @@ apply(struct replay *rp, const struct record_header *h, const uint8_t *bytes,
     else if (h->type == RECORD_REDO && h->seq >= j->redo_seq && rp->cb->redo)
         r = rp->cb->redo(rp->cb->ctx, h->seq, bytes + h->header_bytes,
                          (size_t)h->payload_bytes);
-    if (r < 0)
-        return r;
-    if (h->type != RECORD_PAD)
-        rp->stats->records++;
-    rp->stats->bytes += total;
-    rp->pos += total;
-    rp->chain = h->sum;
-    rp->seq = h->seq;
-    return 0;
+    if (r == 0)
+        step(rp, h, total);
+    return r;
 }
 
 /* ---- where the chain ends ---- */
@@ -338,6 +348,17 @@ judge_end(struct replay *rp)
     return 0;
 }
 
+/* P4: does the chain come by where another copy ends? */
+static void
+note_passed(struct replay *rp)
+{
+    const struct journal_end *end = rp->through;
+
+    if (end && end->at == file_at(rp->j, rp->pos) &&
+        end->chain == rp->chain)
+        rp->scan->passed = true;
+}
+
 static int
 walk(struct replay *rp)
 {
@@ -346,7 +367,14 @@ walk(struct replay *rp)
     uint64_t total;
     int r;
 
+    if (rp->scan)
+        note_passed(rp);
     while ((r = next_record(rp, &h, &bytes, &total)) > 0) {
+        if (rp->scan) {
+            step(rp, &h, total);
+            note_passed(rp);
+            continue;
+        }
         r = apply(rp, &h, bytes, total);
         if (r < 0)
             return r;
@@ -354,41 +382,69 @@ walk(struct replay *rp)
     return r < 0 ? r : judge_end(rp);
 }
 
-int
-journal_replay(struct journal *j, const struct replay_callbacks *cb,
-               struct replay_stats *ret)
+/* From the tail on; what is read is on the medium. */
+static int
+replay_run(struct replay *rp)
 {
-    struct replay rp = {
-        .j = j,
-        .cb = cb,
-        .stats = ret,
-        .pos = j->tail.pos,
-        .end = segment_start(j, j->tail.pos) + j->ring_bytes,
-        .chain = j->tail.chain,
-        .seq = j->tail.seq - 1,
-    };
+    struct journal *j = rp->j;
     int r;
 
     assert(!j->started && j->head_pos == j->tail.pos);
     assert(j->index.chunk_blocks > 0);
+    rp->pos = j->tail.pos;
+    rp->end = segment_start(j, j->tail.pos) + j->ring_bytes;
+    rp->chain = j->tail.chain;
+    rp->seq = j->tail.seq - 1;
+    object_drop_cache(j->object);
+    rp->window.capacity = j->ring_bytes < WINDOW_BYTES
+                        ? (size_t)j->ring_bytes : WINDOW_BYTES;
+    r = mem_new_aligned(rp->window.capacity, &rp->window.bytes);
+    if (r < 0)
+        return r;
+    r = walk(rp); /* without the lock: nobody else is here yet */
+    free(rp->window.bytes);
+    return r;
+}
+
+int
+journal_replay(struct journal *j, const struct replay_callbacks *cb,
+               struct replay_stats *ret)
+{
+    struct replay rp = { .j = j, .cb = cb, .stats = ret };
+    int r;
+
     *ret = (struct replay_stats){ 0 };
     r = object_sync(j->object);
+    if (r == 0)
+        r = replay_run(&rp);
     if (r < 0)
         return r;
-    object_drop_cache(j->object);
+    j->head_pos = rp.pos;
+    j->head_chain = rp.chain;
+    j->last_seq = ret->max_seq;
+    j->last_record_seq = j->written_seq = j->durable_seq = rp.seq;
+    return 0;
+}
 
-    rp.window.capacity = j->ring_bytes < WINDOW_BYTES
-                       ? (size_t)j->ring_bytes : WINDOW_BYTES;
-    r = mem_new_aligned(rp.window.capacity, &rp.window.bytes);
+int
+journal_scan(struct journal *j, const struct replay_callbacks *cb,
+             const struct journal_end *through, struct journal_scan *ret)
+{
+    struct replay_stats stats = { 0 };
+    struct replay rp = { .j = j, .cb = cb, .stats = &stats, .scan = ret,
+                         .through = through };
+    int r;
+
+    *ret = (struct journal_scan){ 0 };
+    r = object_sync(j->object);
+    if (r == 0)
+        r = replay_run(&rp);
     if (r < 0)
         return r;
-    r = walk(&rp); /* without the lock: nobody else is here yet */
-    if (r == 0) {
-        j->head_pos = rp.pos;
-        j->head_chain = rp.chain;
-        j->last_seq = ret->max_seq;
-        j->last_record_seq = j->written_seq = j->durable_seq = rp.seq;
-    }
-    free(rp.window.bytes);
-    return r;
+    ret->end = (struct journal_end){
+        .seq = rp.seq,
+        .at = file_at(j, rp.pos),
+        .chain = rp.chain,
+    };
+    return 0;
 }

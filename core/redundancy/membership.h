@@ -22,9 +22,10 @@
 uint32_t membership_write_quorum(uint32_t replicas, uint32_t ec_data,
                                  uint32_t ec_parity);
 
-/* The view in force among these labels (NULL: not readable). -ENOENT: none;
- * -EEXIST: two views of equal number that are not the same, and nothing
- * decides. */
+/* The view in force among these labels (by slot; NULL: not readable). -ENOENT:
+ * none; -EEXIST: two views of equal number that are not the same, and nothing
+ * decides. A view decides against itself if one of its own members holds the
+ * other. */
 int membership_choose(const struct label *const *labels, uint32_t count,
                       struct view *ret);
 
@@ -40,8 +41,28 @@ const char *membership_objection(const struct label *label, uint32_t slot,
 uint64_t membership_newest_ckpt(const struct label *const *labels,
                                 uint32_t count, const struct view *view);
 
-/* R3 without a journal. present: bit per part seen. */
-bool membership_proven(const struct view *view, uint32_t present, uint32_t w);
+/* R3 without a journal. in_sync: bit per usable member; in_sight: parts that
+ * the view does not count in, whose labels were seen: they, too, know nothing
+ * newer. */
+bool membership_proven(const struct view *view, uint32_t in_sync,
+                       uint32_t in_sight, uint32_t w);
+
+/* R1: may these be the members of the view after this one? At least w of them,
+ * and at least w of them members of the last view known complete. */
+bool membership_allows(const struct view *view, uint32_t members, uint32_t w);
+
+enum membership_return {
+    RETURN_RESYNC,   /* has all up to its checkpoint, and nothing else */
+    RETURN_FULL,     /* as above, but longer ago than the history tells */
+    RETURN_DIVERGED, /* has, or may have, what nobody else knows */
+};
+
+/* What may be done with a part that is not in the view, whose label is LIVE and
+ * of this volume (faults.md 2.5). *ret_why: a constant text. */
+enum membership_return membership_returning(const struct label *label,
+                                            uint32_t slot,
+                                            const struct view *view,
+                                            const char **ret_why);
 
 /* R4: the least epoch that nobody has used or promised. */
 uint32_t membership_next_epoch(const struct label *const *labels,

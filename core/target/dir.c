@@ -43,6 +43,7 @@ struct file {
     int fd;
     bool writable;
     atomic_bool needs_fsync; /* metadata changed since the last sync (D3) */
+    atomic_bool always_waits; /* the file system can't tell beforehand */
     char *name;              /* for messages; owned */
 };
 
@@ -326,6 +327,7 @@ dir_open(struct target *t, const char *name, unsigned flags,
     f->fd = r;
     f->writable = flags & OBJECT_WRITE;
     atomic_init(&f->needs_fsync, flags & OBJECT_CREATE);
+    atomic_init(&f->always_waits, false);
     f->name = copy;
     *ret = &f->base;
     copy = NULL; /* both are the caller's now */
@@ -520,6 +522,12 @@ dir_close(struct target *t)
 
 /* ---- reading and writing ---- */
 
+static bool
+is_unsupported(int error)
+{
+    return error == EOPNOTSUPP || error == ENOSYS || error == EINVAL;
+}
+
 /* Where in a caller's vector we are. */
 struct cursor {
     const struct iovec *iov;
@@ -601,6 +609,26 @@ file_readv(struct object *o, const struct iovec *iov, int count, uint64_t at)
     return 0;
 }
 
+/* From the page cache, in one call, or not at all. */
+static int
+file_try_readv(struct object *o, const struct iovec *iov, int count,
+               uint64_t at)
+{
+    struct file *f = to_file(o);
+    size_t bytes = 0;
+    ssize_t got;
+
+    if (count > IOV_BATCH || at > INT64_MAX ||
+        atomic_load_explicit(&f->always_waits, memory_order_relaxed))
+        return -EAGAIN;
+    for (int i = 0; i < count; i++)
+        bytes += iov[i].iov_len;
+    got = preadv2(f->fd, iov, count, (off_t)at, RWF_NOWAIT);
+    if (got < 0 && is_unsupported(errno))
+        atomic_store(&f->always_waits, true);
+    return got >= 0 && (size_t)got == bytes ? 0 : -EAGAIN;
+}
+
 static int
 file_writev(struct object *o, const struct iovec *iov, int count, uint64_t at)
 {
@@ -651,12 +679,6 @@ write_zeroes(struct file *f, uint64_t at, uint64_t bytes)
         bytes -= (uint64_t)put;
     }
     return 0;
-}
-
-static bool
-is_unsupported(int error)
-{
-    return error == EOPNOTSUPP || error == ENOSYS || error == EINVAL;
 }
 
 static int
@@ -939,6 +961,7 @@ static const struct target_ops dir_ops = {
     .remove_dir = dir_remove_dir,
     .close = dir_close,
     .readv = file_readv,
+    .try_readv = file_try_readv,
     .writev = file_writev,
     .punch = file_punch,
     .allocate = file_allocate,

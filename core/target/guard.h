@@ -4,33 +4,47 @@
  * is carried out by threads that belong to that directory (its crew), and who
  * made the call waits for it no longer than the deadline.
  *
- * (G1) A call returns within the deadline, counted from when it began or when
- *      its crew last finished something, whichever is later (a queue on a
- *      slow disk is no hang): with its result, or -ETIMEDOUT.
+ * (G1) A crew is hung when one of its operations has been running for the
+ *      deadline; who waits gives it up then. So a call returns within the
+ *      deadline, counted from when it began or when its crew last finished
+ *      something, whichever is later (a queue on a slow disk is no hang): with
+ *      its result, or -ETIMEDOUT and a text that names the path and says "no
+ *      answer for N s".
  * (G2) An operation that was given up keeps everything it touches (buffers,
  *      descriptors, the inner objects) until it returns: bytes are copied in
- *      before, and out after, on the caller's side.
+ *      before, and out after, on the caller's side. What it opened too late is
+ *      closed on its thread.
  * (G3) When one operation is given up the whole crew is: what had not begun is
  *      dropped and never carried out, what is called afterwards fails at once
  *      with -ETIMEDOUT. A directory is usable again, by opening it anew, when
- *      none of its given-up operations is left; objects and targets opened
- *      before stay dead.
+ *      none of its given-up operations is left, the closing of what was
+ *      opened before included; until then opening it fails at once with
+ *      -ETIMEDOUT. Objects and targets opened before stay dead.
  * (G4) object_writev and object_punch return when they are queued; bytes
- *      queued are bounded. They are carried out in order for one object, side
- *      by side for several. A later object_sync of the object waits for them,
- *      and returns the first error of any of them; so does every later call on
- *      that object but close (T1 and T2 of target.h hold: before a sync
- *      nothing was promised).
+ *      queued are bounded (a caller waits for room as in G1). They are carried
+ *      out in order for one object, side by side for several, and joined where
+ *      one goes on where the other ends. A later object_sync of the object
+ *      waits for them, and returns the first error of any of them, with its
+ *      text; so does every later call on that object but close, and what was
+ *      queued behind the error is not carried out (T1 and T2 of target.h hold:
+ *      before a sync nothing was promised). An object here is a handle: two
+ *      handles of one file know nothing of each other's queues until the one
+ *      is closed, which waits for its queue.
  * (G5) A read that finds its bytes at hand (page cache) is done on the
- *      caller's thread if the inner target can tell without blocking. Reads
- *      see all writes queued before them.
+ *      caller's thread if the inner target can tell without blocking
+ *      (try_readv). Reads, and all else that is asked of an object, see all
+ *      writes queued to it before.
  * (G6) Crews are found by the path of their directory, for the whole process:
  *      opened twice, it is one crew. A child directory has a crew of its own,
  *      which also opens it. Threads come when there is work, at most
- *      CREW_THREADS_MAX, and go when there has been none for a while; a fork
- *      leaves none in the child, and nothing broken there.
- * Closing waits no longer than a short while for a directory that hangs, and
- * then leaves the rest to the crew. */
+ *      CREW_THREADS_MAX, and go when there has been none for a while or
+ *      nothing is open; a fork leaves none in the child, and nothing broken
+ *      there: what was under way is the parent's, an object with queued writes
+ *      gets -EIO in the child, given-up operations are forgotten.
+ * Closing waits for what is queued as in G1, then for the closing itself no
+ * longer than the deadline and 2 s, and leaves the rest to the crew; of what is
+ * given up already it leaves everything. On a healthy directory the
+ * descriptor, and so the lock, is gone when close returns. */
 #ifndef LSVD_TARGET_GUARD_H
 #define LSVD_TARGET_GUARD_H
 
@@ -41,11 +55,14 @@
 #define GUARD_LATENCY_BUCKETS 28 /* as lsvd.h's lsvd_latency */
 
 /* Wrap inner (borrowed; must outlive it and every crew that has not come
- * back: io_system() does). clocks and random numbers are passed on. */
+ * back: io_system() does). Clocks and random numbers are passed on.
+ * deadline_ms > 0. */
 int guard_new(struct io *inner, unsigned deadline_ms, struct io **ret);
-void guard_free(struct io *io); /* no target of it is open; NULL is fine */
+/* No target of it is open; NULL is fine. All threads have ended then but those
+ * that hang: code that may be unloaded must stay for them. */
+void guard_free(struct io *io);
 
-/* From now on, for every target of it, also for who waits already. */
+/* From now on, for every target of it, also for who waits already. Not 0. */
 void guard_set_deadline(struct io *io, unsigned deadline_ms);
 
 enum guard_kind { GUARD_READ, GUARD_WRITE, GUARD_SYNC, GUARD_OTHER,
@@ -56,15 +73,20 @@ struct guard_latency {
     uint64_t bucket[GUARD_LATENCY_BUCKETS];
 };
 
+/* Of a crew, since there is one: all who have the directory open. */
 struct guard_stats {
-    uint64_t abandoned; /* given up and not come back yet */
+    uint64_t abandoned; /* given up and not come back, or not closed, yet */
     uint64_t running, queued;
     uint64_t longest_ns; /* how long the oldest running one has been at it */
-    uint64_t errors, timeouts;
-    struct guard_latency latency[GUARD_KINDS]; /* of finished operations */
+    uint64_t errors;   /* operations that failed; that a name is missing or
+                        * there, a range empty or locked, is no failure */
+    uint64_t timeouts; /* operations given up, and those never begun */
+    /* Of operations that threads finished; not of reads at hand (G5). */
+    struct guard_latency latency[GUARD_KINDS];
 };
 
-/* False: not a guarded target (the simulator's): *ret is all zero. */
+/* False: not a guarded target (the simulator's): *ret is all zero. Answers for
+ * dead targets, too. */
 bool guard_stats(struct target *t, struct guard_stats *ret);
 
 /* Give up everything under way on this directory now (G3): the part was
@@ -73,12 +95,13 @@ bool guard_stats(struct target *t, struct guard_stats *ret);
 void guard_give_up(struct target *t);
 
 /* Look whether an operation runs longer than the deadline though nobody waits
- * for it (queued writes), and give up the crew then. True: it is given up. */
+ * for it (queued writes), and give up the crew then. True: it is given up, now
+ * or earlier, and t is dead. */
 bool guard_is_hung(struct target *t);
 
-/* A read that is not waited for longer than patience_ns: -EAGAIN then, iov
- * undefined; the read goes on by itself and its bytes are dropped. Not
- * guarded: an ordinary read. */
+/* A read that is not waited for longer than patience_ns: -EAGAIN then (no
+ * text), iov undefined; the read goes on by itself and its bytes are dropped,
+ * or is not begun any more. Not guarded: an ordinary read. */
 int guard_read_within(struct object *o, const struct iovec *iov, int count,
                       uint64_t at, uint64_t patience_ns);
 

@@ -65,6 +65,10 @@ struct target_ops {
     /* Whole vectors or an error: a short read is -EIO. */
     int (*readv)(struct object *o, const struct iovec *iov, int count,
                  uint64_t at);
+    /* As readv, if that does not have to wait for the medium; else -EAGAIN
+     * without a text, and iov may hold anything. May be NULL. */
+    int (*try_readv)(struct object *o, const struct iovec *iov, int count,
+                     uint64_t at);
     int (*writev)(struct object *o, const struct iovec *iov, int count,
                   uint64_t at);
     /* The range reads as zeroes and gives its space back; size unchanged. */

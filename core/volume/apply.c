@@ -131,7 +131,7 @@ apply_to_part(struct lsvd_volume *v, const struct plan *plan,
     if (plan->fresh)
         r = make_fragment(v, c, slot, &f);
     else
-        f = chunk_fragment(v, c, slot, NULL);
+        f = chunk_fragment_to_write(v, c, slot, NULL);
     if (r < 0)
         return r;
     if (!f)
@@ -180,9 +180,13 @@ plan_apply(struct lsvd_volume *v, struct plan *plan, uint32_t parts)
         if (!(parts & UINT32_C(1) << i))
             continue;
         applied = apply_to_part(v, plan, c, i);
-        if (applied >= 0 || r < 0)
+        if (applied >= 0)
             continue;
-        r = err_wrap(applied, "part %c", v->part[i].letter);
+        applied = err_wrap(applied, "part %c", v->part[i].letter);
+        (void)part_failed(v, i, applied);
+        if (r < 0)
+            continue;
+        r = applied;
         snprintf(text, sizeof text, "%s", err_text());
     }
     if (r < 0) {
@@ -208,14 +212,15 @@ plan_remove(struct lsvd_volume *v, const struct plan *plan, uint32_t parts)
     fragment_name(plan->chunk, name);
     lease_get(&v->chunk_leases, &lease, plan->chunk, plan->chunk + 1, true);
     chunk_forget_fragments(v, c);
-    for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        int removed;
+
         if (!(parts & UINT32_C(1) << i))
             continue;
-        r = target_remove(v->part[i].dir, name);
-        if (r == -ENOENT)
-            r = 0;
-        if (r < 0)
-            err_wrap(r, "part %c", v->part[i].letter);
+        removed = target_remove(v->part[i].dir, name);
+        if (removed < 0 && removed != -ENOENT)
+            r = part_failed(v, i, err_wrap(removed, "part %c",
+                                           v->part[i].letter));
     }
     lease_put(&v->chunk_leases, &lease);
     chunk_put(v, c);
@@ -223,21 +228,30 @@ plan_remove(struct lsvd_volume *v, const struct plan *plan, uint32_t parts)
 }
 
 /* Files of a list of plans, to be synced in any order. */
+struct sync_item {
+    struct fragment *fragment;
+    int error;
+    char text[200];
+};
+
 struct sync_list {
     struct lsvd_volume *v;
-    struct fragment **fragment;
+    struct sync_item *item;
     size_t count;
 };
 
+/* All of them, whatever one says. */
 static int
 sync_one(void *ctx, size_t i)
 {
     struct sync_list *list = ctx;
-    struct fragment *f = list->fragment[i];
-    int r = fragment_sync(f);
+    struct sync_item *item = &list->item[i];
 
+    item->error = fragment_sync(item->fragment);
+    if (item->error < 0)
+        snprintf(item->text, sizeof item->text, "%s", err_text());
     atomic_fetch_add(&list->v->count.part_syncs, 1);
-    return r < 0 ? err_wrap(r, "part %c", (char)('a' + f->id.fragment)) : 0;
+    return 0;
 }
 
 static int
@@ -248,13 +262,33 @@ sync_list_add(struct sync_list *list, const struct plan *plan, uint32_t parts)
 
         if (!(parts & UINT32_C(1) << i))
             continue;
-        f = chunk_fragment(list->v, plan->pin, i, NULL);
+        f = chunk_fragment_to_write(list->v, plan->pin, i, NULL);
         if (!f)
-            return err_set(-EIO, "part %c: lost the file of chunk %llu",
-                           (char)('a' + i), (unsigned long long)plan->chunk);
-        list->fragment[list->count++] = f;
+            return part_failed(list->v, i,
+                               err_set(-EIO,
+                                       "part %c: lost the file of chunk %llu",
+                                       (char)('a' + i),
+                                       (unsigned long long)plan->chunk));
+        list->item[list->count++].fragment = f;
     }
     return 0;
+}
+
+static int
+sync_results(struct sync_list *list)
+{
+    int r = 0;
+
+    for (size_t i = 0; i < list->count; i++) {
+        struct sync_item *item = &list->item[i];
+        uint32_t slot = item->fragment->id.fragment;
+
+        if (item->error < 0)
+            r = part_failed(list->v, slot,
+                            err_set(item->error, "part %c: %s",
+                                    (char)('a' + slot), item->text));
+    }
+    return r;
 }
 
 int
@@ -267,14 +301,16 @@ plan_sync(struct lsvd_volume *v, const struct plan *first, uint32_t parts)
 
     for (plan = first; plan; plan = plan->next)
         count += v->g.part_count;
-    r = mem_new(count, sizeof(struct fragment *), &list.fragment);
+    r = mem_new(count, sizeof *list.item, &list.item);
     for (plan = first; plan && r == 0; plan = plan->next) {
         if (!plan->remove)
-            r = sync_list_add(&list, plan, parts);
+            r = sync_list_add(&list, plan, parts | plan->also);
     }
     if (r == 0) /* file systems commit many syncs as one */
         r = parallel_for(v->threaded ? SYNC_THREADS : 1, list.count, sync_one,
                          &list);
-    free(list.fragment);
+    if (r == 0)
+        r = sync_results(&list);
+    free(list.item);
     return r;
 }

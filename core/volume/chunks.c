@@ -2,12 +2,14 @@
  * when descriptors or memory run over their bounds.
  *
  * A fragment's state on a part, and who changes it:
- *   UNKNOWN -> LOADING -> OK | AWAY | MISSING | STALE | CORRUPT
+ *   UNKNOWN -> LOADING -> OK | MISSING | STALE | CORRUPT
  *                                       chunk_fragment (first user loads,
  *                                       the others wait)
- *   LOADING -> UNKNOWN                  the medium refused (ERROR)
+ *   LOADING -> UNKNOWN                  the medium refused (ERROR), or the
+ *                                       part was let go (AWAY)
  *   any -> UNKNOWN                      chunk_forget_fragments (exclusive
- *                                       lease), eviction (no pins) */
+ *                                       lease), eviction (no pins), the part
+ *                                       is let go (chunks_forget_part) */
 #include "volume/volume.h"
 #include "base/err.h"
 #include "base/memory.h"
@@ -175,9 +177,10 @@ chunk_put(struct lsvd_volume *v, struct chunk *c)
     pthread_mutex_unlock(&v->chunks.lock);
 }
 
+/* The part stays what it is while its lease is held (V6). */
 static enum fragment_state
-fragment_load(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
-              struct fragment **ret)
+load_leased(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
+            struct fragment **ret)
 {
     struct part *p = &v->part[slot];
     struct fragment_id id = {.volume = v->meta.uuid,
@@ -187,7 +190,7 @@ fragment_load(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
     int r;
 
     *ret = NULL;
-    if (!(v->usable & UINT32_C(1) << slot))
+    if (!p->dir)
         return FRAGMENT_AWAY;
     id.instance = p->label.instance;
     truth = chunk_truth(v, c->number);
@@ -205,6 +208,7 @@ fragment_load(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
     if (r < 0) { /* no memory, a bad sector: says nothing about the file */
         log_event(&v->log, LOG_WARNING_LEVEL, "volume %s: %s", v->meta.name,
                   err_text());
+        part_suspect(v, slot, r);
         return FRAGMENT_ERROR;
     }
     if ((*ret)->seq < truth.seq) {
@@ -217,9 +221,24 @@ fragment_load(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
     return FRAGMENT_OK;
 }
 
-struct fragment *
-chunk_fragment(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
-               enum fragment_state *ret)
+static enum fragment_state
+fragment_load(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
+              bool to_write, struct fragment **ret)
+{
+    enum fragment_state state = FRAGMENT_AWAY;
+    struct lease lease;
+
+    *ret = NULL;
+    lease_get(&v->part_leases, &lease, slot, slot + 1, false);
+    if (to_write || (atomic_load(&v->usable) & UINT32_C(1) << slot))
+        state = load_leased(v, c, slot, ret);
+    lease_put(&v->part_leases, &lease);
+    return state;
+}
+
+static struct fragment *
+fragment_get(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
+             bool to_write, enum fragment_state *ret)
 {
     enum fragment_state state;
     struct fragment *f;
@@ -233,11 +252,13 @@ chunk_fragment(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
         c->state[slot] = FRAGMENT_LOADING;
     pthread_mutex_unlock(&c->lock);
     if (state == FRAGMENT_UNKNOWN) {
-        state = fragment_load(v, c, slot, &f);
+        state = fragment_load(v, c, slot, to_write, &f);
         if (f)
             atomic_fetch_add(&v->chunks.memory, fragment_memory(f));
         pthread_mutex_lock(&c->lock);
-        c->state[slot] = state == FRAGMENT_ERROR ? FRAGMENT_UNKNOWN : state;
+        c->state[slot] = state == FRAGMENT_ERROR || state == FRAGMENT_AWAY
+                             ? FRAGMENT_UNKNOWN
+                             : state;
         c->fragment[slot] = f;
         pthread_cond_broadcast(&c->changed);
         pthread_mutex_unlock(&c->lock);
@@ -247,16 +268,81 @@ chunk_fragment(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
     return f;
 }
 
+struct fragment *
+chunk_fragment(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
+               enum fragment_state *ret)
+{
+    if (atomic_load(&v->usable) & UINT32_C(1) << slot)
+        return fragment_get(v, c, slot, false, ret);
+    if (ret)
+        *ret = FRAGMENT_AWAY;
+    return NULL;
+}
+
+struct fragment *
+chunk_fragment_to_write(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
+                        enum fragment_state *ret)
+{
+    return fragment_get(v, c, slot, true, ret);
+}
+
+void
+chunk_forget_fragment(struct lsvd_volume *v, struct chunk *c, uint32_t slot)
+{
+    struct fragment *f;
+
+    pthread_mutex_lock(&c->lock);
+    while (c->state[slot] == FRAGMENT_LOADING)
+        pthread_cond_wait(&c->changed, &c->lock);
+    f = c->fragment[slot];
+    c->fragment[slot] = NULL;
+    c->state[slot] = FRAGMENT_UNKNOWN;
+    pthread_mutex_unlock(&c->lock);
+    if (f)
+        atomic_fetch_sub(&v->chunks.memory, fragment_memory(f));
+    fragment_close(f);
+}
+
 void
 chunk_forget_fragments(struct lsvd_volume *v, struct chunk *c)
 {
-    for (uint32_t i = 0; i < PARTS_MAX; i++) {
-        assert(c->state[i] != FRAGMENT_LOADING);
-        if (c->fragment[i])
-            atomic_fetch_sub(&v->chunks.memory,
-                             fragment_memory(c->fragment[i]));
-        fragment_close(c->fragment[i]);
-        c->fragment[i] = NULL;
-        c->state[i] = FRAGMENT_UNKNOWN;
+    for (uint32_t i = 0; i < PARTS_MAX; i++)
+        chunk_forget_fragment(v, c, i);
+}
+
+/* The next chunk of the store that has something of the part open, pinned. */
+static struct chunk *
+pin_one_with(struct chunk_store *s, uint32_t slot)
+{
+    struct chunk *c;
+
+    pthread_mutex_lock(&s->lock);
+    for (c = s->oldest; c; c = c->newer) {
+        bool has;
+
+        pthread_mutex_lock(&c->lock);
+        has = c->state[slot] != FRAGMENT_UNKNOWN;
+        pthread_mutex_unlock(&c->lock);
+        if (has)
+            break;
+    }
+    if (c)
+        c->pins++;
+    pthread_mutex_unlock(&s->lock);
+    return c;
+}
+
+void
+chunks_forget_part(struct lsvd_volume *v, uint32_t slot)
+{
+    struct chunk *c;
+
+    while ((c = pin_one_with(&v->chunks, slot)) != NULL) {
+        struct lease lease;
+
+        lease_get(&v->chunk_leases, &lease, c->number, c->number + 1, true);
+        chunk_forget_fragment(v, c, slot);
+        lease_put(&v->chunk_leases, &lease);
+        chunk_put(v, c);
     }
 }

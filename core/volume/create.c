@@ -230,7 +230,7 @@ make_live(struct lsvd_volume *v)
         p->label.promised = v->view.id.epoch;
         v->usable |= UINT32_C(1) << i;
     }
-    return volume_install_view(v, &v->view, true);
+    return volume_store_first_view(v);
 }
 
 static int

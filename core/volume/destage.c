@@ -4,7 +4,8 @@
  *   journal durable -> bytes in place on all parts -> files synced -> new
  *   names synced -> chunk tables -> files of holes removed, names synced ->
  *   index forgets -> labels -> journal tail.
- * (D3) No byte is in place before every record it came from is durable.
+ * (D3) No byte is in place before every record it came from is durable, in
+ *      every copy of the journal that a later start may take (JF3).
  * (D4) A chunk table moves only after the bytes are durable on all parts; the
  *      journal's tail only after tables and labels.
  * (D5) A file is removed only when its chunk is durably a hole in all tables,
@@ -14,21 +15,25 @@
  *      be cut to nothing first, and by then the tables may call it present.
  * (D7) A table calls a chunk a hole only under the exclusive chunk lease: who
  *      reads its files has seen them called present.
- * Fails: the batch is kept and tried again as it is, the files opened anew
- *   (never a second sync of the same descriptors). No space: writers get
- *   -ENOSPC until it returns. Anything else: writers get -EIO; reads go on. */
+ * Fails: the batch is tried again at once, the files opened anew (never a
+ *   second sync of the same descriptors). A part that fails again is dropped
+ *   (O5) and the batch goes on without it, as long as enough remain (R7).
+ *   Otherwise the batch is kept: no space -> writers get -ENOSPC until it
+ *   returns; too few parts -> the volume is stalled: writes go on into the
+ *   journal while it has room, then wait (space_wait). Reads go on.
+ * (D9) A part that is being filled never delays the others: what fails on it is
+ *      left for a later attempt to fill it. */
 #include "volume/volume.h"
+#include "volume/resync.h"
 #include "base/err.h"
 #include "base/memory.h"
-#include "base/wait.h"
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define BATCH_CHUNKS_MAX 32
 #define BATCH_BYTES_MAX (16u << 20)
-#define TICK_MS 250
-#define AGE_TICKS_MAX 20 /* oldest record is destaged within 5 s */
 
 struct batch {
     struct plan *first, *last;
@@ -36,6 +41,15 @@ struct batch {
     uint64_t bytes;
     bool in_place; /* durably; a retry only goes on from there (D6) */
 };
+
+/* What of the batch was being written to a part that is a member again may be
+ * there or not. */
+void
+batch_begin_anew(struct lsvd_volume *v)
+{
+    if (v->batch)
+        v->batch->in_place = false;
+}
 
 bool
 journal_has_chunk(void *ctx, uint64_t chunk)
@@ -80,14 +94,19 @@ make_whole(struct lsvd_volume *v, uint64_t chunk)
         return r;
     lease_get(&v->chunk_leases, &lease, chunk, chunk + 1, false);
     for (uint32_t i = 0; i < v->g.part_count; i++) {
-        if (!chunk_fragment(v, c, i, NULL))
+        enum fragment_state state;
+
+        if (!chunk_fragment(v, c, i, &state) && state != FRAGMENT_AWAY)
             broken |= UINT32_C(1) << i;
     }
     lease_put(&v->chunk_leases, &lease);
     chunk_put(v, c);
     for (uint32_t i = 0; i < v->g.part_count && r >= 0; i++) {
-        if (broken & UINT32_C(1) << i)
-            r = fragment_rebuild(v, chunk, i, &lost);
+        if (!(broken & UINT32_C(1) << i))
+            continue;
+        r = fragment_rebuild(v, chunk, i, &lost);
+        if (r < 0)
+            (void)part_failed(v, i, r);
     }
     return r < 0 ? r : 0;
 }
@@ -207,8 +226,11 @@ batch_build(struct lsvd_volume *v)
 static void
 mark_flux(struct lsvd_volume *v, bool in_flux)
 {
-    struct object *lock = v->part[0].lock;
+    struct object *lock = NULL;
     struct plan *plan;
+
+    for (uint32_t i = 0; i < v->g.part_count && !lock; i++)
+        lock = v->part[i].lock;
 
     for (plan = v->batch->first; plan && lock; plan = plan->next) {
         if (in_flux)
@@ -219,13 +241,19 @@ mark_flux(struct lsvd_volume *v, bool in_flux)
 }
 
 static int
-sync_names(struct lsvd_volume *v)
+sync_names(struct lsvd_volume *v, uint32_t parts)
 {
     int r = 0;
 
-    for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        int synced;
+
+        if (!(parts & UINT32_C(1) << i))
+            continue;
         atomic_fetch_add(&v->count.part_syncs, 1);
-        r = target_sync(v->part[i].dir);
+        synced = target_sync(v->part[i].dir);
+        if (synced < 0)
+            r = part_failed(v, i, synced);
     }
     return r;
 }
@@ -233,41 +261,50 @@ sync_names(struct lsvd_volume *v)
 static int
 batch_put_in_place(struct lsvd_volume *v)
 {
-    uint32_t parts = volume_all_parts(v);
-    bool names = false;
+    uint32_t names = 0;
     struct plan *plan;
-    int r;
+    int r, result = 0;
 
     r = journal_sync(v->journal); /* D3 */
-    for (plan = v->batch->first; plan && r == 0; plan = plan->next) {
-        r = plan_apply(v, plan, parts);
-        names |= plan->fresh && !plan->remove;
-    }
     if (r == 0)
-        r = plan_sync(v, v->batch->first, parts);
-    return r == 0 && names ? sync_names(v) : r;
+        r = journal_settle(v);
+    if (r < 0)
+        return r;
+    for (plan = v->batch->first; plan; plan = plan->next) {
+        r = plan_apply(v, plan, v->usable | plan->also);
+        if (r < 0)
+            result = r;
+        if (plan->fresh && !plan->remove)
+            names |= v->usable | plan->also;
+    }
+    if (result < 0)
+        return result;
+    r = plan_sync(v, v->batch->first, v->usable);
+    return r == 0 ? sync_names(v, names) : r;
 }
 
 /* D5: after the tables, before the journal forgets. */
 static int
 batch_remove(struct lsvd_volume *v)
 {
-    bool names = false;
+    uint32_t names = 0;
     struct plan *plan;
     int r = 0;
 
     for (plan = v->batch->first; plan && r == 0; plan = plan->next) {
         if (!plan->remove)
             continue;
-        r = plan_remove(v, plan, volume_all_parts(v));
-        names = true;
+        r = plan_remove(v, plan, v->usable | plan->also);
+        names |= v->usable | plan->also;
     }
-    return r == 0 && names ? sync_names(v) : r;
+    return r == 0 ? sync_names(v, names) : r;
 }
 
 int
 tables_store(struct lsvd_volume *v, uint32_t parts)
 {
+    int result = 0;
+
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         uint64_t before;
         int r;
@@ -278,14 +315,19 @@ tables_store(struct lsvd_volume *v, uint32_t parts)
          * others read it needs no lock. */
         before = chunk_table_generation(v->part[i].table);
         r = chunk_table_store(v->part[i].table);
-        if (r < 0)
-            return err_wrap(r, "part %c", v->part[i].letter);
+        if (r == -ENOMEM)
+            return r;
+        if (r < 0) {
+            result = part_failed(v, i, err_wrap(r, "part %c",
+                                                v->part[i].letter));
+            continue;
+        }
         if (chunk_table_generation(v->part[i].table) != before) {
             atomic_fetch_add(&v->count.part_bytes, 4096);
             atomic_fetch_add(&v->count.part_syncs, 1);
         }
     }
-    return 0;
+    return result;
 }
 
 /* D7. */
@@ -299,8 +341,10 @@ tables_set(struct lsvd_volume *v, const struct plan *plan)
 
     lease_get(&v->chunk_leases, &lease, plan->chunk, plan->chunk + 1, true);
     pthread_mutex_lock(&v->table_lock);
-    for (uint32_t i = 0; i < v->g.part_count && r == 0; i++)
-        r = chunk_table_set(v->part[i].table, plan->chunk, entry);
+    for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
+        if ((v->usable | plan->also) & UINT32_C(1) << i)
+            r = chunk_table_set(v->part[i].table, plan->chunk, entry);
+    }
     pthread_mutex_unlock(&v->table_lock);
     lease_put(&v->chunk_leases, &lease);
     return r;
@@ -310,13 +354,16 @@ static int
 batch_checkpoint(struct lsvd_volume *v)
 {
     uint64_t ckpts[PARTS_MAX], ckpt;
+    uint32_t parts = v->usable;
     struct plan *plan;
     int r = 0;
 
-    for (plan = v->batch->first; plan && r == 0; plan = plan->next)
+    for (plan = v->batch->first; plan && r == 0; plan = plan->next) {
         r = tables_set(v, plan);
+        parts |= plan->also;
+    }
     if (r == 0)
-        r = tables_store(v, volume_all_parts(v));
+        r = tables_store(v, parts);
     if (r == 0)
         r = batch_remove(v);
     if (r < 0)
@@ -333,7 +380,7 @@ batch_checkpoint(struct lsvd_volume *v)
     if (r < 0)
         return r;
     for (uint32_t i = 0; i < PARTS_MAX; i++)
-        ckpts[i] = i < v->g.part_count ? ckpt : 0;
+        ckpts[i] = v->usable & UINT32_C(1) << i ? ckpt : 0;
     return journal_advance(v->journal, ckpts);
 }
 
@@ -356,10 +403,11 @@ batch_close_files(struct lsvd_volume *v)
 }
 
 static int
-batch_run(struct lsvd_volume *v)
+batch_attempt(struct lsvd_volume *v)
 {
     int r = 0;
 
+    v->failed = 0;
     mark_flux(v, true);
     if (!v->batch->in_place) {
         r = batch_put_in_place(v);
@@ -373,193 +421,80 @@ batch_run(struct lsvd_volume *v)
     return r;
 }
 
+/* D9. */
 static void
-heal_done(struct lsvd_volume *v, const struct heal *heal)
+batch_leave_alone(struct lsvd_volume *v, uint32_t parts)
 {
-    pthread_mutex_lock(&v->state_lock);
-    for (size_t i = 0; i < v->heal_count; i++) {
-        if (v->heal[i].chunk == heal->chunk && v->heal[i].slot == heal->slot) {
-            v->heal[i] = v->heal[--v->heal_count];
-            break;
-        }
-    }
-    pthread_mutex_unlock(&v->state_lock);
+    struct plan *plan;
+
+    for (plan = v->batch->first; plan; plan = plan->next)
+        plan->also &= ~parts;
 }
 
-/* Files that gave wrong bytes, one a call. It stays in the queue until it was
- * tried, so that what the attempt itself meets does not queue it again: one
- * that can't be healed would come back for ever. */
-static bool
-heal_one(struct lsvd_volume *v)
+/* The parts that failed fail for the second time, or are gone: do without them.
+ * 0: that can be. A disk that is full is dropped only if the others are not:
+ * when they fill up together, that would trade redundancy for space. Writers
+ * are told so then, and also when too few would be left. */
+static int
+do_without(struct lsvd_volume *v, int error)
 {
-    struct heal heal;
-    uint64_t lost = 0;
+    uint32_t members = v->failed & v->usable;
+    char text[512];
     int r;
 
-    pthread_mutex_lock(&v->state_lock);
-    if (v->heal_count == 0) {
-        pthread_mutex_unlock(&v->state_lock);
-        return false;
-    }
-    heal = v->heal[v->heal_count - 1];
-    pthread_mutex_unlock(&v->state_lock);
-    r = fragment_rebuild(v, heal.chunk, heal.slot, &lost);
-    v->heal_fails = r < 0;
-    heal_done(v, &heal);
-    if (r < 0)
-        log_event(&v->log, LOG_ERROR_LEVEL,
-                  "volume %s: chunk %llu of part %c could not be healed: %s",
-                  v->meta.name, (unsigned long long)heal.chunk,
-                  v->part[heal.slot].letter, err_text());
-    else if (r > 0)
-        log_event(&v->log, LOG_WARNING_LEVEL,
-                  "volume %s: chunk %llu of part %c healed", v->meta.name,
-                  (unsigned long long)heal.chunk, v->part[heal.slot].letter);
-    return true;
+    snprintf(text, sizeof text, "%s", err_text());
+    v->failed = 0;
+    if (members == 0 || error == -ENOMEM ||
+        (error == -ENOSPC && !parts_alone_are_full(v, members)))
+        return err_set(error, "%s", text);
+    r = volume_drop(v, members);
+    return r < 0 && error == -ENOSPC ? err_set(error, "%s", text) : r;
 }
 
-/* Tell the waiting writers how it ended. */
-static void
-report(struct lsvd_volume *v, int r)
-{
-    int before;
-
-    pthread_mutex_lock(&v->state_lock);
-    before = atomic_load(&v->destage_error);
-    atomic_store(&v->destage_error,
-                 r < 0 ? (r == -ENOSPC ? r : -EIO) : 0);
-    v->destage_rounds++;
-    v->free_checked_at = 0;
-    pthread_cond_broadcast(&v->progress);
-    pthread_mutex_unlock(&v->state_lock);
-    if (r < 0 && before == 0)
-        log_event(&v->log, LOG_ERROR_LEVEL,
-                  "volume %s: destage: %s; writes get %s until it works "
-                  "again, the data is safe in the journal",
-                  v->meta.name, err_text(),
-                  r == -ENOSPC ? "ENOSPC" : "EIO");
-    if (r >= 0 && before < 0)
-        log_event(&v->log, LOG_WARNING_LEVEL,
-                  "volume %s: destage works again", v->meta.name);
-}
-
-/* The batch first: what can't be healed must not keep writers waiting. They
- * are told also if there was nothing to do: the journal may have been emptied
- * between their attempt and their waiting. */
 int
-destage_batch(struct lsvd_volume *v)
+batch_run(struct lsvd_volume *v)
 {
-    bool moved, healed;
-    int r = 1;
+    bool again = false;
+    int r;
 
-    if (!v->attached)
-        return 0;
-    if (!v->batch)
+    for (;;) {
+        uint32_t members;
+
+        r = batch_attempt(v);
+        if (r == 0 || v->failed == 0)
+            return r;
+        if (v->failed & ~v->usable) {
+            batch_leave_alone(v, v->failed & ~v->usable);
+            resync_give_up(v);
+        }
+        members = v->failed & v->usable;
+        if (members == 0)
+            continue;
+        if (again || parts_are_gone(v, members)) {
+            r = do_without(v, r);
+            if (r < 0)
+                return r;
+        }
+        again = !again;
+    }
+}
+
+int
+batch_prepare(struct lsvd_volume *v)
+{
+    int r;
+
+    if (v->batch)
+        return 1;
+    for (bool again = false;; again = !again) {
+        v->failed = 0;
         r = batch_build(v);
-    moved = r > 0;
-    if (moved) {
-        r = batch_run(v);
-        if (r < 0 && r != -ENOSPC) /* once more, with files opened anew */
-            r = batch_run(v);
-    }
-    report(v, r);
-    if (r < 0)
-        return r;
-    batch_free(v);
-    healed = heal_one(v);
-    return moved || healed;
-}
-
-int
-lsvd_destage_step(struct lsvd_volume *v)
-{
-    return destage_batch(v);
-}
-
-/* Is it time to move something? Not while blocks are still being rewritten
- * in the journal, unless it fills up or they get old. */
-static bool
-is_due(struct lsvd_volume *v, uint64_t *last_seq, unsigned *age)
-{
-    struct journal_space now;
-    bool due, quiet;
-
-    journal_space(v->journal, &now);
-    quiet = now.last_seq == *last_seq;
-    *last_seq = now.last_seq;
-    *age = now.dirty_chunks == 0 ? 0 : *age + 1;
-    due = quiet || now.used_bytes > now.ring_bytes / 4 ||
-          now.index_blocks > now.index_limit / 2 || *age >= AGE_TICKS_MAX;
-    return now.dirty_chunks > 0 && due;
-}
-
-/* Batches until the journal is nearly empty, or one fails. */
-static void
-destage_round(struct lsvd_volume *v)
-{
-    struct journal_space now;
-
-    do {
-        if (destage_batch(v) <= 0)
-            return;
-        journal_space(v->journal, &now);
-    } while (now.used_bytes > now.ring_bytes / 8 && !atomic_load(&v->stopping));
-}
-
-static void *
-destage_thread(void *arg)
-{
-    struct lsvd_volume *v = arg;
-    uint64_t last_seq = 0;
-    unsigned age = 0;
-    bool asked;
-
-    pthread_mutex_lock(&v->state_lock);
-    while (!atomic_load(&v->stopping)) {
-        asked = v->space_waiters > 0 || (v->heal_count > 0 && !v->heal_fails);
-        if (!asked || atomic_load(&v->destage_error) != 0) {
-            wait_ms(&v->work, &v->state_lock, TICK_MS);
-            asked = v->space_waiters > 0 || v->heal_count > 0;
+        if (r >= 0 || v->failed == 0)
+            return r;
+        if (again) {
+            r = do_without(v, r);
+            if (r < 0)
+                return r;
         }
-        if (atomic_load(&v->stopping))
-            break;
-        pthread_mutex_unlock(&v->state_lock);
-        if (asked || v->batch || is_due(v, &last_seq, &age)) {
-            destage_round(v);
-            age = 0;
-        }
-        pthread_mutex_lock(&v->state_lock);
     }
-    pthread_mutex_unlock(&v->state_lock);
-    return NULL;
-}
-
-int
-lsvd_start(struct lsvd_volume *v)
-{
-    int r;
-
-    if (!v->attached)
-        return 0;
-    parts_sign(v);
-    v->threaded = true; /* before there is a thread that looks at it */
-    r = pthread_create(&v->thread, NULL, destage_thread, v);
-    if (r != 0) {
-        v->threaded = false;
-        return err_set(-r, "volume %s: can't start a thread", v->meta.name);
-    }
-    return 0;
-}
-
-void
-destage_stop(struct lsvd_volume *v)
-{
-    pthread_mutex_lock(&v->state_lock);
-    atomic_store(&v->stopping, true);
-    pthread_cond_broadcast(&v->work);
-    pthread_cond_broadcast(&v->progress);
-    pthread_mutex_unlock(&v->state_lock);
-    if (v->threaded)
-        pthread_join(v->thread, NULL);
-    v->threaded = false;
 }

@@ -130,8 +130,10 @@ lsvd_get_info(struct lsvd_volume *v, struct lsvd_info *ret)
     ret->replicas = v->meta.replicas;
     ret->ec_data = v->meta.ec_data;
     ret->ec_parity = v->meta.ec_parity;
+    pthread_mutex_lock(&v->state_lock);
     ret->read_only = v->meta.read_only;
     ret->append_only = v->meta.append_only;
+    pthread_mutex_unlock(&v->state_lock);
     ret->clean = uuid_is_zero(&v->view.journal);
     ret->chunks_present = count_present_chunks(v);
     ret->epoch = v->view.id.epoch;
@@ -168,6 +170,76 @@ lsvd_info(const struct lsvd_env *env, const char *name, struct lsvd_info *ret)
     }
     volume_free(v);
     return 0;
+}
+
+void
+volume_caches(const struct config *config, struct lsvd_caches *ret)
+{
+    for (uint32_t i = 0; i < LSVD_CACHES_MAX && config->cache[i]; i++)
+        snprintf(ret->directory[ret->count++], sizeof ret->directory[0],
+                 "%s", config->cache[i]);
+}
+
+int
+lsvd_caches(const struct lsvd_env *env, const char *name,
+            struct lsvd_caches *ret)
+{
+    struct config config;
+    struct world world;
+    struct logger log;
+    int r;
+
+    *ret = (struct lsvd_caches){0};
+    r = env_load(env, name, &config, &world, &log);
+    if (r < 0)
+        return r;
+    volume_caches(&config, ret);
+    config_done(&config);
+    env_done(&world);
+    return 0;
+}
+
+/* A part that is away, or can't be asked, says nothing. */
+static void
+find_owner(struct lsvd_volume *v, struct lsvd_location *ret)
+{
+    struct target *dir;
+    struct object *lock;
+
+    for (uint32_t i = 0; i < v->meta.part_count && !ret->in_use; i++) {
+        if (part_dir_open(v->io, &v->meta, i, 0, &dir) < 0)
+            continue;
+        if (target_open(dir, LOCK_NAME, 0, &lock) == 0) {
+            ret->in_use = object_is_locked(lock, 0, 1) > 0;
+            if (ret->in_use)
+                part_owner(dir, ret->owner, sizeof ret->owner);
+            object_close(lock);
+        }
+        target_close(dir);
+    }
+}
+
+int
+lsvd_locate(const struct lsvd_env *env, const char *name,
+            struct lsvd_location *ret)
+{
+    struct lsvd_volume *v;
+    int r;
+
+    memset(ret, 0, sizeof *ret);
+    r = volume_new(env, name, &v);
+    if (r < 0)
+        return r;
+    r = volume_find(v->io, &v->log, &v->config, name, &v->meta, NULL, 0,
+                    NULL);
+    if (r == 0) {
+        memcpy(ret->name, v->meta.name, sizeof ret->name);
+        uuid_format(&v->meta.uuid, ret->uuid);
+        volume_caches(&v->config, &ret->caches);
+        find_owner(v, ret);
+    }
+    volume_free(v);
+    return r;
 }
 
 #define TEXT_(x) #x

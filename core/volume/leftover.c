@@ -63,7 +63,8 @@ look_at(void *ctx, const char *name)
     return s->count == sizeof s->found / sizeof s->found[0];
 }
 
-int
+/* What can't be removed now is found by verify. */
+void
 leftovers_remove(struct lsvd_volume *v)
 {
     for (uint32_t i = 0; i < v->g.part_count; i++) {
@@ -71,6 +72,8 @@ leftovers_remove(struct lsvd_volume *v)
         char name[24];
         int r;
 
+        if (!(v->usable & UINT32_C(1) << i))
+            continue;
         do {
             s.count = 0;
             r = target_list(v->part[i].dir, look_at, &s);
@@ -82,7 +85,9 @@ leftovers_remove(struct lsvd_volume *v)
                 r = target_sync(v->part[i].dir) < 0 ? -EIO : r;
         } while (r > 0); /* stopped early: there may be more */
         if (r < 0)
-            return err_wrap(r, "part %c", v->part[i].letter);
+            log_event(&v->log, LOG_WARNING_LEVEL,
+                      "volume %s: part %c: files of removed chunks may be "
+                      "left: %s",
+                      v->meta.name, v->part[i].letter, err_text());
     }
-    return 0;
 }

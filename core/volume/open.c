@@ -2,8 +2,9 @@
  *
  * Open: find the policy -> lock the parts -> read labels, choose the view ->
  *   its journal, if it names one, must be here -> tables -> replay (index and
- *   redo records) -> with all parts healthy: claim the epoch, install the
- *   view that names the journal.
+ *   redo records) -> if the rules allow it with the parts that are there (R1,
+ *   R3): claim the epoch, install the view that names the journal, without
+ *   those that are away -> what was replayed is checkpointed.
  * Close: destage all -> view with the journal detached, labels clean.
  * (P1) No label or journal is written before every part that is there is
  *      locked, and no view of an epoch before all members promised it.
@@ -14,76 +15,11 @@
 #include "base/err.h"
 #include "base/memory.h"
 #include "redundancy/membership.h"
+#include "volume/resync.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static int
-list_copy(char **const from, const char *const *given, char ***ret)
-{
-    size_t count = 0;
-    char **list = NULL;
-    int r;
-
-    while (given ? given[count] != NULL : from[count] != NULL)
-        count++;
-    r = mem_new(count + 1, sizeof(char *), &list);
-    for (size_t i = 0; i < count && r == 0; i++)
-        r = mem_dup(given ? given[i] : from[i], &list[i]);
-    if (r < 0) {
-        for (size_t i = 0; list && i < count; i++)
-            free(list[i]);
-        free(list);
-        return r;
-    }
-    *ret = list;
-    return 0;
-}
-
-static void
-list_free(char **list)
-{
-    for (size_t i = 0; list && list[i]; i++)
-        free(list[i]);
-    free(list);
-}
-
-int
-env_load(const struct lsvd_env *env, const char *name, struct config *ret,
-         struct io **ret_io, struct logger *ret_log)
-{
-    char **list;
-    int r;
-
-    *ret_io = env->io ? env->io : io_system();
-    ret_log->cb = (log_cb)(void (*)(void))env->log;
-    ret_log->ctx = env->log_ctx;
-    r = config_load(env->config_path, name, ret);
-    if (r < 0)
-        return r;
-    if (env->data && env->data[0]) {
-        r = list_copy(NULL, env->data, &list);
-        if (r == 0) {
-            list_free(ret->data);
-            ret->data = list;
-        }
-    }
-    if (r == 0 && env->cache && env->cache[0]) {
-        r = list_copy(NULL, env->cache, &list);
-        if (r == 0) {
-            list_free(ret->cache);
-            ret->cache = list;
-        }
-    }
-    for (size_t i = 0; r == 0 && env->settings && env->settings[i]; i++)
-        r = config_set(ret, env->settings[i]);
-    if (env->ram_bytes > 0)
-        ret->ram_bytes = env->ram_bytes;
-    if (r < 0)
-        config_done(ret);
-    return r;
-}
 
 int
 volume_new(const struct lsvd_env *env, const char *name,
@@ -97,19 +33,26 @@ volume_new(const struct lsvd_env *env, const char *name,
         return r;
     r = events_new(&v->events);
     if (r == 0)
-        r = env_load(env, name, &v->config, &v->io, &v->log);
+        r = env_load(env, name, &v->config, &v->world, &v->log);
     if (r < 0) {
         events_free(v->events);
         free(v);
         return r;
     }
+    v->io = v->world.io;
+    v->opened_ns = v->io->ops->now_ns(v->io);
+    v->cache_io = v->world.cache_io;
     pthread_mutex_init(&v->table_lock, NULL);
     pthread_mutex_init(&v->state_lock, NULL);
     pthread_cond_init(&v->work, NULL);
     pthread_cond_init(&v->progress, NULL);
+    pthread_cond_init(&v->watching, NULL);
     lease_table_init(&v->leases);
     lease_table_init(&v->chunk_leases);
+    lease_table_init(&v->part_leases);
+    lease_table_init(&v->role);
     pthread_mutex_init(&v->chunks.lock, NULL);
+    v->opened_ns = v->io->ops->now_ns(v->io);
     *ret = v;
     return 0;
 }
@@ -124,20 +67,28 @@ volume_free(struct lsvd_volume *v)
     cache_free(v->cache);
     journal_close(v->journal);
     target_close(v->cache_dir);
+    resync_done(v);
+    journal_files_done(v);
     parts_close(v);
     ec_free(v->ec);
     meta_done(&v->meta);
     config_done(&v->config);
+    env_done(&v->world);
     events_free(v->events);
     lease_table_done(&v->leases);
     lease_table_done(&v->chunk_leases);
+    lease_table_done(&v->part_leases);
+    lease_table_done(&v->role);
     pthread_mutex_destroy(&v->chunks.lock);
     pthread_mutex_destroy(&v->table_lock);
     pthread_mutex_destroy(&v->state_lock);
     pthread_cond_destroy(&v->work);
     pthread_cond_destroy(&v->progress);
+    pthread_cond_destroy(&v->watching);
     free(v);
 }
+
+#define HURRIED_DRAIN_NS UINT64_C(6000000000)
 
 static uint32_t
 labels_of(struct lsvd_volume *v, const struct label **labels)
@@ -154,71 +105,12 @@ labels_of(struct lsvd_volume *v, const struct label **labels)
     return present;
 }
 
-static void
-journal_name(const struct lsvd_volume *v, char *text, size_t bytes)
-{
-    char uuid[UUID_TEXT_BYTES];
-
-    uuid_format(&v->meta.uuid, uuid);
-    snprintf(text, bytes, "%s.journal", uuid);
-}
-
-/* The journal that the view names must be in one of the cache directories. */
-static int
-journal_find(struct lsvd_volume *v)
-{
-    char name[64], uuid[UUID_TEXT_BYTES];
-    const char *host = "?";
-    int r, last = -ENOENT;
-
-    journal_name(v, name, sizeof name);
-    for (size_t i = 0; v->config.cache[i]; i++) {
-        struct target *dir;
-        struct journal *j;
-
-        r = v->io->ops->open_dir(v->io, v->config.cache[i], 0, &dir);
-        if (r < 0)
-            continue;
-        r = journal_open(dir, name, 0, &j);
-        if (r == 0 && uuid_equal(&journal_identity(j)->journal,
-                                 &v->view.journal) &&
-            uuid_equal(&journal_identity(j)->volume, &v->meta.uuid)) {
-            v->journal = j;
-            v->cache_dir = dir;
-            return 0;
-        }
-        if (r == 0) {
-            journal_close(j);
-        } else if (r != -ENOENT) {
-            log_event(&v->log, LOG_ERROR_LEVEL, "%s", err_text());
-            last = r;
-        }
-        target_close(dir);
-        if (r == -EBUSY)
-            return err_wrap(r, "volume %s is in use", v->meta.name);
-    }
-    for (uint32_t i = 0; i < v->g.part_count; i++) {
-        if (v->part[i].has_label &&
-            uuid_equal(&v->part[i].label.view.journal, &v->view.journal))
-            host = v->part[i].label.host;
-    }
-    uuid_format(&v->view.journal, uuid);
-    return err_set(last == -ENOENT ? -ENOENT : last,
-                   "volume %s needs its journal %s, last used on host %s, "
-                   "which is not usable in %s%s; it may hold writes that the "
-                   "parts do not have: start it there, or give that cache "
-                   "directory",
-                   v->meta.name, uuid, host, v->config.cache[0],
-                   v->config.cache[1] ? " or the other cache directories"
-                                      : "");
-}
-
 /* Choose the view, find its journal, judge each part against both. */
 static int
 choose_view(struct lsvd_volume *v)
 {
     const struct label *labels[PARTS_MAX];
-    uint32_t present = labels_of(v, labels), w;
+    uint32_t present = labels_of(v, labels);
     uint64_t ckpt, newest;
     int r;
 
@@ -258,10 +150,7 @@ choose_view(struct lsvd_volume *v)
         else
             v->usable |= UINT32_C(1) << i;
     }
-    w = membership_write_quorum(v->meta.replicas, v->g.data_count,
-                                v->g.parity_count);
-    if (!v->journal && !v->observer &&
-        !membership_proven(&v->view, v->usable, w))
+    if (!v->observer && !volume_is_proven(v))
         log_event(&v->log, LOG_WARNING_LEVEL,
                   "volume %s: too many parts are out of sight to prove that "
                   "this is the newest state; if they were written to "
@@ -346,10 +235,25 @@ replay_redo(void *ctx, uint64_t seq, const uint8_t *body, size_t bytes)
     return redo_remember(replay->redo, seq, body, bytes);
 }
 
-static int
-recover(struct lsvd_volume *v, bool healthy)
+/* Parts that failed just now are left out, when the rest may do without them. A
+ * full disk is no reason. True: the caller tries again without them. */
+static bool
+lose_failed(struct lsvd_volume *v, int error)
 {
-    struct redo_list *list = redo_list_new();
+    uint32_t failed = v->failed & v->usable;
+
+    v->failed = 0;
+    if (failed == 0 || error == -ENOSPC ||
+        !volume_may_be_members(v, v->usable & v->view.members & ~failed))
+        return false;
+    part_lost(v, failed);
+    return true;
+}
+
+/* Nothing in place is changed; list gets the redo records. */
+static int
+recover(struct lsvd_volume *v, struct redo_list *list)
+{
     struct replay_context ctx = {v, list};
     struct replay_callbacks cb = {.present = replay_present,
                                   .redo = replay_redo,
@@ -359,16 +263,11 @@ recover(struct lsvd_volume *v, bool healthy)
     uint64_t begin = v->io->ops->now_ns(v->io), ms;
     int r;
 
-    if (!list)
-        return -ENOMEM;
+    r = journal_level(v);
     journal_set_chunk_blocks(v->journal, v->g.chunk_blocks);
     journal_set_volume_blocks(v->journal, v->g.block_count);
-    r = journal_replay(v->journal, &cb, &stats);
     if (r == 0)
-        r = redo_apply_all(v, list, healthy);
-    redo_list_free(list);
-    if (r == 0 && healthy)
-        r = leftovers_remove(v);
+        r = journal_replay(v->journal, &cb, &stats);
     if (r < 0)
         return err_wrap(r, "volume %s: replay", v->meta.name);
     ms = (v->io->ops->now_ns(v->io) - begin) / 1000000;
@@ -377,167 +276,6 @@ recover(struct lsvd_volume *v, bool healthy)
               v->meta.name, (unsigned long long)stats.records,
               (unsigned long long)stats.blocks, (unsigned long long)ms,
               stats.torn_tail ? "; the last record was cut short" : "");
-    return 0;
-}
-
-int
-label_write(struct lsvd_volume *v, struct part *p)
-{
-    struct label *label = &p->label;
-    int r;
-
-    label->written_at = v->io->ops->wall_seconds(v->io);
-    memset(label->host, 0, sizeof label->host);
-    gethostname(label->host, sizeof label->host - 1);
-    if (p->table)
-        label->table_generation = chunk_table_generation(p->table);
-    atomic_fetch_add(&v->count.part_bytes, LABEL_SLOT_BYTES);
-    atomic_fetch_add(&v->count.part_syncs, 1);
-    r = label_store(p->dir, label);
-    return r < 0 ? err_wrap(r, "part %c", p->letter) : 0;
-}
-
-int
-volume_labels_checkpoint(struct lsvd_volume *v, uint64_t ckpt)
-{
-    for (uint32_t i = 0; i < v->g.part_count; i++) {
-        int r;
-
-        if (!(v->usable & UINT32_C(1) << i))
-            continue;
-        v->part[i].label.ckpt = ckpt;
-        r = label_write(v, &v->part[i]);
-        if (r < 0)
-            return r;
-    }
-    return 0;
-}
-
-int
-volume_install_view(struct lsvd_volume *v, const struct view *next,
-                    bool clean)
-{
-    struct view view = *next;
-    int r;
-
-    if (v->journal && !uuid_is_zero(&view.journal)) {
-        struct journal_identity identity = *journal_identity(v->journal);
-
-        identity.view = view;
-        r = journal_store_identity(v->journal, &identity);
-        if (r < 0)
-            return r;
-    }
-    for (uint32_t i = 0; i < v->g.part_count; i++) {
-        struct part *p = &v->part[i];
-
-        if (!(v->usable & UINT32_C(1) << i) ||
-            !(view.members & UINT32_C(1) << i))
-            continue;
-        p->label.view = view;
-        p->label.clean = clean;
-        r = label_write(v, p);
-        if (r < 0)
-            return r;
-    }
-    v->view = view;
-    return 0;
-}
-
-/* R4: promised everywhere before any view of that epoch exists. */
-int
-volume_promise(struct lsvd_volume *v, uint32_t *ret_epoch)
-{
-    const struct label *labels[PARTS_MAX];
-    uint32_t epoch;
-    int r;
-
-    /* of any part that was seen, also one that is stale */
-    for (uint32_t i = 0; i < v->g.part_count; i++) {
-        const struct part *p = &v->part[i];
-
-        labels[i] = p->has_label &&
-                            uuid_equal(&p->label.volume, &v->meta.uuid)
-                        ? &p->label
-                        : NULL;
-    }
-    epoch = membership_next_epoch(labels, v->g.part_count, &v->view);
-    if (epoch > SEQ_EPOCH_MAX)
-        return err_set(-EIO, "volume %s has used up its %u starts",
-                       v->meta.name, SEQ_EPOCH_MAX);
-    for (uint32_t i = 0; i < v->g.part_count; i++) {
-        if (!(v->usable & UINT32_C(1) << i))
-            continue;
-        /* R5: one that a cut left at the view before is rolled forward, or
-         * the next view would leave it two behind. */
-        if (v->view.members & UINT32_C(1) << i)
-            v->part[i].label.view = v->view;
-        v->part[i].label.promised = epoch;
-        r = label_write(v, &v->part[i]);
-        if (r < 0)
-            return r;
-    }
-    *ret_epoch = epoch;
-    return 0;
-}
-
-/* A journal for a volume that has none: in the first directory that works. */
-static int
-journal_make(struct lsvd_volume *v, const struct view *view)
-{
-    struct journal_identity identity = {.volume = v->meta.uuid,
-                                        .journal = view->journal,
-                                        .block_bytes = v->meta.block_bytes,
-                                        .view = *view};
-    char name[64];
-    int r;
-
-    for (uint32_t i = 0; i < v->g.part_count; i++)
-        identity.part_ckpt[i] = v->part[i].label.ckpt;
-    gethostname(identity.host, sizeof identity.host - 1);
-    journal_name(v, name, sizeof name);
-    r = v->io->ops->open_dir(v->io, v->config.cache[0], 0, &v->cache_dir);
-    if (r < 0)
-        return err_wrap(r, "cache directory (for the journal; see cache=)");
-    r = journal_create(v->cache_dir, name, v->meta.journal_bytes, &identity, 0,
-                       &v->journal);
-    if (r < 0)
-        return err_wrap(r, "journal of volume %s", v->meta.name);
-    journal_set_chunk_blocks(v->journal, v->g.chunk_blocks);
-    journal_set_volume_blocks(v->journal, v->g.block_count);
-    return 0;
-}
-
-int
-volume_claim(struct lsvd_volume *v)
-{
-    struct view next;
-    struct view_id id;
-    uint32_t epoch;
-    int r;
-
-    r = volume_promise(v, &epoch);
-    if (r < 0)
-        return r;
-    memset(&id, 0, sizeof id);
-    id.epoch = epoch;
-    r = v->io->ops->random(v->io, id.start.b, sizeof id.start.b);
-    if (r < 0)
-        return r;
-    next = v->view;
-    view_advance(&next, &id);
-    if (!v->journal) {
-        r = v->io->ops->random(v->io, next.journal.b, sizeof next.journal.b);
-        if (r == 0)
-            r = journal_make(v, &next);
-        if (r < 0)
-            return r;
-    }
-    journal_start(v->journal, epoch);
-    r = volume_install_view(v, &next, false);
-    if (r < 0)
-        return r;
-    v->attached = true;
     return 0;
 }
 
@@ -586,13 +324,111 @@ any_doubtful(const struct lsvd_volume *v)
     return any;
 }
 
+/* Without the parts that fail at it. */
+static int
+redo_again(struct lsvd_volume *v, struct redo_list *list)
+{
+    int r;
+
+    v->failed = 0;
+    do
+        r = redo_apply_all(v, list);
+    while (r < 0 && lose_failed(v, r));
+    return r;
+}
+
+/* Again, and checkpointed: with the view that is in force no member lacks any
+ * of that. Parts that fail at it are dropped. */
+static int
+redo_and_checkpoint(struct lsvd_volume *v, struct redo_list *list)
+{
+    for (;;) {
+        uint32_t failed;
+        int r;
+
+        v->failed = 0;
+        r = redo_apply_all(v, list);
+        if (r == 0)
+            r = redo_checkpoint(v, list);
+        failed = v->failed & v->usable;
+        if (r == 0 || r == -ENOSPC || failed == 0)
+            return r;
+        r = volume_drop(v, failed);
+        if (r < 0)
+            return r;
+    }
+}
+
+/* Claim the volume, then put in place what a crash cut short (JF5). */
+static int
+attach(struct lsvd_volume *v, struct redo_list *list)
+{
+    int r = 0;
+
+    /* before a label dates the damaged table, and makes it look sound */
+    v->failed = 0;
+    if (any_doubtful(v)) {
+        do
+            r = tables_level(v);
+        while (r < 0 && lose_failed(v, r));
+    }
+    if (r == 0)
+        r = volume_claim(v);
+    if (r == 0)
+        r = redo_and_checkpoint(v, list);
+    if (r < 0)
+        return r;
+    leftovers_remove(v);
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        if (!(v->usable & UINT32_C(1) << i))
+            part_let_go(v, i); /* the watch will look at it */
+    }
+    return 0;
+}
+
+static void
+say_read_only(struct lsvd_volume *v)
+{
+    log_event(&v->log, LOG_ERROR_LEVEL,
+              "volume %s: too few parts are in sync to prove that nothing "
+              "newer exists, or to write: it is served read-only; see "
+              "lsvd-repair verify",
+              v->meta.name);
+}
+
+/* Replay, if there is what, then claim, if that is wanted and allowed. */
+static int
+recover_and_attach(struct lsvd_volume *v, unsigned flags, bool wants_write)
+{
+    bool healthy = v->usable == volume_all_parts(v), dirty = v->journal;
+    struct redo_list *list = redo_list_new();
+    bool wanted = wants_write || (dirty && (healthy || flags & OPEN_DEGRADED));
+    int r = list ? 0 : -ENOMEM;
+
+    if (r == 0 && dirty)
+        r = recover(v, list);
+    if (r == 0 && !v->observer && wanted && volume_may_attach(v)) {
+        r = attach(v, list);
+        redo_list_free(list);
+        return r;
+    }
+    if (r == 0 && dirty)
+        r = redo_again(v, list);
+    if (r == 0 && healthy && (flags & OPEN_REPAIR) && any_doubtful(v))
+        r = tables_level(v);
+    else if (r == 0 && wants_write)
+        say_read_only(v);
+    redo_list_free(list);
+    return r;
+}
+
 /* Everything after the locks. */
 static int
 volume_bring_up(struct lsvd_volume *v, unsigned flags)
 {
     bool wants_write = !(flags & (LSVD_OPEN_READ_ONLY | OPEN_REPAIR)) &&
                        !v->meta.read_only && !v->observer;
-    bool healthy, dirty;
+    bool dirty;
     int r;
 
     r = choose_view(v);
@@ -617,29 +453,7 @@ volume_bring_up(struct lsvd_volume *v, unsigned flags)
         r = chunk_store_init(v);
     if (r == 0)
         r = cache_new(v->config.ram_bytes, v->g.block_bytes, &v->cache);
-    if (r < 0)
-        return r;
-    healthy = v->usable == volume_all_parts(v);
-    if (dirty) {
-        r = recover(v, healthy);
-        if (r < 0)
-            return r;
-    }
-    if (healthy && !v->observer &&
-        (wants_write || dirty || (flags & OPEN_REPAIR)) && any_doubtful(v)) {
-        /* before a store of the damaged table makes it look sound */
-        r = tables_level(v);
-        if (r < 0)
-            return r;
-    }
-    if (healthy && !v->observer && (wants_write || dirty))
-        return volume_claim(v);
-    if (!healthy && wants_write)
-        log_event(&v->log, LOG_ERROR_LEVEL,
-                  "volume %s: not all parts are healthy: it is served "
-                  "read-only; see lsvd-repair verify",
-                  v->meta.name);
-    return 0;
+    return r < 0 ? r : recover_and_attach(v, flags, wants_write);
 }
 
 /* The policy was read before the locks were taken: has somebody changed it in
@@ -697,6 +511,7 @@ open_once(const struct lsvd_env *env, const char *name, unsigned flags,
     v->client_read_only = (flags & (LSVD_OPEN_READ_ONLY | LSVD_OPEN_NO_LOCK |
                                     OPEN_REPAIR)) ||
                           v->meta.read_only;
+    v->append_only = v->meta.append_only;
     v->exclusive = !v->client_read_only || (flags & OPEN_REPAIR);
     if (r == 0 && v->g.is_ec)
         r = ec_new(v->meta.ec_data, v->meta.ec_parity, &v->ec);
@@ -732,6 +547,14 @@ volume_open(const struct lsvd_env *env, const char *name, unsigned flags,
     return r == -EAGAIN ? -EBUSY : r;
 }
 
+/* Whoever stops a server may wait so long for what is in the journal. */
+static bool
+is_late(struct lsvd_volume *v)
+{
+    return atomic_load(&v->hurried) &&
+           v->io->ops->now_ns(v->io) - v->hurried_ns > HURRIED_DRAIN_NS;
+}
+
 /* Destage everything that the journal holds. */
 int
 volume_drain(struct lsvd_volume *v)
@@ -743,6 +566,9 @@ volume_drain(struct lsvd_volume *v)
         journal_space(v->journal, &space);
         if (space.dirty_chunks == 0 && !v->batch)
             return 0;
+        if (is_late(v))
+            return err_set(-ETIMEDOUT, "volume %s: there was no time to move "
+                           "all that the journal holds", v->meta.name);
         r = destage_batch(v);
         if (r < 0)
             return r;
@@ -756,20 +582,26 @@ volume_drain(struct lsvd_volume *v)
 int
 volume_detach(struct lsvd_volume *v)
 {
-    struct view next = v->view;
-    struct view_id id = v->view.id;
+    struct view next;
+    struct view_id id;
     int r;
 
     r = volume_drain(v);
     if (r < 0)
         return r;
+    next = v->view;
+    id = next.id;
     id.minor++;
     view_advance(&next, &id);
     memset(&next.journal, 0, sizeof next.journal);
-    r = volume_install_view(v, &next, true);
-    if (r == 0)
-        v->attached = false;
-    return r;
+    r = volume_install_view(v, &next, 0, true);
+    if (r < 0)
+        return r;
+    v->attached = false;
+    /* A member may have failed just now: the next start must not need it. */
+    return v->view.complete_members == v->view.members
+               ? 0
+               : volume_complete_view(v, true);
 }
 
 int
@@ -779,7 +611,10 @@ lsvd_close(struct lsvd_volume *v)
     int r = 0;
 
     destage_stop(v);
+    scrub_end(v);
     if (v->attached)
+        r = volume_check_fenced(v);
+    if (v->attached && r == 0)
         r = volume_detach(v);
     snprintf(text, sizeof text, "%s", err_text());
     volume_log_counters(v);

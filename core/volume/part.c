@@ -2,15 +2,13 @@
  * chunk table. A part is what its label says, wherever it lies. */
 #include "volume/volume.h"
 #include "base/err.h"
+#include "target/guard.h"
 #include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
-
-#define OWNER_BYTES 256
 
 void
 part_fail(struct part *p, enum lsvd_part_state state, const char *format, ...)
@@ -23,54 +21,128 @@ part_fail(struct part *p, enum lsvd_part_state state, const char *format, ...)
     va_end(args);
 }
 
-void
-part_owner(struct target *dir, char *text, size_t bytes)
+/* Is it the part that fails? An error of ours is not. */
+static bool
+is_its_own(int r)
 {
-    struct object *object;
-    struct object_stat stat;
-    size_t count;
+    return r < 0 && r != -ENOMEM && r != -EINTR && r != -ESHUTDOWN;
+}
 
-    text[0] = 0;
-    if (target_open(dir, LOCK_NAME, 0, &object) < 0)
+int
+part_failed(struct lsvd_volume *v, uint32_t slot, int r)
+{
+    struct part *p = &v->part[slot];
+
+    if (!is_its_own(r))
+        return r;
+    atomic_fetch_add(&p->errors, 1);
+    p->failure = r;
+    snprintf(p->failure_text, sizeof p->failure_text, "%s", err_text());
+    v->failed |= UINT32_C(1) << slot;
+    return r;
+}
+
+void
+part_suspect(struct lsvd_volume *v, uint32_t slot, int r)
+{
+    struct part *p = &v->part[slot];
+
+    if (!is_its_own(r))
         return;
-    if (object_stat(object, &stat) == 0 && stat.size_bytes >= OWNER_BYTES) {
-        char owner[OWNER_BYTES];
-
-        if (object_read(object, owner, sizeof owner, 0) == 0) {
-            count = strnlen(owner, sizeof owner - 1);
-            owner[count] = 0;
-            for (size_t i = 0; i < count; i++) {
-                if (!isprint((unsigned char)owner[i]))
-                    owner[i] = '?';
-            }
-            snprintf(text, bytes, "%s", owner);
-        }
-    }
-    object_close(object);
-}
-
-/* For people who meet the lock; nothing depends on it. */
-static void
-owner_write(struct lsvd_volume *v, struct part *p)
-{
-    char owner[OWNER_BYTES] = "", host[65] = "?", since[32] = "?";
-    time_t now = (time_t)v->io->ops->wall_seconds(v->io);
-    struct tm tm;
-
-    gethostname(host, sizeof host - 1);
-    if (gmtime_r(&now, &tm))
-        strftime(since, sizeof since, "%Y-%m-%dT%H:%M:%SZ", &tm);
-    snprintf(owner, sizeof owner, "host %s, pid %ld, since %s", host,
-             (long)getpid(), since);
-    (void)object_write(p->lock, owner, sizeof owner, 0);
+    atomic_fetch_add(&p->errors, 1);
+    if (r == -ETIMEDOUT)
+        part_gone(v, slot, r);
 }
 
 void
-parts_sign(struct lsvd_volume *v)
+part_gone(struct lsvd_volume *v, uint32_t slot, int r)
+{
+    struct part *p = &v->part[slot];
+
+    pthread_mutex_lock(&v->state_lock);
+    if (!(v->gone & UINT32_C(1) << slot)) {
+        v->gone |= UINT32_C(1) << slot;
+        p->absence = r;
+        snprintf(p->absence_text, sizeof p->absence_text, "%s", err_text());
+        pthread_cond_signal(&v->work);
+    }
+    pthread_mutex_unlock(&v->state_lock);
+}
+
+static bool
+is_gone(int failure)
+{
+    switch (failure) {
+    case -ETIMEDOUT:
+    case -ENOENT:
+    case -ENOTDIR:
+    case -ESTALE:
+    case -ENODEV:
+    case -ENXIO:
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool
+parts_are_gone(struct lsvd_volume *v, uint32_t parts)
 {
     for (uint32_t i = 0; i < v->g.part_count; i++) {
-        if (v->part[i].lock)
-            owner_write(v, &v->part[i]);
+        if ((parts & UINT32_C(1) << i) && !is_gone(v->part[i].failure))
+            return false;
+    }
+    return true;
+}
+
+/* V6. What is under way on it is given up. */
+void
+part_let_go(struct lsvd_volume *v, uint32_t slot)
+{
+    struct part *p = &v->part[slot];
+    struct chunk_table *table;
+    struct object *lock;
+    struct target *dir;
+    struct lease lease;
+
+    if (p->dir)
+        guard_give_up(p->dir);
+    lease_get(&v->part_leases, &lease, p->slot, p->slot + 1, true);
+    pthread_mutex_lock(&v->table_lock);
+    table = p->table;
+    p->table = NULL;
+    pthread_mutex_unlock(&v->table_lock);
+    pthread_mutex_lock(&v->state_lock);
+    dir = p->dir;
+    lock = p->lock;
+    p->dir = NULL;
+    p->lock = NULL;
+    v->gone &= ~(UINT32_C(1) << p->slot);
+    pthread_mutex_unlock(&v->state_lock);
+    lease_put(&v->part_leases, &lease);
+    if (v->chunks.bucket)
+        chunks_forget_part(v, p->slot);
+    chunk_table_close(table);
+    object_close(lock);
+    target_close(dir);
+}
+
+void
+part_lost(struct lsvd_volume *v, uint32_t parts)
+{
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        struct part *p = &v->part[i];
+
+        if (!(parts & UINT32_C(1) << i))
+            continue;
+        atomic_fetch_and(&v->usable, ~(UINT32_C(1) << i));
+        pthread_mutex_lock(&v->state_lock);
+        part_fail(p, is_gone(p->failure) ? LSVD_PART_MISSING
+                                         : LSVD_PART_ERROR,
+                  "%s", p->failure_text);
+        pthread_mutex_unlock(&v->state_lock);
+        part_let_go(v, i);
+        v->failed &= ~(UINT32_C(1) << i);
     }
 }
 
@@ -99,7 +171,7 @@ part_take_lock(struct lsvd_volume *v, struct part *p, bool exclusive)
     if (r < 0)
         return r;
     if (exclusive)
-        owner_write(v, p);
+        (void)owner_write(v, p);
     return 0;
 }
 
@@ -214,6 +286,57 @@ candidate_place(struct lsvd_volume *v, struct part *p)
     return 0;
 }
 
+static const char *
+nth_root(const struct lsvd_volume *v, uint32_t slot, size_t n)
+{
+    if (n == 0)
+        return v->meta.part[slot].root;
+    n--;
+    for (size_t i = 0; v->config.data[i]; i++) {
+        if (n-- == 0)
+            return v->config.data[i];
+    }
+    return n < v->g.part_count ? v->meta.part[n].root : NULL;
+}
+
+/* The recorded root of the part, those that the user named, those of the other
+ * parts; each once. False: no more. */
+static bool
+root_to_search(struct lsvd_volume *v, uint32_t slot, size_t nth, char *path)
+{
+    const char *root;
+    bool found = false;
+
+    pthread_mutex_lock(&v->state_lock); /* of others, who may be replaced */
+    for (size_t i = 0; !found && (root = nth_root(v, slot, i)); i++) {
+        bool known = false;
+
+        for (size_t k = 0; k < i && !known; k++)
+            known = strcmp(root, nth_root(v, slot, k)) == 0;
+        found = !known && nth-- == 0;
+        if (found)
+            snprintf(path, PATH_TEXT_MAX, "%s", root);
+    }
+    pthread_mutex_unlock(&v->state_lock);
+    return found;
+}
+
+/* Not one that is in use: it is locked, and by us. */
+static bool
+is_in_use(struct lsvd_volume *v, const char *root, uint32_t letter)
+{
+    char path[PATH_TEXT_MAX + 32];
+    bool used = false;
+
+    snprintf(path, sizeof path, "%s/%u/%c", root, v->meta.number,
+             (int)('a' + letter));
+    pthread_mutex_lock(&v->state_lock);
+    for (uint32_t i = 0; i < v->g.part_count && !used; i++)
+        used = v->part[i].dir && strcmp(v->part[i].dir->path, path) == 0;
+    pthread_mutex_unlock(&v->state_lock);
+    return used;
+}
+
 /* The recorded root first, then the roots the user named. */
 static int
 part_search(struct lsvd_volume *v, uint32_t slot, bool exclusive)
@@ -246,6 +369,87 @@ part_search(struct lsvd_volume *v, uint32_t slot, bool exclusive)
     }
 }
 
+/* Directory `letter` of the root, if it holds the slot's instance. */
+static int
+find_in(struct lsvd_volume *v, const char *root, uint32_t letter,
+        uint32_t slot, struct part *ret)
+{
+    int r = candidate_open(v, root, letter, true, ret);
+
+    if (r == 0) {
+        candidate_judge(v, ret);
+        if (ret->slot == slot && (ret->state == LSVD_PART_OK ||
+                                  ret->state == LSVD_PART_REBUILDING))
+            return 0;
+        r = err_set(-ENOENT, "%s",
+                    ret->problem[0] ? ret->problem : "another part");
+    }
+    candidate_close(ret);
+    return r;
+}
+
+/* Under its own letter first; the label decides, so under the others, too: a
+ * part that was swapped with another one is one that is there. */
+int
+part_find(struct lsvd_volume *v, uint32_t slot, bool everywhere,
+          struct part *ret)
+{
+    uint32_t letters = everywhere ? v->g.part_count : 1;
+    int r, first = -ENOENT;
+    char text[256] = "not found", root[PATH_TEXT_MAX];
+
+    for (size_t i = 0; root_to_search(v, slot, i, root); i++) {
+        for (uint32_t k = 0; k < letters; k++) {
+            uint32_t letter = (slot + k) % v->g.part_count;
+
+            if (is_in_use(v, root, letter))
+                continue;
+            r = find_in(v, root, letter, slot, ret);
+            if (r == 0 || r == -ENOMEM)
+                return r;
+            if (i > 0 || k > 0)
+                continue;
+            first = r;
+            snprintf(text, sizeof text, "%s", err_text());
+        }
+    }
+    return err_set(first, "%s", text);
+}
+
+void
+part_candidate_close(struct part *p)
+{
+    candidate_close(p);
+}
+
+/* Under another letter, or another part's root: it has changed places with
+ * another part. */
+static int
+part_search_all(struct lsvd_volume *v, uint32_t slot, bool exclusive)
+{
+    char root[PATH_TEXT_MAX];
+    struct part found;
+
+    for (size_t i = 0; root_to_search(v, slot, i, root); i++) {
+        for (uint32_t letter = 0; letter < v->g.part_count; letter++) {
+            int r;
+
+            if (is_in_use(v, root, letter))
+                continue;
+            r = candidate_open(v, root, letter, exclusive, &found);
+            if (r == 0) {
+                candidate_judge(v, &found);
+                if (found.slot == slot && found.state != LSVD_PART_FOREIGN)
+                    return candidate_place(v, &found);
+            }
+            candidate_close(&found);
+            if (r == -EBUSY || r == -ENOMEM)
+                return r;
+        }
+    }
+    return 0;
+}
+
 int
 parts_open(struct lsvd_volume *v, bool exclusive)
 {
@@ -265,10 +469,21 @@ parts_open(struct lsvd_volume *v, bool exclusive)
             return r;
     }
     for (uint32_t i = 0; i < v->g.part_count; i++) {
+        const struct part *p = &v->part[i];
+
+        if (p->has_label && p->state != LSVD_PART_FOREIGN)
+            continue;
+        r = part_search_all(v, i, exclusive);
+        if (r < 0)
+            return r;
+    }
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
         struct part *p = &v->part[i];
 
         p->slot = i;
         p->letter = (char)('a' + i);
+        atomic_store(&p->label_writes, p->label.write_count);
+        atomic_store(&p->label_promised, p->label.promised);
         if (p->damaged_label_slots > 0)
             log_event(&v->log, LOG_WARNING_LEVEL,
                       "volume %s: part %c: one copy of its label is damaged; "
@@ -397,6 +612,7 @@ struct chunk_entry
 chunk_truth(struct lsvd_volume *v, uint64_t chunk)
 {
     struct chunk_entry best = {0, CHUNK_HOLE};
+    bool known = false;
 
     pthread_mutex_lock(&v->table_lock);
     for (uint32_t i = 0; i < v->g.part_count; i++) {
@@ -404,11 +620,14 @@ chunk_truth(struct lsvd_volume *v, uint64_t chunk)
 
         if (!(v->usable & UINT32_C(1) << i) || !v->part[i].table)
             continue;
+        known = true;
         entry = chunk_table_get(v->part[i].table, chunk);
         if (entry.seq > best.seq)
             best = entry;
     }
     pthread_mutex_unlock(&v->table_lock);
+    if (!known) /* of no part: it may hold anything */
+        best.state = CHUNK_PRESENT;
     return best;
 }
 

@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/memory.h"
 #include "base/sum.h"
+#include "volume/resync.h"
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -130,17 +131,22 @@ load_old_cell(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
     struct stripe stripe;
     struct rows rows;
     bool bad = false, agreed = f && !f->doubtful;
+    uint32_t asked = 0;
     int r;
 
-    /* In agreement with every parity that can be asked? */
+    /* In agreement with every parity of a part that is in use? */
     for (uint32_t i = v->g.data_count; i < v->g.part_count && agreed; i++) {
-        const struct fragment *parity = chunk_fragment(v, c, i, NULL);
+        enum fragment_state state;
+        const struct fragment *parity = chunk_fragment(v, c, i, &state);
 
+        if (state == FRAGMENT_AWAY)
+            continue;
+        asked++;
         agreed = parity && !parity->doubtful &&
                  fragment_stripe_sum(parity, row, slot) ==
                      fragment_entry(f, row).sum;
     }
-    if (agreed) {
+    if (agreed && asked > 0) {
         r = fragment_read(f, row, 1, &iov, 1, &bad);
         if (r == 0 && !bad) {
             *ret_sum = fragment_entry(f, row).sum;
@@ -183,8 +189,8 @@ struct ec_build {
     uint8_t *parity; /* next free parity block */
 };
 
-/* Does every part still answer, so that what can't be read of the chunk is
- * lost and not only out of reach? */
+/* Does every part of the view still answer, so that what can't be read of the
+ * chunk is lost and not only out of reach? */
 static bool
 parts_answer(struct lsvd_volume *v, struct chunk *c)
 {
@@ -193,6 +199,8 @@ parts_answer(struct lsvd_volume *v, struct chunk *c)
         struct label label;
         int damaged, r;
 
+        if (!(v->view.members & UINT32_C(1) << i))
+            continue;
         (void)chunk_fragment(v, c, i, &state);
         if (state == FRAGMENT_ERROR || state == FRAGMENT_AWAY)
             return false;
@@ -314,9 +322,12 @@ seems_in_place(struct ec_build *b, const struct new_row *row)
     uint64_t checkpointed = chunk_truth(v, b->plan->chunk).seq;
 
     for (uint32_t i = 0; i < v->g.part_count; i++) {
-        const struct fragment *f = chunk_fragment(v, b->chunk, i, NULL);
+        enum fragment_state state;
+        const struct fragment *f = chunk_fragment(v, b->chunk, i, &state);
         struct cell_entry entry;
 
+        if (state == FRAGMENT_AWAY)
+            continue;
         if (!f || f->doubtful || f->seq > checkpointed)
             return false;
         if (i >= v->g.data_count || !row->is_new[i])
@@ -348,7 +359,7 @@ is_in_place(struct ec_build *b, const struct new_row *row, bool *ret)
         return r;
     rows_load(v, b->chunk, row->row, 1, &rows);
     rows_judge(v, &rows, row->row, &stripe);
-    *ret = stripe.good == volume_all_parts(v);
+    *ret = stripe.good == v->usable;
     for (uint32_t i = 0; i < v->g.data_count; i++)
         *ret = *ret && (!row->is_new[i] || stripe.sum[i] == row->sum[i]);
     rows_free(&rows);
@@ -404,6 +415,12 @@ build_ec(struct ec_build *b, uint8_t *const *data)
     return 0;
 }
 
+static uint32_t
+first_usable(struct lsvd_volume *v)
+{
+    return v->usable ? (uint32_t)__builtin_ctz(v->usable) : 0;
+}
+
 /* Would anything but zeroes remain in the chunk? Replicas look at the first
  * fragment that can be read. */
 static bool
@@ -417,7 +434,8 @@ leaves_nothing(struct lsvd_volume *v, const struct plan *plan,
             return false;
     }
     for (uint32_t slot = 0; slot < end; slot++) {
-        const struct fragment *f = chunk_fragment(v, c, slot, NULL);
+        const struct fragment *f = chunk_fragment(
+            v, c, v->g.is_ec ? slot : first_usable(v), NULL);
         uint32_t next = 0;
 
         if (!f || f->doubtful)
@@ -578,6 +596,7 @@ plan_build(struct lsvd_volume *v, uint64_t chunk, uint32_t rows_max,
         plan_free(plan);
         return r;
     }
+    plan->also = resync_parts_of(v, chunk, plan->zero_seq != 0);
     lease_get(&v->chunk_leases, &lease, chunk, chunk + 1, false);
     r = build(v, plan, c, chunk_truth(v, chunk).state);
     lease_put(&v->chunk_leases, &lease);

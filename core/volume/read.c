@@ -59,6 +59,7 @@ volume_note_bad(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
     char where[64] = "";
 
     atomic_fetch_add(&v->count.bad_blocks, 1);
+    atomic_fetch_add(&p->bad, 1);
     if (row != UINT32_MAX) {
         uint32_t block = geometry_is_parity(&v->g, slot)
                              ? UINT32_MAX
@@ -77,10 +78,11 @@ volume_note_bad(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
     volume_queue_heal(v, c->number, slot);
 }
 
-/* One data cell that its fragment could not give. */
+/* One data cell that its fragment could not give; the parts in skip are not
+ * asked. */
 static int
 reconstruct(struct lsvd_volume *v, struct chunk *c, uint32_t block,
-            uint8_t *to)
+            uint32_t skip, uint8_t *to)
 {
     uint32_t slot = geometry_fragment_of(&v->g, block);
     uint32_t row = geometry_row_of(&v->g, block);
@@ -92,61 +94,104 @@ reconstruct(struct lsvd_volume *v, struct chunk *c, uint32_t block,
     r = rows_new(v, 1, &rows);
     if (r < 0)
         return r;
+    rows.skip = skip;
     rows_load(v, c, row, 1, &rows);
     rows_judge(v, &rows, row, &stripe);
     if (stripe.state[slot] == CELL_GOOD)
         r = 0;
     else
         r = rows_rebuild(v, &rows, &stripe, slot, &entry);
-    if (r == 0) {
+    if (r == 0)
         memcpy(to, rows.cell[slot], v->g.block_bytes);
-    } else if (r != -ENOMEM) {
-        atomic_fetch_add(&v->count.lost_blocks, 1);
-        r = err_set(-EIO,
-                    "volume %s: chunk %llu, block %u can't be read or "
-                    "computed: %s",
-                    v->meta.name, (unsigned long long)c->number, block,
-                    err_text());
-    }
     rows_free(&rows);
     return r;
 }
 
+/* The same with all parts, for as long as they may take. */
+static int
+reconstruct_anyhow(struct lsvd_volume *v, struct chunk *c, uint32_t block,
+                   uint8_t *to)
+{
+    int r = reconstruct(v, c, block, 0, to);
+
+    if (r == 0 || r == -ENOMEM)
+        return r;
+    atomic_fetch_add(&v->count.lost_blocks, 1);
+    return err_set(-EIO,
+                   "volume %s: chunk %llu, block %u can't be read or "
+                   "computed: %s",
+                   v->meta.name, (unsigned long long)c->number, block,
+                   err_text());
+}
+
 /* Blocks [block, block + count) of the chunk that lie on one data fragment,
  * `step` apart. step 1: replicas. */
+struct span {
+    uint32_t slot, block, step, count;
+    uint8_t *to;
+};
+
+/* The medium of a part, but not for longer than its patience (hedge.h), unless
+ * it is the last resort. -EAGAIN: late. */
 static int
-read_fragment(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
-              uint32_t block, uint32_t step, uint32_t count, uint8_t *to,
-              struct iovec *iov, bool *bad)
+read_medium(struct lsvd_volume *v, const struct span *s, struct fragment *f,
+            bool last_resort, struct iovec *iov, bool *bad)
 {
-    struct fragment *f = chunk_fragment(v, c, slot, NULL);
+    struct pace *pace = &v->part[s->slot].pace;
+    uint32_t row = geometry_row_of(&v->g, s->block);
+    uint64_t begin = v->io->ops->now_ns(v->io), now;
     size_t bytes = v->g.block_bytes;
-    uint32_t row = geometry_row_of(&v->g, block);
+    int pieces = 1, r;
+
+    if (!last_resort && pace_is_avoided(pace, begin))
+        return -EAGAIN;
+    if (s->step == 1) {
+        iov[0] = (struct iovec){s->to, s->count * bytes};
+    } else {
+        for (uint32_t i = 0; i < s->count; i++)
+            iov[i] = (struct iovec){s->to + i * s->step * bytes, bytes};
+        pieces = (int)s->count;
+    }
+    r = fragment_read_within(f, row, s->count, iov, pieces,
+                             last_resort ? 0 : pace_patience_ns(pace), bad);
+    now = v->io->ops->now_ns(v->io);
+    if (r == -EAGAIN) {
+        pace_late(pace, now);
+        atomic_fetch_add(&v->count.late_reads, 1);
+    } else if (r == 0) {
+        pace_note(pace, now - begin);
+    }
+    return r;
+}
+
+/* bad: what it could not give. -EAGAIN: it is slow, and others may be asked. */
+static int
+read_fragment(struct lsvd_volume *v, struct chunk *c, const struct span *s,
+              bool last_resort, struct iovec *iov, bool *bad)
+{
+    struct fragment *f = chunk_fragment(v, c, s->slot, NULL);
+    uint32_t row = geometry_row_of(&v->g, s->block);
     int r;
 
-    memset(bad, 0, count);
+    memset(bad, 0, s->count);
     if (f && f->doubtful) /* entries may be old: the others have a say */
-        volume_queue_heal(v, c->number, slot);
+        volume_queue_heal(v, c->number, s->slot);
     if (!f || f->doubtful) {
-        memset(bad, 1, count);
+        memset(bad, 1, s->count);
         return -EIO;
     }
-    if (step == 1) {
-        iov[0] = (struct iovec){to, count * bytes};
-        r = fragment_read(f, row, count, iov, 1, bad);
-    } else {
-        for (uint32_t i = 0; i < count; i++)
-            iov[i] = (struct iovec){to + i * step * bytes, bytes};
-        r = fragment_read(f, row, count, iov, (int)count, bad);
-    }
+    r = read_medium(v, s, f, last_resort, iov, bad);
     if (r < 0) {
-        memset(bad, 1, count);
-        volume_note_bad(v, c, slot, UINT32_MAX, err_text());
+        memset(bad, 1, s->count);
+        if (r == -ETIMEDOUT)
+            part_suspect(v, s->slot, r);
+        else if (r != -EAGAIN)
+            volume_note_bad(v, c, s->slot, UINT32_MAX, err_text());
         return r;
     }
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < s->count; i++) {
         if (bad[i])
-            volume_note_bad(v, c, slot, row + i,
+            volume_note_bad(v, c, s->slot, row + i,
                             "the block does not pass its check");
     }
     return 0;
@@ -154,15 +199,70 @@ read_fragment(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
 
 /* The replica to ask first: spread over chunks, so that all parts work. */
 static uint32_t
-preferred_replica(struct lsvd_volume *v, struct chunk *c)
+preferred_replica(struct lsvd_volume *v, struct chunk *c, uint32_t skip)
 {
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         uint32_t slot = (uint32_t)((c->number + i) % v->g.part_count);
 
-        if (chunk_fragment(v, c, slot, NULL))
+        if (!(skip & UINT32_C(1) << slot) && chunk_fragment(v, c, slot, NULL))
             return slot;
     }
-    return 0;
+    return v->g.part_count;
+}
+
+/* One replica after the other, until one is not late. */
+static void
+read_replicas(struct lsvd_volume *v, struct chunk *c, struct span *s,
+              struct iovec *iov, bool *bad)
+{
+    uint32_t late = 0, first;
+    int r = -EAGAIN;
+
+    while (r == -EAGAIN) {
+        s->slot = preferred_replica(v, c, late);
+        if (s->slot == v->g.part_count)
+            break;
+        if (late)
+            atomic_fetch_add(&v->count.hedged_reads, 1);
+        r = read_fragment(v, c, s, false, iov, bad);
+        late |= UINT32_C(1) << s->slot;
+    }
+    if (r != -EAGAIN)
+        return;
+    first = preferred_replica(v, c, 0);
+    memset(bad, 1, s->count);
+    if (first == v->g.part_count)
+        return;
+    s->slot = first;
+    (void)read_fragment(v, c, s, true, iov, bad);
+}
+
+/* EC: what the fragment does not give is computed from the others; without one
+ * that is late, if they are enough. */
+static int
+complete_span(struct lsvd_volume *v, struct chunk *c, const struct span *s,
+              bool late, const bool *bad)
+{
+    size_t bytes = v->g.block_bytes;
+    int failed = 0;
+
+    for (uint32_t n = 0; n < s->count; n++) {
+        uint32_t block = s->block + n * s->step;
+        uint8_t *to = s->to + (size_t)n * s->step * bytes;
+        int r = -EIO;
+
+        if (!bad[n])
+            continue;
+        if (late) {
+            atomic_fetch_add(&v->count.hedged_reads, 1);
+            r = reconstruct(v, c, block, UINT32_C(1) << s->slot, to);
+        }
+        if (r < 0)
+            r = reconstruct_anyhow(v, c, block, to);
+        if (r < 0)
+            failed = r;
+    }
+    return failed;
 }
 
 int
@@ -170,27 +270,26 @@ volume_read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
                   uint32_t count, uint8_t *to)
 {
     uint32_t step = v->g.is_ec ? v->g.data_count : 1;
-    size_t bytes = v->g.block_bytes;
     struct iovec iov[RUN_BLOCKS_MAX];
     bool bad[RUN_BLOCKS_MAX];
-    int r = 0, failed = 0;
+    int failed = 0;
 
     assert(count <= RUN_BLOCKS_MAX);
     for (uint32_t i = 0; i < step && i < count; i++) {
-        uint32_t first = block + i, here = (count - i + step - 1) / step;
-        uint32_t slot = v->g.is_ec ? geometry_fragment_of(&v->g, first)
-                                   : preferred_replica(v, c);
+        struct span s = {.slot = geometry_fragment_of(&v->g, block + i),
+                         .block = block + i,
+                         .step = step,
+                         .count = (count - i + step - 1) / step,
+                         .to = to + i * (size_t)v->g.block_bytes};
+        int r = 0;
 
-        read_fragment(v, c, slot, first, step, here, to + i * bytes, iov,
-                      bad);
-        for (uint32_t n = 0; n < here; n++) {
-            if (!bad[n])
-                continue;
-            r = reconstruct(v, c, first + n * step,
-                            to + (i + n * step) * bytes);
-            if (r < 0)
-                failed = r;
-        }
+        if (v->g.is_ec)
+            r = read_fragment(v, c, &s, false, iov, bad);
+        else
+            read_replicas(v, c, &s, iov, bad);
+        r = complete_span(v, c, &s, r == -EAGAIN, bad);
+        if (r < 0)
+            failed = r;
     }
     return failed;
 }
@@ -329,8 +428,8 @@ read_within_block(struct lsvd_volume *v, uint64_t block, size_t at,
     return r;
 }
 
-int
-lsvd_pread(struct lsvd_volume *v, void *to, size_t count, uint64_t offset)
+static int
+serve_read(struct lsvd_volume *v, void *to, size_t count, uint64_t offset)
 {
     size_t bytes = v->g.block_bytes;
     uint8_t *out = to, *run_at = NULL;
@@ -339,6 +438,8 @@ lsvd_pread(struct lsvd_volume *v, void *to, size_t count, uint64_t offset)
     int r;
 
     r = volume_check_range(v, count, offset);
+    if (r == 0)
+        r = volume_check_fenced(v);
     if (r < 0)
         return r;
     atomic_fetch_add(&v->count.reads, 1);
@@ -373,6 +474,16 @@ lsvd_pread(struct lsvd_volume *v, void *to, size_t count, uint64_t offset)
         }
     }
     return 0;
+}
+
+int
+lsvd_pread(struct lsvd_volume *v, void *to, size_t count, uint64_t offset)
+{
+    uint64_t begin = v->io->ops->now_ns(v->io);
+
+    return volume_request_ended(v, &v->count.read, begin,
+                                serve_read(v, to, count, offset),
+                                &v->count.read_errors);
 }
 
 int

@@ -77,7 +77,9 @@ right_cell(struct rebuild *b, struct rows *rows, const struct stripe *stripe,
 {
     uint32_t slot = b->slot;
 
-    if (stripe->state[slot] == CELL_GOOD) {
+    /* A file that could not be opened at first may have been a moment later:
+     * what its cells say was judged with another look than own. */
+    if (stripe->state[slot] == CELL_GOOD && b->own) {
         *ret = fragment_entry(b->own, stripe->row);
         return true;
     }
@@ -326,6 +328,7 @@ fragment_rebuild(struct lsvd_volume *v, uint64_t chunk, uint32_t slot,
 {
     struct rebuild b = {.v = v, .slot = slot};
     struct chunk_entry truth = chunk_truth(v, chunk);
+    bool is_read = v->usable & UINT32_C(1) << slot;
     struct lease lease;
     int r;
 
@@ -335,14 +338,15 @@ fragment_rebuild(struct lsvd_volume *v, uint64_t chunk, uint32_t slot,
     r = chunk_get(v, chunk, &b.chunk);
     if (r < 0)
         return r;
-    lease_get(&v->chunk_leases, &lease, chunk, chunk + 1, true);
+    /* Nobody reads a part that is being filled (RS1). */
+    lease_get(&v->chunk_leases, &lease, chunk, chunk + 1, is_read);
     b.seq = newest_seq(v, b.chunk);
     r = judge_and_mend(&b);
     /* After an attempt that changed nothing what is known of the files stays
      * known: asking again would report, and queue, the damage again. */
     if (r > 0 || b.replaced || b.in_place)
-        chunk_forget_fragments(v, b.chunk);
-    if (r > 0)
+        chunk_forget_fragment(v, b.chunk, slot);
+    if (r > 0 && is_read)
         atomic_fetch_add(&v->count.healed_blocks, b.wrong ? b.wrong : 1);
     *ret_lost_blocks = b.lost;
     lease_put(&v->chunk_leases, &lease);

@@ -355,7 +355,7 @@ redo_apply(struct lsvd_volume *v, struct redo_item *item)
     if (r < 0)
         return r;
     parts = parts_with_file(v, c);
-    item->everywhere = parts == volume_all_parts(v);
+    item->everywhere = parts == v->usable;
     if (truth.seq >= seq) {
         chunk_put(v, c);
         return 0;
@@ -390,7 +390,7 @@ mark_applied(struct lsvd_volume *v, const struct redo_item *item)
         return 0;
     pthread_mutex_lock(&v->table_lock);
     for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
-        if (v->part[i].table)
+        if (v->usable & UINT32_C(1) << i)
             r = chunk_table_set(v->part[i].table, chunk, entry);
     }
     pthread_mutex_unlock(&v->table_lock);
@@ -411,7 +411,9 @@ tables_level(struct lsvd_volume *v)
 
         pthread_mutex_lock(&v->table_lock);
         for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
-            struct chunk_table *t = v->part[i].table;
+            struct chunk_table *t = v->usable & UINT32_C(1) << i
+                                        ? v->part[i].table
+                                        : NULL;
 
             if (t && chunk_table_get(t, chunk).seq < truth.seq)
                 r = chunk_table_set(t, chunk, truth);
@@ -451,15 +453,22 @@ forget_applied(struct lsvd_volume *v, const struct redo_item *item)
 }
 
 int
-redo_apply_all(struct lsvd_volume *v, struct redo_list *list, bool checkpoint)
+redo_apply_all(struct lsvd_volume *v, struct redo_list *list)
 {
     struct redo_item *item;
     int r = 0;
 
     for (item = list->first; item && r == 0; item = item->next)
         r = redo_apply(v, item);
-    if (r < 0 || !checkpoint)
-        return r;
+    return r;
+}
+
+int
+redo_checkpoint(struct lsvd_volume *v, struct redo_list *list)
+{
+    struct redo_item *item;
+    int r = 0;
+
     for (item = list->first; item && r == 0; item = item->next)
         r = mark_applied(v, item);
     if (r == 0)

@@ -1,14 +1,15 @@
 /* repair.c: rebuild and replace: redundancy put back.
  *
  * Replace, in order, each step durable before the next, so that it can be
- * killed anywhere and run again (rebuild finishes it too):
- *   blank part with its label INIT -> view without the old instance ->
- *   policy names the new instance -> chunks, one by one -> label LIVE and
+ * killed anywhere and run again (rebuild finishes it too, as does a server):
+ *   view without the old instance -> blank part with its label INIT -> policy
+ *   names the new instance -> chunks, one by one (resync.c) -> label LIVE and
  *   view with it. */
 #include "base/err.h"
 #include "base/memory.h"
-#include "redundancy/membership.h"
+#include "volume/resync.h"
 #include "volume/verify.h"
+#include "volume/watch.h"
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,7 +28,7 @@ repair_open(struct repair *p)
 {
     int r;
 
-    r = volume_open(p->env, p->name, OPEN_REPAIR, &p->y.v);
+    r = volume_open(p->env, p->name, OPEN_REPAIR | OPEN_DEGRADED, &p->y.v);
     if (r < 0)
         return r;
     if (p->y.v->attached) {
@@ -36,27 +37,6 @@ repair_open(struct repair *p)
             lsvd_abandon(p->y.v);
     }
     return r;
-}
-
-/* Is there already the right file (an earlier run's work)? */
-static bool
-already_refilled(struct lsvd_volume *v, uint64_t chunk, uint32_t slot)
-{
-    struct fragment_id id = {.volume = v->meta.uuid,
-                             .instance = v->part[slot].label.instance,
-                             .chunk = chunk,
-                             .fragment = slot};
-    struct chunk_entry truth = chunk_truth(v, chunk);
-    struct fragment *f;
-    bool right;
-
-    if (truth.state != CHUNK_PRESENT ||
-        chunk_table_get(v->part[slot].table, chunk).seq < truth.seq ||
-        fragment_open(v->part[slot].dir, &v->g, &id, false, &f) < 0)
-        return false;
-    right = f->seq >= truth.seq && !f->doubtful;
-    fragment_close(f);
-    return right;
 }
 
 static int
@@ -71,9 +51,6 @@ rebuild_chunk(struct repair *p, uint64_t chunk, uint32_t slot)
     uint64_t lost;
     int r;
 
-    if (!(v->usable & UINT32_C(1) << slot) &&
-        already_refilled(v, chunk, slot))
-        return 0;
     r = fragment_rebuild(v, chunk, slot, &lost);
     if (r <= 0)
         return r;
@@ -109,109 +86,77 @@ rebuild_parts(struct repair *p, uint32_t parts)
     return r < 0 ? r : tables_store(v, parts);
 }
 
-/* A new view by this tool: a new epoch, promised first. */
+/* Out of use and out of the view, whatever it is; its directory is let go. */
 static int
-next_view_id(struct lsvd_volume *v, struct view_id *ret)
-{
-    int r;
-
-    memset(ret, 0, sizeof *ret);
-    r = volume_promise(v, &ret->epoch);
-    return r < 0 ? r : v->io->ops->random(v->io, ret->start.b,
-                                          sizeof ret->start.b);
-}
-
-/* Install, and then say that it is complete. */
-static int
-install_complete(struct lsvd_volume *v, struct view *view)
-{
-    int r = volume_install_view(v, view, false);
-
-    if (r < 0)
-        return r;
-    view->complete_members = view->members;
-    return volume_install_view(v, view, uuid_is_zero(&view->journal));
-}
-
-static int
-view_without(struct lsvd_volume *v, uint32_t slot)
-{
-    struct view view = v->view;
-    struct view_id id;
-    int r;
-
-    if (!(view.members & UINT32_C(1) << slot))
-        return 0;
-    r = next_view_id(v, &id);
-    if (r < 0)
-        return r;
-    view_advance(&view, &id);
-    view.members &= ~(UINT32_C(1) << slot);
-    view.absent[slot].instance = view.instance[slot];
-    view.absent[slot].dropped_by = id;
-    view.absent[slot].ckpt = v->part[slot].has_label
-                                 ? v->part[slot].label.ckpt
-                                 : 0;
-    memset(&view.instance[slot], 0, sizeof view.instance[slot]);
-    return install_complete(v, &view);
-}
-
-static int
-view_with(struct lsvd_volume *v, uint32_t slot)
+leave_part(struct lsvd_volume *v, uint32_t slot, const char *why)
 {
     struct part *p = &v->part[slot];
-    struct view view = v->view;
-    struct view_id id;
-    int r;
+    uint32_t bit = UINT32_C(1) << slot;
+    int r = 0;
 
-    r = next_view_id(v, &id);
-    if (r < 0)
-        return r;
-    view_advance(&view, &id);
-    view.members |= UINT32_C(1) << slot;
-    view.instance[slot] = p->label.instance;
-    memset(&view.absent[slot], 0, sizeof view.absent[slot]);
-    for (uint32_t i = 0; i < v->g.part_count; i++) {
-        if ((v->usable & UINT32_C(1) << i) &&
-            v->part[i].label.ckpt > p->label.ckpt)
-            p->label.ckpt = v->part[i].label.ckpt;
+    if ((v->view.members | v->usable) & bit) {
+        (void)part_failed(v, slot, err_set(-EPIPE, "%s", why));
+        v->failed = 0;
+        r = volume_drop(v, bit);
     }
-    p->label.state = LABEL_LIVE;
-    p->label.promised = id.epoch;
-    p->state = LSVD_PART_OK;
-    v->usable |= UINT32_C(1) << slot;
-    return install_complete(v, &view);
+    if (r == 0 && v->resync.is_active && v->resync.slot == slot) {
+        (void)part_failed(v, slot, err_set(-EPIPE, "%s", why));
+        resync_give_up(v);
+    }
+    if (r == 0)
+        part_let_go(v, slot);
+    return r < 0 ? err_wrap(r, "part %c", p->letter) : 0;
 }
 
-/* Fill a part whose label says INIT, and count it in. */
+/* Fill a part that is back, or new, and count it in. */
 static int
 refill(struct repair *p, uint32_t slot)
 {
     struct lsvd_volume *v = p->y.v;
-    struct part *part = &v->part[slot];
+    struct resync *s = &v->resync;
+    uint64_t done = 0, now;
     int r = 0;
 
-    if (!part->lock)
-        r = part_take_lock(v, part, true);
-    if (r == 0 && !part->table)
-        r = part_open_table(v, part);
+    while (r == 0 && !(v->usable & UINT32_C(1) << slot)) {
+        if (!s->is_active && !resync_has(v, slot))
+            return err_set(-EIO, "part %c: %s", (char)('a' + slot),
+                           v->part[slot].problem);
+        (void)resync_step(v);
+        now = atomic_load(&s->chunks_done);
+        p->y.progress.chunks_done += now > done ? now - done : 0;
+        done = now;
+        p->y.progress.bytes_done = atomic_load(&s->bytes_done);
+        if (verify_progress(&p->y))
+            r = err_set(-EINTR, "interrupted; run it again to go on");
+    }
     if (r == 0)
-        r = view_without(v, slot);
-    if (r == 0)
-        r = rebuild_parts(p, UINT32_C(1) << slot);
-    if (r == 0)
-        r = view_with(v, slot);
-    return r < 0 ? err_wrap(r, "part %c", part->letter) : 0;
+        p->y.report->rebuilt += atomic_load(&s->copied);
+    return r;
 }
 
-/* Enough others to compute everything from? */
+/* A part that is there, but not in sync: what it lacks is copied to it. */
 static int
-check_sources(struct lsvd_volume *v, uint32_t slot)
+take_back(struct repair *p, uint32_t slot)
+{
+    struct lsvd_volume *v = p->y.v;
+    int r;
+
+    r = leave_part(v, slot, v->part[slot].problem);
+    if (r < 0)
+        return r;
+    watch_for(v, slot);
+    return refill(p, slot);
+}
+
+int
+repair_check_sources(struct lsvd_volume *v, uint32_t slot)
 {
     uint32_t others = v->usable & ~(UINT32_C(1) << slot);
     uint32_t needed = v->g.is_ec ? v->g.data_count : 1;
 
-    if ((uint32_t)__builtin_popcount(others) >= needed)
+    if ((uint32_t)__builtin_popcount(others) >= needed &&
+        ((v->view.members & UINT32_C(1) << slot) == 0 ||
+         volume_may_be_members(v, others & v->view.members)))
         return 0;
     return err_set(-EIO,
                    "volume %s: the other parts can't supply the data of "
@@ -261,52 +206,89 @@ make_dirs(struct lsvd_volume *v, const char *root, uint32_t slot,
     return r;
 }
 
-/* Put a blank instance in the slot: directory, lock, label, table, policy. */
+/* Directory, lock, label, table of a blank part. */
 static int
-blank_part(struct lsvd_volume *v, uint32_t slot, const char *root)
+make_blank(struct lsvd_volume *v, struct target *dir, struct part *p)
 {
-    struct part *p = &v->part[slot];
     struct uuid instance;
-    struct target *dir;
-    char *path;
     int r;
 
+    p->dir = dir;
+    r = v->io->ops->random(v->io, instance.b, sizeof instance.b);
+    if (r == 0)
+        r = part_take_lock(v, p, true);
+    if (r == 0)
+        r = part_init(v, dir, p->slot, &instance, &p->table);
+    if (r == 0)
+        r = label_load(dir, &p->label, &p->damaged_label_slots);
+    return r;
+}
+
+/* The policy names the new instance. */
+static int
+name_instance(struct lsvd_volume *v, const struct part *p, const char *root)
+{
+    struct lease lease;
+    char *path, *old;
+    int r = mem_dup(root, &path);
+
+    if (r < 0)
+        return r;
+    lease_get(&v->part_leases, &lease, p->slot, p->slot + 1, true);
+    pthread_mutex_lock(&v->state_lock);
+    old = v->meta.part[p->slot].root;
+    v->meta.part[p->slot].root = path;
+    v->meta.part[p->slot].instance = p->label.instance;
+    v->meta.generation++;
+    pthread_mutex_unlock(&v->state_lock);
+    lease_put(&v->part_leases, &lease);
+    free(old);
+    return volume_store_meta(v->io, &v->meta);
+}
+
+/* The slot is held. */
+static int
+blank_held(struct lsvd_volume *v, uint32_t slot, const char *root)
+{
+    struct offer offer;
+    struct target *dir;
+    int r;
+
+    memset(&offer, 0, sizeof offer);
+    offer.part.slot = slot;
+    offer.part.letter = (char)('a' + slot);
+    offer.full = true;
     r = make_dirs(v, root, slot, &dir);
     if (r < 0)
         return r;
     r = check_place(v, dir);
     if (r == 0)
-        r = v->io->ops->random(v->io, instance.b, sizeof instance.b);
-    if (r == 0)
-        r = view_without(v, slot);
+        r = leave_part(v, slot, "replaced");
     if (r < 0) {
         target_close(dir);
         return r;
     }
-    v->usable &= ~(UINT32_C(1) << slot);
-    chunk_table_close(p->table);
-    object_close(p->lock);
-    target_close(p->dir);
-    memset(p, 0, sizeof *p);
-    p->slot = slot;
-    p->letter = (char)('a' + slot);
-    p->state = LSVD_PART_REBUILDING;
-    p->dir = dir;
-    r = part_take_lock(v, p, true);
+    r = make_blank(v, dir, &offer.part);
     if (r == 0)
-        r = part_init(v, dir, slot, &instance, &p->table);
-    if (r == 0)
-        r = label_load(dir, &p->label, &p->damaged_label_slots);
-    if (r == 0)
-        r = mem_dup(root, &path);
-    if (r < 0)
-        return r;
-    p->has_label = true;
-    free(v->meta.part[slot].root);
-    v->meta.part[slot].root = path;
-    v->meta.part[slot].instance = instance;
-    v->meta.generation++;
-    return volume_store_meta(v->io, &v->meta);
+        r = name_instance(v, &offer.part, root);
+    if (r == 0 && !resync_offer_held(v, &offer))
+        r = -ENOMEM;
+    if (r < 0) {
+        chunk_table_close(offer.part.table);
+        part_candidate_close(&offer.part);
+    }
+    return r;
+}
+
+int
+repair_blank_part(struct lsvd_volume *v, uint32_t slot, const char *root)
+{
+    int r;
+
+    resync_hold(v, slot);
+    r = blank_held(v, slot, root);
+    resync_release(v, slot);
+    return r;
 }
 
 /* After the parts are whole again: an ordinary recovery of what the journal
@@ -389,11 +371,12 @@ rebuild_slot(struct repair *p, uint32_t slot)
         }
         return r;
     }
-    r = check_sources(v, slot);
+    r = repair_check_sources(v, slot);
     if (r < 0)
         return r;
-    if (part->state == LSVD_PART_REBUILDING && part->has_label)
-        return refill(p, slot);
+    if (part->has_label && (part->state == LSVD_PART_REBUILDING ||
+                            part->state == LSVD_PART_STALE))
+        return take_back(p, slot);
     if (lost_only_its_label(v, slot)) {
         char root[PATH_TEXT_MAX];
 
@@ -401,7 +384,7 @@ rebuild_slot(struct repair *p, uint32_t slot)
                   "volume %s: part %c has lost its label; it is refilled",
                   v->meta.name, part->letter);
         snprintf(root, sizeof root, "%s", v->meta.part[slot].root);
-        r = blank_part(v, slot, root);
+        r = repair_blank_part(v, slot, root);
         return r < 0 ? r : refill(p, slot);
     }
     return err_set(-ENOENT,
@@ -495,16 +478,16 @@ lsvd_replace(const struct lsvd_env *env, const char *name, char part,
     for (uint64_t c = next_known_chunk(p.y.v, 1); c;
          c = next_known_chunk(p.y.v, c + 1))
         p.y.progress.chunks_total++;
-    r = check_sources(p.y.v, slot);
+    r = repair_check_sources(p.y.v, slot);
     if (r == 0 && old->state == LSVD_PART_OK && !moves)
         r = err_set(-EEXIST,
                     "volume %s: part %c is healthy (%s); nothing to replace",
                     name, part, old->dir->path);
     if (r == 0 && old->state == LSVD_PART_REBUILDING && old->has_label &&
         !moves)
-        r = refill(&p, slot);
+        r = take_back(&p, slot);
     else if (r == 0) {
-        r = blank_part(p.y.v, slot, root);
+        r = repair_blank_part(p.y.v, slot, root);
         if (r == 0)
             r = refill(&p, slot);
     }

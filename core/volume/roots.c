@@ -528,3 +528,22 @@ volume_store_meta_everywhere(struct io *io, const struct volume_meta *meta)
 
     return store_copies(io, meta, &stored);
 }
+
+void
+volume_store_part_meta(struct lsvd_volume *v, uint32_t slot)
+{
+    const struct volume_meta *meta = &v->meta;
+    AUTO_FREE char *text = NULL;
+    size_t bytes;
+    int r;
+
+    r = meta_format(meta, &text, &bytes);
+    if (r == 0)
+        r = target_store(v->part[slot].dir, META_NAME, text, bytes);
+    if (r == 0)
+        r = store_in_root(v->io, meta, meta->part[slot].root, text, bytes);
+    if (r < 0)
+        log_event(&v->log, LOG_WARNING_LEVEL,
+                  "volume %s: part %c: its copy of the policy is not up to "
+                  "date: %s", meta->name, (char)('a' + slot), err_text());
+}

@@ -8,21 +8,28 @@
  * space already may still be overwritten. */
 #include "volume/volume.h"
 #include "base/err.h"
+#include "base/wait.h"
 #include <string.h>
 
 #define RESERVE_BYTES_MAX (UINT64_C(16) << 20)
 #define CHUNK_METADATA_BYTES 16384u /* header, table pages, chunk table */
 
+/* Space of the parts that are in use. */
+struct spaces {
+    uint32_t parts;
+    struct target_space of[PARTS_MAX];
+};
+
 /* How many parts keep their bytes on this device; 0 if an earlier part has
  * counted it already. */
 static uint32_t
-device_parts(struct lsvd_volume *v, const struct target_space *space,
-             uint32_t slot)
+device_parts(struct lsvd_volume *v, const struct spaces *space, uint32_t slot)
 {
     uint32_t count = 0;
 
     for (uint32_t i = 0; i < v->g.part_count; i++) {
-        if (space[i].device != space[slot].device)
+        if (!(space->parts & UINT32_C(1) << i) ||
+            space->of[i].device != space->of[slot].device)
             continue;
         if (i < slot)
             return 0;
@@ -31,25 +38,68 @@ device_parts(struct lsvd_volume *v, const struct target_space *space,
     return count;
 }
 
+static uint64_t
+reserve(const struct target_space *space)
+{
+    uint64_t bytes = space->total_bytes / 16;
+
+    return bytes < RESERVE_BYTES_MAX ? bytes : RESERVE_BYTES_MAX;
+}
+
 /* Is there room on every device for this many dirty blocks and chunks? */
 static bool
-has_room(struct lsvd_volume *v, const struct target_space *space,
-         uint64_t blocks, uint64_t chunks)
+has_room(struct lsvd_volume *v, const struct spaces *space, uint64_t blocks,
+         uint64_t chunks)
 {
     uint64_t copies_max = v->g.is_ec ? 1 + v->g.parity_count : v->g.part_count;
 
     for (uint32_t i = 0; i < v->g.part_count; i++) {
-        uint32_t parts = device_parts(v, space, i);
-        uint64_t copies = parts < copies_max ? parts : copies_max;
-        uint64_t reserve = space[i].total_bytes / 16, need;
+        uint32_t parts = space->parts & UINT32_C(1) << i
+                             ? device_parts(v, space, i)
+                             : 0;
+        uint64_t copies = parts < copies_max ? parts : copies_max, need;
 
         if (parts == 0)
             continue;
-        if (reserve > RESERVE_BYTES_MAX)
-            reserve = RESERVE_BYTES_MAX;
         need = blocks * v->g.block_bytes * copies +
-               chunks * CHUNK_METADATA_BYTES * parts + reserve;
-        if (space[i].free_bytes < need)
+               chunks * CHUNK_METADATA_BYTES * parts + reserve(&space->of[i]);
+        if (space->of[i].free_bytes < need)
+            return false;
+    }
+    return true;
+}
+
+/* V6. One that can't say is no reason to refuse a write: destage will find out
+ * what is wrong with it. */
+static void
+spaces_get(struct lsvd_volume *v, struct spaces *ret)
+{
+    ret->parts = 0;
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        uint32_t bit = UINT32_C(1) << i;
+        struct lease lease;
+        int r = -ENOENT;
+
+        lease_get(&v->part_leases, &lease, i, i + 1, false);
+        if (v->usable & bit)
+            r = target_space(v->part[i].dir, &ret->of[i]);
+        lease_put(&v->part_leases, &lease);
+        if (r == 0)
+            ret->parts |= bit;
+        else
+            part_suspect(v, i, r);
+    }
+}
+
+bool
+parts_alone_are_full(struct lsvd_volume *v, uint32_t parts)
+{
+    struct spaces space;
+
+    spaces_get(v, &space);
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        if ((space.parts & ~parts & UINT32_C(1) << i) &&
+            space.of[i].free_bytes < reserve(&space.of[i]))
             return false;
     }
     return true;
@@ -78,10 +128,9 @@ is_allocated(struct lsvd_volume *v, uint64_t first, uint32_t count)
 int
 space_check(struct lsvd_volume *v, uint64_t first, uint32_t count)
 {
-    struct target_space space[PARTS_MAX];
     struct journal_space journal;
+    struct spaces space;
     uint64_t accepted, left;
-    int r;
 
     accepted = atomic_load(&v->count.write_bytes);
     pthread_mutex_lock(&v->state_lock);
@@ -89,19 +138,15 @@ space_check(struct lsvd_volume *v, uint64_t first, uint32_t count)
     pthread_mutex_unlock(&v->state_lock);
     if (accepted < left)
         return 0;
-    for (uint32_t i = 0; i < v->g.part_count; i++) {
-        r = target_space(v->part[i].dir, &space[i]);
-        if (r < 0)
-            return r;
-    }
+    spaces_get(v, &space);
     journal_space(v->journal, &journal);
-    if (has_room(v, space, journal.live_blocks + count,
+    if (has_room(v, &space, journal.live_blocks + count,
                  journal.dirty_chunks + 2)) {
         /* Plenty: look again only after a part of it has been accepted. */
         uint64_t step = UINT64_C(64) << 20;
 
         while (step > 0 &&
-               !has_room(v, space,
+               !has_room(v, &space,
                          journal.live_blocks + count +
                              step / v->g.block_bytes,
                          journal.dirty_chunks + 2 +
@@ -114,16 +159,52 @@ space_check(struct lsvd_volume *v, uint64_t first, uint32_t count)
     }
     if (is_allocated(v, first, count))
         return 0;
-    return err_set(-ENOSPC,
-                   "volume %s: no space left on its parts (%s is nearly "
-                   "full)",
-                   v->meta.name, v->part[0].dir->path);
+    return err_set(-ENOSPC, "volume %s: no space left on its parts",
+                   v->meta.name);
+}
+
+/* Milliseconds that a writer may wait yet: the time that the volume has been
+ * stalled counts, not the writer's own. Caller holds state_lock. */
+static uint64_t
+patience_ms(struct lsvd_volume *v)
+{
+    uint64_t all = (uint64_t)v->config.stall_timeout_s * 1000, gone;
+
+    if (v->stalled_since == 0)
+        return UINT64_MAX;
+    gone = (v->io->ops->now_ns(v->io) - v->stalled_since) / 1000000;
+    return gone < all ? all - gone : 0;
+}
+
+/* Until a round has ended well, or badly for too long. Caller holds
+ * state_lock. */
+static int
+wait_for_round(struct lsvd_volume *v)
+{
+    uint64_t round = v->destage_rounds, left;
+
+    for (;;) {
+        int error = atomic_load(&v->destage_error);
+
+        if (atomic_load(&v->stopping) || atomic_load(&v->hurried) ||
+            atomic_load(&v->fenced))
+            return -ESHUTDOWN;
+        if (error == -ENOSPC)
+            return error;
+        if (error == 0 && v->destage_rounds != round)
+            return 0;
+        left = patience_ms(v);
+        if (error != 0 && left == 0)
+            return error;
+        wait_ms(&v->progress, &v->state_lock,
+                left < 1000 ? (unsigned)left : 1000);
+    }
 }
 
 int
 space_wait(struct lsvd_volume *v)
 {
-    uint64_t round;
+    uint64_t begin;
     int r = 0;
 
     if (!v->threaded) {
@@ -134,17 +215,15 @@ space_wait(struct lsvd_volume *v)
         return r < 0 ? r : 0;
     }
     pthread_mutex_lock(&v->state_lock);
-    round = v->destage_rounds;
     v->space_waiters++;
+    atomic_fetch_add(&v->count.stalled_requests, 1);
+    begin = v->io->ops->now_ns(v->io);
     pthread_cond_signal(&v->work);
-    while (atomic_load(&v->destage_error) == 0 &&
-           v->destage_rounds == round && !atomic_load(&v->stopping))
-        pthread_cond_wait(&v->progress, &v->state_lock);
+    r = wait_for_round(v);
     v->space_waiters--;
-    r = atomic_load(&v->destage_error);
-    if (r == 0 && atomic_load(&v->stopping))
-        r = -ESHUTDOWN;
     pthread_mutex_unlock(&v->state_lock);
+    atomic_fetch_add(&v->count.stalled_ns,
+                     v->io->ops->now_ns(v->io) - begin);
     if (r < 0)
         return err_set(r, "volume %s: the journal is full, and its data "
                        "can't be moved to the parts: %s", v->meta.name,

@@ -75,14 +75,22 @@ rows_load(struct lsvd_volume *v, struct chunk *c, uint32_t first,
     rows->count = count;
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         struct iovec iov = {rows->cell[i], (size_t)count * v->g.block_bytes};
-        struct fragment *f = chunk_fragment(v, c, i, NULL);
+        struct fragment *f = rows->skip & UINT32_C(1) << i
+                                 ? NULL
+                                 : chunk_fragment(v, c, i, NULL);
+        int r;
 
         rows->fragment[i] = f;
         memset(rows->bad[i], 0, count);
-        if (!f)
+        if (!f) {
             memset(rows->bad[i], 1, count);
-        else if (fragment_read(f, first, count, &iov, 1, rows->bad[i]) < 0)
+            continue;
+        }
+        r = fragment_read(f, first, count, &iov, 1, rows->bad[i]);
+        if (r < 0)
             keep_zeroes(v, rows, i);
+        if (r == -ETIMEDOUT)
+            part_suspect(v, i, r);
     }
 }
 

@@ -17,6 +17,32 @@
 #define ROWS_AT_ONCE 64u
 #define FLUX_POLLS_MAX 1200 /* of 50 ms: a server that hangs is not damage */
 
+int
+chunk_check_new(struct lsvd_volume *v, struct chunk_check **ret)
+{
+    struct chunk_check *check;
+    int r;
+
+    r = mem_new(1, sizeof *check, &check);
+    if (r < 0)
+        return r;
+    check->lost_max = v->g.chunk_blocks;
+    r = mem_new(check->lost_max, sizeof check->lost[0], &check->lost);
+    if (r < 0)
+        free(check);
+    else
+        *ret = check;
+    return r;
+}
+
+void
+chunk_check_free(struct chunk_check *check)
+{
+    if (check)
+        free(check->lost);
+    free(check);
+}
+
 static void
 set_finding(struct chunk_check *check, uint32_t slot,
             enum lsvd_chunk_finding kind, const char *text)
@@ -262,6 +288,9 @@ chunk_check(struct lsvd_volume *v, uint64_t number, bool full,
         return r;
     lease_get(&v->chunk_leases, &lease, number, number + 1, true);
     chunk_forget_fragments(v, c);
+    lease_put(&v->chunk_leases, &lease);
+    /* Shared, as nobody but us could change it (V3): clients read on. */
+    lease_get(&v->chunk_leases, &lease, number, number + 1, false);
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         if (!(v->usable & UINT32_C(1) << i))
             set_finding(check, i, LSVD_CHUNK_MISSING, v->part[i].problem);
@@ -274,7 +303,6 @@ chunk_check(struct lsvd_volume *v, uint64_t number, bool full,
         r = check_full(v, c, check);
     else
         check_enough(v, number, check);
-    chunk_forget_fragments(v, c);
     lease_put(&v->chunk_leases, &lease);
     chunk_put(v, c);
     return r;
@@ -401,12 +429,25 @@ count_finding(struct lsvd_part_report *part, enum lsvd_chunk_finding kind)
     }
 }
 
-/* Neighbouring lost blocks are told as one range. */
-static void
-emit_lost(struct verify *y, uint64_t chunk, const struct chunk_check *check)
+static int
+block_order(const void *a, const void *b)
 {
-    uint64_t bytes = y->v->g.block_bytes;
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
 
+    return x < y ? -1 : x > y;
+}
+
+void
+chunk_check_lost(struct lsvd_volume *v, uint64_t chunk,
+                 struct chunk_check *check,
+                 void (*lost)(void *ctx, const struct lsvd_lost_range *range),
+                 void *ctx)
+{
+    uint64_t bytes = v->g.block_bytes;
+
+    if (check->lost_count > 1)
+        qsort(check->lost, check->lost_count, sizeof check->lost[0],
+              block_order);
     for (uint32_t i = 0, run; i < check->lost_count; i += run) {
         struct lsvd_lost_range range;
 
@@ -414,25 +455,24 @@ emit_lost(struct verify *y, uint64_t chunk, const struct chunk_check *check)
                       check->lost[i + run] == check->lost[i] + run;
              run++)
             ;
-        range.offset = (geometry_first_block(&y->v->g, chunk) +
-                        check->lost[i]) *
+        range.offset = (geometry_first_block(&v->g, chunk) + check->lost[i]) *
                        bytes;
         range.count = run * bytes;
-        if (range.offset + range.count > y->v->g.volume_bytes)
-            range.count = y->v->g.volume_bytes - range.offset;
-        y->report->data_lost = true;
-        y->report->lost_bytes += range.count;
-        if (y->cb && y->cb->lost)
-            y->cb->lost(y->cb->ctx, &range);
+        if (range.offset + range.count > v->g.volume_bytes)
+            range.count = v->g.volume_bytes - range.offset;
+        lost(ctx, &range);
     }
 }
 
-static int
-block_order(const void *a, const void *b)
+static void
+emit_lost(void *ctx, const struct lsvd_lost_range *range)
 {
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    struct verify *y = ctx;
 
-    return x < y ? -1 : x > y;
+    y->report->data_lost = true;
+    y->report->lost_bytes += range->count;
+    if (y->cb && y->cb->lost)
+        y->cb->lost(y->cb->ctx, range);
 }
 
 static int
@@ -458,10 +498,7 @@ verify_chunk(struct verify *y, uint64_t chunk, struct chunk_check *check)
         if (v->usable & UINT32_C(1) << i) /* a part away is told once */
             emit_finding(y, i, chunk, check->kind[i], file, check->text[i]);
     }
-    if (check->lost_count > 1)
-        qsort(check->lost, check->lost_count, sizeof check->lost[0],
-              block_order);
-    emit_lost(y, chunk, check);
+    chunk_check_lost(v, chunk, check, emit_lost, y);
     return 0;
 }
 
@@ -559,27 +596,64 @@ verify_progress(struct verify *y)
     return y->cb && y->cb->cancelled && y->cb->cancelled(y->cb->ctx);
 }
 
+/* A step of it. Nothing is held between two. */
+static int
+step_begin(struct verify *y, struct lease *role)
+{
+    return y->live ? role_get(y->v, role) : 0;
+}
+
+static void
+step_end(struct verify *y, struct lease *role)
+{
+    if (y->live)
+        role_put(y->v, role);
+}
+
+static int
+verify_names(struct verify *y, uint32_t slot)
+{
+    struct lsvd_volume *v = y->v;
+    struct listing listing = {y, slot};
+    struct lease role;
+    int r;
+
+    r = step_begin(y, &role);
+    if (r < 0)
+        return r;
+    if (v->usable & UINT32_C(1) << slot)
+        r = target_list(v->part[slot].dir, judge_name, &listing);
+    step_end(y, &role);
+    return r;
+}
+
 int
 verify_volume(struct verify *y)
 {
     struct lsvd_volume *v = y->v;
     struct chunk_check *check;
+    struct lease role;
     int r;
 
     y->report->policy_met = true;
     y->report->part_count = v->g.part_count;
     y->report->beside_server = v->observer;
     y->progress.chunks_total = count_present_chunks(v);
-    r = mem_new(1, sizeof *check, &check);
+    r = chunk_check_new(v, &check);
     if (r < 0)
         return r;
-    check->lost_max = v->g.chunk_blocks;
-    r = mem_new(check->lost_max, sizeof check->lost[0], &check->lost);
-    if (r == 0)
+    r = step_begin(y, &role);
+    if (r == 0) {
         verify_parts(y);
+        step_end(y, &role);
+    }
     for (uint64_t c = next_known_chunk(v, 1); r == 0 && c;
          c = next_known_chunk(v, c + 1)) {
+        r = step_begin(y, &role);
+        if (r < 0)
+            break;
         r = verify_chunk(y, c, check);
+        step_end(y, &role);
         if (!check->present)
             continue;
         y->progress.chunks_done++;
@@ -587,14 +661,9 @@ verify_volume(struct verify *y)
         if (verify_progress(y))
             r = err_set(-EINTR, "interrupted");
     }
-    for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
-        struct listing listing = {y, i};
-
-        if (v->usable & UINT32_C(1) << i)
-            r = target_list(v->part[i].dir, judge_name, &listing);
-    }
-    free(check->lost);
-    free(check);
+    for (uint32_t i = 0; i < v->g.part_count && r == 0; i++)
+        r = verify_names(y, i);
+    chunk_check_free(check);
     return r;
 }
 

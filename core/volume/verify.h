@@ -1,4 +1,4 @@
-/* verify.h: what verify.c and repair.c share. */
+/* verify.h: what verify.c, repair.c and live.c share. */
 #ifndef LSVD_VOLUME_VERIFY_H
 #define LSVD_VOLUME_VERIFY_H
 
@@ -9,6 +9,7 @@ struct verify {
     const struct lsvd_repair_callbacks *cb; /* may be NULL */
     struct lsvd_report *report;
     struct lsvd_progress progress;
+    bool live; /* the volume is being served: take the role for each step */
 };
 
 /* What was found of one chunk. */
@@ -20,12 +21,29 @@ struct chunk_check {
     uint32_t lost_count, lost_max;
 };
 
-/* Judge one chunk on all parts. Reads only. */
+/* Judge one chunk on all parts. Reads only. The role's. */
 int chunk_check(struct lsvd_volume *v, uint64_t number, bool full,
                 struct chunk_check *check);
 
+/* Tell what was found lost; neighbouring blocks are one range. */
+void chunk_check_lost(struct lsvd_volume *v, uint64_t chunk,
+                      struct chunk_check *check,
+                      void (*lost)(void *ctx,
+                                   const struct lsvd_lost_range *range),
+                      void *ctx);
+int chunk_check_new(struct lsvd_volume *v, struct chunk_check **ret);
+void chunk_check_free(struct chunk_check *check); /* NULL is fine */
+
 /* The whole volume, into y->report, telling the callbacks. */
 int verify_volume(struct verify *y);
+
+/* ---- repair.c ---- */
+
+/* Enough parts but this one to compute everything from, and to write? */
+int repair_check_sources(struct lsvd_volume *v, uint32_t slot);
+/* Put a blank instance of the part under this root in its place, and offer it
+ * to be filled (resync.h). -EEXIST: something of value is there. The role's. */
+int repair_blank_part(struct lsvd_volume *v, uint32_t slot, const char *root);
 
 /* Tell; true: the caller wants us to stop. */
 bool verify_progress(struct verify *y);

@@ -1,8 +1,9 @@
 /* volume.h: the engine's inside: what the files of core/volume share.
  *
  * Lock order (a thread only climbs):
- *   block lease (leases) < chunk lease (chunk_leases) < state_lock
- *     < chunks.lock < journal's own < table_lock < cache's own
+ *   block lease (leases) < role < chunk lease (chunk_leases) < part lease
+ *     (part_leases) < state_lock < chunks.lock < journal's own < table_lock
+ *     < cache's own
  * No mutex is held across I/O; leases are.
  *
  * (V1) What a block holds: RAM if it is there, else the journal's index, else
@@ -11,10 +12,18 @@
  *      accepted in between and no destage of it can begin.
  * (V2) A chunk's fragments change only in plan_apply, under the exclusive
  *      chunk lease; whoever reads cells holds it shared.
- * (V3) Only the one destage caller (thread, or whoever calls
- *      lsvd_destage_step) builds and applies plans, heals and rebuilds.
- * (V4) can_write: every part is usable and in the view, the epoch is claimed,
- *      the journal is attached, no part has failed a write since. */
+ * (V3) Only the holder of the role (the destage thread, or who does its work
+ *      for a moment: destage_step, verify, replace of a live volume) builds and
+ *      applies plans, heals and rebuilds, and changes the view and the parts.
+ * (V4) can_write: the epoch is claimed by at least w parts, the journal is
+ *      attached.
+ * (V5) usable: the members of the view that are in use. Readers take bytes of
+ *      these alone (I7). A part leaves it before the view without it is begun,
+ *      and enters it after the view with it is durable on all its members;
+ *      nothing is destaged while it is not the view's members.
+ * (V6) Who uses a part's directory without the role holds the part's lease,
+ *      shared, and has looked at usable under it; the part is let go under the
+ *      exclusive one. */
 #ifndef LSVD_VOLUME_VOLUME_H
 #define LSVD_VOLUME_VOLUME_H
 
@@ -32,6 +41,9 @@
 #include "meta/label.h"
 #include "meta/meta.h"
 #include "redundancy/ec.h"
+#include "volume/hedge.h"
+#include "volume/scrub.h"
+#include "volume/latency.h"
 #include "volume/event.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -39,11 +51,12 @@
 #define LOCK_NAME ".lock"
 #define LOCK_CHUNK_AT (UINT64_C(1) << 32) /* + chunk: "in flux" (verify.c) */
 #define HEAL_QUEUE_MAX 256
+#define OWNER_BYTES 256 /* of the record in .lock */
 
 struct part {
     uint32_t slot;
     char letter;
-    enum lsvd_part_state state;
+    enum lsvd_part_state state; /* changed under state_lock, as problem is */
     char problem[256];
     struct target *dir;        /* NULL: not there; owned */
     struct object *lock;       /* held .lock; owned */
@@ -53,6 +66,16 @@ struct part {
     struct chunk_table *table; /* guarded by table_lock; NULL if not there */
     uint64_t table_damaged;    /* pages, at open */
     bool table_doubtful;       /* missing, damaged, or older than it was */
+    atomic_uint_fast64_t label_writes; /* write_count of the label, … */
+    atomic_uint label_promised; /* … and its promise: for all threads */
+    int failure;               /* the role's: what it failed last, or 0 */
+    char failure_text[256];
+    int absence;               /* what the watch found, under state_lock */
+    char absence_text[256];
+    unsigned absences;         /* the watch's: in a row */
+    atomic_uint_fast64_t errors; /* operations that failed */
+    atomic_uint_fast64_t bad;    /* files and cells that were wrong */
+    struct pace pace;          /* of its reads; see hedge.h */
 };
 
 /* One chunk with its open fragments; see chunks.c. */
@@ -60,7 +83,7 @@ enum fragment_state {
     FRAGMENT_UNKNOWN,
     FRAGMENT_LOADING,
     FRAGMENT_OK,
-    FRAGMENT_AWAY,    /* the part can't be used */
+    FRAGMENT_AWAY,    /* the part is not used; never stored in a chunk */
     FRAGMENT_ERROR,   /* the medium refused: not judged, asked again */
     FRAGMENT_MISSING, /* the chunk table has it, the directory not */
     FRAGMENT_STALE,
@@ -94,6 +117,32 @@ struct volume_counters {
     atomic_uint_fast64_t read_bytes, write_bytes, reads, writes, flushes;
     atomic_uint_fast64_t part_bytes, part_syncs;
     atomic_uint_fast64_t bad_blocks, healed_blocks, lost_blocks;
+    atomic_uint_fast64_t views, evictions, returns;
+    atomic_uint_fast64_t resynced_chunks, resynced_bytes;
+    atomic_uint_fast64_t hedged_reads, late_reads;
+    atomic_uint_fast64_t stalled_requests, stalled_ns;
+    atomic_uint_fast64_t read_errors, write_errors; /* that clients got */
+    struct latency read, write, flush, trim;
+};
+
+/* How the engine reaches its surroundings; see env.c. */
+struct world {
+    struct io *io;       /* roots and parts, clocks, chance */
+    struct io *cache_io; /* cache directories */
+    struct io *guard, *fault; /* owned; NULL if there is none */
+};
+
+struct offer;
+
+/* Filling a part; see resync.h. */
+struct resync {
+    struct offer *offered[PARTS_MAX]; /* under state_lock; owned */
+    uint32_t held;                    /* under state_lock */
+    bool is_active; /* changed by the role under state_lock, as slot is */
+    uint32_t slot;
+    uint64_t cursor;         /* chunks before it are done in this pass */
+    uint64_t copied_in_pass, unstored, began_ns; /* the role's */
+    atomic_uint_fast64_t chunks_done, chunks_total, bytes_done, copied;
 };
 
 struct metadata_problem {
@@ -103,7 +152,9 @@ struct metadata_problem {
 };
 
 struct lsvd_volume {
-    struct io *io;
+    struct world world;
+    struct io *io;       /* world.io */
+    struct io *cache_io; /* world.cache_io */
     struct logger log;
     struct events *events; /* owned */
     struct config config;
@@ -111,42 +162,83 @@ struct lsvd_volume {
     struct geometry g;
     struct part part[PARTS_MAX];
     struct view view;
-    uint32_t usable; /* bit per part that reads may use */
+    atomic_uint usable; /* bit per part that reads may use (V5) */
     bool observer;   /* LSVD_OPEN_NO_LOCK */
     bool exclusive;  /* our locks are: files may be written */
-    bool client_read_only;
+    atomic_bool client_read_only; /* lsvd_live_set turns these two */
+    atomic_bool append_only;
     bool attached;   /* epoch claimed, journal named in the view */
     struct metadata_problem problem[16]; /* copies that need rewriting */
     size_t problem_count;
 
     struct target *cache_dir; /* where the journal is; owned */
+    struct target *mirror;    /* the same, if it has two copies; else NULL */
+    struct journal_copy *spare; /* at a start: the other directories; owned */
+    atomic_uint losses_settled; /* of the mirror's: recorded on the parts */
+    atomic_bool journal_lost;   /* it has failed, and that was said */
     struct journal *journal;  /* NULL: nothing to replay, nothing written */
     struct cache *cache;
     struct ec *ec; /* NULL for replicas */
     struct lease_table leases;       /* of blocks of the volume */
     struct lease_table chunk_leases; /* of chunks */
+    struct lease_table part_leases;  /* of parts: V6 */
+    struct lease_table role;         /* V3; range [0, 1) */
     struct chunk_store chunks;
     pthread_mutex_t table_lock; /* part[].table */
 
     pthread_mutex_t state_lock; /* guards what follows */
     pthread_cond_t work;        /* wakes the destage thread */
     pthread_cond_t progress;    /* wakes who waits for journal space */
+    pthread_cond_t watching;    /* wakes the watch */
     atomic_int destage_error;   /* of the last batch: 0, -ENOSPC, -EIO */
     uint64_t destage_rounds;    /* batches ended, well or badly */
+    uint64_t settle_rounds;     /* attempts of journal_settle ended */
     bool threaded;
     atomic_bool stopping;
+    atomic_bool hurried; /* lsvd_hurry, at … */
+    uint64_t hurried_ns; /* … under state_lock */
+    atomic_bool in_repair; /* live.c: one at a time */
+    atomic_bool fenced; /* OW3 */
+    void (*on_fenced)(void *ctx);
+    void *on_fenced_ctx;
+    uint64_t since_wall; /* owner.c's */
+    char boot[16];
     unsigned space_waiters;
+    uint32_t gone;  /* parts in use that are not there, or don't answer */
+    uint64_t stalled_since; /* too few parts to destage: 0, or since when */
     struct heal heal[HEAL_QUEUE_MAX];
     size_t heal_count;
     uint64_t free_checked_at; /* write_bytes at the last look at free space */
     uint64_t redo_rows; /* EC: at most so many rows need a redo record, … */
     uint64_t admitted_blocks, admitted_bytes; /* … and are being appended */
-    pthread_t thread;
+    pthread_t thread, watcher;
+    bool is_watched;
+    uint64_t beat_ns; /* the watch's: the last heartbeat */
+    uint64_t opened_ns;
 
+    struct resync resync;
+    struct scrub scrub;  /* under state_lock; see scrub.h */
     struct batch *batch; /* of the destage caller: being retried, or NULL */
     bool heal_fails;     /* of the destage caller: the last one did */
+    uint32_t failed;     /* the role's: parts that failed it (part_failed) */
+    bool view_begun;     /* the role's: the view is not known to be on all its
+                          * members yet; nothing is destaged until it is */
     struct volume_counters count;
 };
+
+/* ---- env.c ---- */
+
+int env_load(const struct lsvd_env *env, const char *name,
+             struct config *ret, struct world *ret_world,
+             struct logger *ret_log);
+/* Nothing that was opened through it is open. */
+void env_done(struct world *w);
+
+/* ---- manage.c ---- */
+
+/* The flag of the policy that lsvd set means by this key. -EINVAL. */
+int policy_flag(struct volume_meta *meta, const char *key, const char *value,
+                bool **ret_flag, bool *ret_on);
 
 /* ---- roots.c: finding a volume and its policy ---- */
 
@@ -185,6 +277,9 @@ void volume_remove_dirs(struct io *io, const struct volume_meta *meta);
 int volume_forget(struct io *io, const struct logger *log,
                   const struct volume_meta *meta);
 
+/* Bring the part's own copy of the policy up to date; failures are logged. */
+void volume_store_part_meta(struct lsvd_volume *v, uint32_t slot);
+
 /* <root>/<number>/<letter>, opened. part_path fills text for messages. */
 int part_dir_open(struct io *io, const struct volume_meta *meta,
                   uint32_t slot, unsigned flags, struct target **ret);
@@ -196,12 +291,7 @@ void part_path(const struct volume_meta *meta, uint32_t slot, char *text,
 /* Open directories, labels, tables of all parts; sets state and problem. */
 int parts_open(struct lsvd_volume *v, bool exclusive);
 void parts_close(struct lsvd_volume *v);
-/* Who holds the lock of this part, for messages; "" if nobody wrote it. */
-void part_owner(struct target *dir, char *text, size_t bytes);
 int part_take_lock(struct lsvd_volume *v, struct part *p, bool exclusive);
-/* Name this process as the owner: the one that locked may have been another,
- * before a fork. For exclusively locked volumes. */
-void parts_sign(struct lsvd_volume *v);
 /* Make label and table of a blank part; state INIT; nothing else there is
  * touched. */
 int part_init(struct lsvd_volume *v, struct target *dir, uint32_t slot,
@@ -211,6 +301,29 @@ int part_open_table(struct lsvd_volume *v, struct part *p);
 int part_raise_table(struct lsvd_volume *v, struct part *p);
 void part_fail(struct part *p, enum lsvd_part_state state, const char *format,
                ...) __attribute__((format(printf, 3, 4)));
+
+/* Something failed on this part: note it and return r. The role's, which then
+ * decides (v->failed). Errors of ours (no memory) are not the part's. */
+int part_failed(struct lsvd_volume *v, uint32_t slot, int r);
+/* The same for who has not the role, by reading. One that does not answer
+ * (-ETIMEDOUT) is gone. */
+void part_suspect(struct lsvd_volume *v, uint32_t slot, int r);
+/* It is not there, or does not answer: the role is told, and drops it. */
+void part_gone(struct lsvd_volume *v, uint32_t slot, int r);
+/* Do all of these fail in a way that trying again can't cure? The role's. */
+bool parts_are_gone(struct lsvd_volume *v, uint32_t parts);
+/* Look for the instance of the slot that the policy knows, under its root,
+ * those that were named and those of the other parts; everywhere: also where
+ * another letter belongs. Locked, label read, state judged. Nothing of v is
+ * changed. -ENOENT and others: why not. */
+int part_find(struct lsvd_volume *v, uint32_t slot, bool everywhere,
+              struct part *ret);
+void part_candidate_close(struct part *p);
+/* Close all that is open of a part that is not usable. */
+void part_let_go(struct lsvd_volume *v, uint32_t slot);
+/* These are not used any more: not usable, and their directories let go. Their
+ * failure says why. The view is as it was. */
+void part_lost(struct lsvd_volume *v, uint32_t parts);
 
 /* The first chunk >= chunk that any table knows of, or 0. */
 uint64_t next_known_chunk(struct lsvd_volume *v, uint64_t chunk);
@@ -226,30 +339,103 @@ struct chunk_entry chunk_truth(struct lsvd_volume *v, uint64_t chunk);
  * it was opened; bench/run reads it. */
 void volume_log_counters(struct lsvd_volume *v);
 void volume_counters_get(struct lsvd_volume *v, struct lsvd_counters *ret);
+void volume_caches(const struct config *config, struct lsvd_caches *ret);
 
 /* ---- open.c ---- */
 
 enum { OPEN_INSPECT = 1u << 16, /* repair metadata copies: no */
-       OPEN_REPAIR = 1u << 17 };  /* parts may be away; exclusive */
+       OPEN_REPAIR = 1u << 17,  /* parts may be away; exclusive */
+       OPEN_DEGRADED = 1u << 18 }; /* with REPAIR: a journal with data is
+                                    * attached also without all parts */
 int volume_open(const struct lsvd_env *env, const char *name, unsigned flags,
                 struct lsvd_volume **ret);
 int volume_new(const struct lsvd_env *env, const char *name,
                struct lsvd_volume **ret);
 void volume_free(struct lsvd_volume *v);
-int env_load(const struct lsvd_env *env, const char *name,
-             struct config *ret, struct io **ret_io, struct logger *ret_log);
-/* Write promised epochs, then install the view: journal, then members. */
-int volume_claim(struct lsvd_volume *v);
-int volume_install_view(struct lsvd_volume *v, const struct view *next,
-                        bool clean);
-/* R4: the next epoch, promised by every usable part. */
-int volume_promise(struct lsvd_volume *v, uint32_t *ret_epoch);
+int volume_drain(struct lsvd_volume *v);
+int volume_detach(struct lsvd_volume *v);
+
+/* ---- owner.c (OW1-OW3) ---- */
+
+/* Who holds the lock of this part, for messages; "" if nobody wrote it. */
+void part_owner(struct target *dir, char *text, size_t bytes);
+/* Name this process as the owner, and that it is alive. */
+int owner_write(struct lsvd_volume *v, struct part *p);
+/* The same for all parts: the one that locked them may have been another
+ * process, before a fork. For exclusively locked volumes. */
+void parts_sign(struct lsvd_volume *v);
+/* OW1. The watch's. */
+void owner_heartbeat(struct lsvd_volume *v, uint32_t slot);
+/* OW2. True: we are fenced from now on. */
+bool owner_is_foreign(struct lsvd_volume *v, uint32_t slot,
+                      const struct label *label);
+void volume_fence(struct lsvd_volume *v, uint32_t slot,
+                  const struct label *label);
+/* 0, or -ESHUTDOWN. */
+int volume_check_fenced(struct lsvd_volume *v);
+
+/* ---- view.c ---- */
+
 /* Store p's label, with what its table has come to. */
 int label_write(struct lsvd_volume *v, struct part *p);
 /* Every usable part holds everything up to ckpt: say so in its label. */
 int volume_labels_checkpoint(struct lsvd_volume *v, uint64_t ckpt);
-int volume_drain(struct lsvd_volume *v);
-int volume_detach(struct lsvd_volume *v);
+/* w: so many parts in sync are needed to write. */
+uint32_t volume_write_quorum(const struct lsvd_volume *v);
+/* For who has not the role. */
+void volume_get_view(struct lsvd_volume *v, struct view *ret);
+/* R1. */
+bool volume_may_be_members(struct lsvd_volume *v, uint32_t members);
+/* R3: can no newer view be on parts that are out of sight? */
+bool volume_is_proven(struct lsvd_volume *v);
+/* May writing begin with the parts that are usable? */
+bool volume_may_attach(struct lsvd_volume *v);
+/* Make the epoch ours (R4), and install the view without the parts that are
+ * away and with the journal attached. */
+int volume_claim(struct lsvd_volume *v);
+/* R2. Members that fail are left out (VW2); one that is joining (a bit, or 0)
+ * simply does not join. */
+int volume_install_view(struct lsvd_volume *v, const struct view *next,
+                        uint32_t joining, bool clean);
+/* Q := S. */
+int volume_complete_view(struct lsvd_volume *v, bool clean);
+/* On all parts, which are new; nothing may fail. */
+int volume_store_first_view(struct lsvd_volume *v);
+/* Let these parts go (their failure says why), and those members that are away
+ * already, and install a view without them all. -EIO: R7 forbids it; then only
+ * those that don't answer are let go, and the volume waits for them. */
+int volume_drop(struct lsvd_volume *v, uint32_t parts);
+/* Store the view once more that was begun and could not be ended. */
+int volume_end_view(struct lsvd_volume *v);
+/* A view with this part, which holds all that its members do; it is usable
+ * afterwards. */
+int volume_view_with(struct lsvd_volume *v, uint32_t slot);
+/* R4: the next epoch, promised by every usable part. */
+int volume_promise(struct lsvd_volume *v, uint32_t *ret_epoch);
+int volume_next_epoch(struct lsvd_volume *v, struct view_id *ret);
+
+/* ---- journal_files.c: the journal's copies (JF1-JF5) ---- */
+
+/* The journal that the view names, from the cache directories: the best copy
+ * of it. -ENOENT: not there; -EBUSY: in use. Changes nothing. */
+int journal_find(struct lsvd_volume *v);
+/* After journal_find, with exclusive locks, before journal_replay: bring the
+ * other copies up to date and use them too. One that can't be is left out. */
+int journal_level(struct lsvd_volume *v);
+/* A journal for a volume that has none, in every directory that works. */
+int journal_make(struct lsvd_volume *v, const struct view *view);
+void journal_files_done(struct lsvd_volume *v);
+bool journal_is_settled(struct lsvd_volume *v);
+/* False: two directories were given, and one of them has no copy; why is
+ * filled with a line that names it. */
+bool journal_is_mirrored(struct lsvd_volume *v, char *why, size_t bytes);
+/* JF3: record that a copy was lost. The destage caller's (or open's). */
+int journal_settle(struct lsvd_volume *v);
+/* Before an answer: wait until it is recorded. Anybody's. -EIO: can't be. */
+int journal_await(struct lsvd_volume *v);
+/* The journal gave this error (with the text): if it has failed for good, say
+ * so once. Returns the error. */
+int journal_failed(struct lsvd_volume *v, int error);
 
 /* ---- chunks.c ---- */
 
@@ -263,8 +449,18 @@ void chunk_put(struct lsvd_volume *v, struct chunk *c);
  * lease. */
 struct fragment *chunk_fragment(struct lsvd_volume *v, struct chunk *c,
                                 uint32_t slot, enum fragment_state *ret);
+/* The same for the role, also on a part that is being filled (resync.c). */
+struct fragment *chunk_fragment_to_write(struct lsvd_volume *v,
+                                         struct chunk *c, uint32_t slot,
+                                         enum fragment_state *ret);
 /* Close what is open, so that the next use opens anew. Exclusive lease. */
 void chunk_forget_fragments(struct lsvd_volume *v, struct chunk *c);
+/* That of one part; it is not usable, or the lease is exclusive. */
+void chunk_forget_fragment(struct lsvd_volume *v, struct chunk *c,
+                           uint32_t slot);
+/* The same in all chunks. The part is no longer usable; waits for those who
+ * still read from it. */
+void chunks_forget_part(struct lsvd_volume *v, uint32_t slot);
 
 /* ---- stripe.c ---- */
 
@@ -281,6 +477,7 @@ struct rows {
     uint8_t *cell[PARTS_MAX]; /* count blocks each */
     bool *bad[PARTS_MAX];     /* count each */
     struct fragment *fragment[PARTS_MAX];
+    uint32_t skip; /* parts that rows_load does not ask; 0 after rows_new */
     void *memory; /* owned */
 };
 
@@ -322,13 +519,29 @@ int volume_check_range(const struct lsvd_volume *v, uint64_t count,
 void volume_note_bad(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
                      uint32_t row, const char *what);
 void volume_queue_heal(struct lsvd_volume *v, uint64_t chunk, uint32_t slot);
+/* It was tried: not queued any more. */
+void volume_heal_tried(struct lsvd_volume *v, uint64_t chunk, uint32_t slot);
+
+/* A request of a client has ended. error: the counter of those that failed. */
+static inline int
+volume_request_ended(struct lsvd_volume *v, struct latency *l,
+                     uint64_t begin_ns, int r, atomic_uint_fast64_t *error)
+{
+    latency_note(l, v->io->ops->now_ns(v->io) - begin_ns);
+    if (r < 0)
+        atomic_fetch_add(error, 1);
+    return r;
+}
 
 /* ---- space.c ---- */
 
 /* May `blocks` more blocks from `first` on be accepted? 0 or -ENOSPC. */
 int space_check(struct lsvd_volume *v, uint64_t first, uint32_t count);
-/* The journal is full: destage, or wait until somebody has. */
+/* The journal is full: destage, or wait until somebody has; -EIO when the
+ * volume has been stalled for the stall-timeout. */
 int space_wait(struct lsvd_volume *v);
+/* Have all parts but these room? */
+bool parts_alone_are_full(struct lsvd_volume *v, uint32_t parts);
 
 /* EC: a record may be appended only if the redo records that all of the
  * journal may need still fit behind it; else destage could not go on, and
@@ -368,6 +581,7 @@ struct plan {
     struct journal_block *blocks; /* what it destages */
     size_t block_count;
     uint64_t zero_seq;
+    uint32_t also; /* bit of a part that is being filled and gets it, too */
     bool *row_needs_redo; /* EC; rows entries, or NULL */
     uint32_t redo_rows;   /* how many do */
     struct chunk *pin;    /* from plan_apply on; released by plan_release */
@@ -385,14 +599,16 @@ void plan_free(struct plan *plan); /* NULL is fine; holds no pin */
 void *plan_alloc(struct plan *plan, size_t count, size_t bytes);
 /* Give the pin back. */
 void plan_release(struct lsvd_volume *v, struct plan *plan);
-/* Put the bytes in place on the parts of the mask; no sync. Idempotent. A plan
+/* Put the bytes in place on the parts of the mask; no sync. Idempotent. Parts
+ * that fail are noted (part_failed), the others get them all the same. A plan
  * that removes does nothing here, but in plan_remove, once the tables call the
  * chunk a hole: a file that the table has and the directory has not is damage,
  * and its blocks need not all be in the journal. */
 int plan_remove(struct lsvd_volume *v, const struct plan *plan,
                 uint32_t parts);
 int plan_apply(struct lsvd_volume *v, struct plan *plan, uint32_t parts);
-/* Sync the files of this plan and of those after it in its list. */
+/* Sync the files of this plan and of those after it in its list, on the parts
+ * of the mask and those that get the plan, too. */
 int plan_sync(struct lsvd_volume *v, const struct plan *first,
               uint32_t parts);
 
@@ -403,25 +619,37 @@ int redo_encode(struct lsvd_volume *v, const struct plan *plan,
 int redo_decode(struct lsvd_volume *v, const uint8_t *body, size_t bytes,
                 struct plan **ret);
 /* Re-apply what was cut short: every redo record that a usable part's table
- * does not cover. */
+ * does not cover. Then, once the view has no member that did not get it, say so
+ * in the tables: one that is away and had none of it could else not be told
+ * from one that has. */
 struct redo_list;
 int redo_remember(void *ctx, uint64_t seq, const uint8_t *body, size_t bytes);
-int redo_apply_all(struct lsvd_volume *v, struct redo_list *list,
-                   bool checkpoint);
+int redo_apply_all(struct lsvd_volume *v, struct redo_list *list);
+int redo_checkpoint(struct lsvd_volume *v, struct redo_list *list);
 struct redo_list *redo_list_new(void);
 void redo_list_free(struct redo_list *list);
-/* All tables alike, and stored: what one says is durable on all parts (D4). A
- * table that lagged behind could later, with the others away, have an old
- * record applied over newer bytes. */
+/* All tables in use alike, and stored: what one says is durable on all members
+ * of the view (D4). A table that lagged behind could later, with the others
+ * away, have an old record applied over newer bytes. */
 int tables_level(struct lsvd_volume *v);
-/* Write every dirty chunk table page. */
+/* Write every dirty chunk table page. Parts that fail are noted. */
 int tables_store(struct lsvd_volume *v, uint32_t parts);
-/* Bring what a table lacks over from the others, and store. All parts are
- * usable. */
-int tables_level(struct lsvd_volume *v);
 
-/* 1: did something, 0: nothing to do, or an error. */
+/* Gather a batch into v->batch, if there is none. 1: there is one; 0: nothing
+ * to do. Parts that fail at it are dropped. */
+int batch_prepare(struct lsvd_volume *v);
+/* Destage it: until it is done, or nobody is left who could be dropped. */
+int batch_run(struct lsvd_volume *v);
+/* A member was away: what is kept goes out once more. */
+void batch_begin_anew(struct lsvd_volume *v);
+/* One round of all that is to be done: parts that failed are dropped, a batch
+ * is destaged, a file healed, a part filled a little. 1: did something, 0:
+ * nothing to do, or an error. Takes the role. */
 int destage_batch(struct lsvd_volume *v);
+/* Between these two no other thread has the role. -EIO: a batch that could not
+ * be ended is in the way. */
+int role_get(struct lsvd_volume *v, struct lease *lease);
+void role_put(struct lsvd_volume *v, struct lease *lease);
 void batch_free(struct lsvd_volume *v);
 /* End the thread, if there is one, after the batch it is at. Who waits for
  * journal space gets an error. */
@@ -432,7 +660,7 @@ bool journal_has_chunk(void *ctx, uint64_t chunk);
 
 /* After a replay, with all parts there: remove the files of chunks that are
  * durably holes. */
-int leftovers_remove(struct lsvd_volume *v);
+void leftovers_remove(struct lsvd_volume *v);
 
 /* ---- rebuild.c ---- */
 

@@ -5,7 +5,8 @@
  * holds whole blocks always, so a block is never half old and half new.
  * (W1) Two requests on one block go one after the other (the lease), also
  *      when they touch different bytes of it.
- * (W2) RAM changes only after the record is in the journal.
+ * (W2) RAM changes only after the record is in the journal, in every copy of
+ *      it that a later start may take (JF3).
  * Fails: no space on the parts -> -ENOSPC, nothing changed. Journal full ->
  * wait for destage (space_wait), or its error. */
 #include "volume/volume.h"
@@ -21,17 +22,16 @@ check_writable(struct lsvd_volume *v, uint64_t count, uint64_t offset)
 {
     int r = volume_check_range(v, count, offset);
 
+    if (r == 0)
+        r = volume_check_fenced(v);
     if (r < 0)
         return r;
     if (!lsvd_can_write(v))
         return err_set(-EROFS, "volume %s is %s", v->meta.name,
-                       v->meta.read_only || v->client_read_only
+                       v->client_read_only
                            ? "read-only"
-                           : "served read-only: not all its parts are "
-                             "healthy");
-    if (atomic_load(&v->destage_error) == -EIO)
-        return err_set(-EIO, "volume %s: a part can't be written: no writes "
-                       "are taken until it works again", v->meta.name);
+                           : "served read-only: too few of its parts are "
+                             "in sync");
     return 0;
 }
 
@@ -57,7 +57,7 @@ append(struct lsvd_volume *v, uint64_t first, uint32_t count,
             space_admitted(v, &a, r == 0);
         }
         if (r != -EAGAIN)
-            return r;
+            return r < 0 ? journal_failed(v, r) : journal_await(v);
         r = space_wait(v);
         if (r < 0)
             return r;
@@ -152,13 +152,21 @@ piece_bytes(struct lsvd_volume *v, size_t count, uint64_t offset)
 }
 
 static int
-finish(struct lsvd_volume *v, unsigned flags)
+sync_journal(struct lsvd_volume *v)
 {
-    return flags & LSVD_FUA ? journal_sync(v->journal) : 0;
+    int r = journal_sync(v->journal);
+
+    return r < 0 ? journal_failed(v, r) : journal_await(v);
 }
 
-int
-lsvd_pwrite(struct lsvd_volume *v, const void *from, size_t count,
+static int
+finish(struct lsvd_volume *v, unsigned flags)
+{
+    return flags & LSVD_FUA ? sync_journal(v) : 0;
+}
+
+static int
+serve_write(struct lsvd_volume *v, const void *from, size_t count,
             uint64_t offset, unsigned flags)
 {
     const uint8_t *at = from;
@@ -185,12 +193,33 @@ lsvd_pwrite(struct lsvd_volume *v, const void *from, size_t count,
 }
 
 int
+lsvd_pwrite(struct lsvd_volume *v, const void *from, size_t count,
+            uint64_t offset, unsigned flags)
+{
+    uint64_t begin = v->io->ops->now_ns(v->io);
+
+    return volume_request_ended(v, &v->count.write, begin,
+                                serve_write(v, from, count, offset, flags),
+                                &v->count.write_errors);
+}
+
+static int
+serve_flush(struct lsvd_volume *v)
+{
+    int r = volume_check_fenced(v);
+
+    return r == 0 && v->attached ? sync_journal(v) : r;
+}
+
+int
 lsvd_flush(struct lsvd_volume *v)
 {
+    uint64_t begin = v->io->ops->now_ns(v->io);
+
     atomic_fetch_add(&v->count.flushes, 1);
-    if (!v->attached)
-        return 0;
-    return journal_sync(v->journal);
+    return volume_request_ended(v, &v->count.flush, begin,
+                                serve_flush(v),
+                                &v->count.write_errors);
 }
 
 /* The most that one ZERO record takes, ending at a chunk's end if it can, so
@@ -230,6 +259,7 @@ zero_blocks(struct lsvd_volume *v, uint64_t first, uint64_t count)
                 return r;
             continue;
         }
+        r = r < 0 ? journal_failed(v, r) : journal_await(v);
         if (r < 0)
             return r;
         cache_drop(v->cache, first, first + piece);
@@ -256,9 +286,9 @@ zero_within_block(struct lsvd_volume *v, uint64_t offset, size_t count)
     return r;
 }
 
-int
-lsvd_zero(struct lsvd_volume *v, uint64_t count, uint64_t offset,
-          unsigned flags)
+static int
+serve_zero(struct lsvd_volume *v, uint64_t count, uint64_t offset,
+           unsigned flags)
 {
     uint64_t bytes = v->g.block_bytes, end = offset + count, blocks;
     struct lease lease;
@@ -304,6 +334,17 @@ lsvd_zero(struct lsvd_volume *v, uint64_t count, uint64_t offset,
 }
 
 int
+lsvd_zero(struct lsvd_volume *v, uint64_t count, uint64_t offset,
+          unsigned flags)
+{
+    uint64_t begin = v->io->ops->now_ns(v->io);
+
+    return volume_request_ended(v, &v->count.trim, begin,
+                                serve_zero(v, count, offset, flags),
+                                &v->count.write_errors);
+}
+
+int
 lsvd_trim(struct lsvd_volume *v, uint64_t count, uint64_t offset,
           unsigned flags)
 {
@@ -327,7 +368,7 @@ refuse_data(void *ctx, uint64_t offset, uint64_t count, bool is_data)
 static int
 check_append_only(struct lsvd_volume *v, uint64_t count, uint64_t offset)
 {
-    if (!v->meta.append_only || count == 0)
+    if (!v->append_only || count == 0)
         return 0;
     return lsvd_extents(v, count, offset, refuse_data, v);
 }

@@ -5,6 +5,7 @@ import subprocess
 import pytest
 
 import nbdharness
+from faultfs import FaultFs, need_faultfs
 
 
 def pytest_collection_modifyitems(items):
@@ -40,3 +41,20 @@ def mounts():
 def need_root():
     if os.geteuid() != 0:
         pytest.skip("mounting needs root")
+
+
+@pytest.fixture
+def faultfs(tmp_path):
+    """Makes directories that misbehave: faultfs("name") is one at
+    tmp_path/name, whose files are in name.behind."""
+    need_faultfs()
+    made = []
+
+    def make(name, **kwargs):
+        fs = FaultFs(tmp_path / f"{name}.behind", tmp_path / name, **kwargs)
+        made.append(fs)
+        return fs
+
+    yield make
+    for fs in reversed(made):
+        fs.unmount(force=True)

@@ -63,7 +63,7 @@ life_policy_text(const struct sim_policy *policy, char *text, size_t bytes)
     else
         snprintf(redundancy, sizeof redundancy, "ec=%u+%u", policy->ec_data,
                  policy->ec_parity);
-    snprintf(text, bytes, "--config %s --block-size %u%s%s%s%s%s%s",
+    snprintf(text, bytes, "--config %s --block-size %u%s%s%s%s%s%s%s%s",
              redundancy, policy->block_bytes,
              policy->missing ? " --missing" : "",
              policy->rot ? " --rot" : "",
@@ -71,7 +71,9 @@ life_policy_text(const struct sim_policy *policy, char *text, size_t bytes)
                                                     : "",
              policy->bugs & SIM_BUG_NO_DIR_SYNC ? " --bug dir-sync" : "",
              policy->bugs & SIM_BUG_LOST_TABLE ? " --bug table" : "",
-             policy->skip_redo ? " --bug redo" : "");
+             policy->skip_redo ? " --bug redo" : "",
+             policy->mirror ? " --mirror" : "",
+             policy->conceal_losses ? " --bug mirror" : "");
 }
 
 void
@@ -153,6 +155,7 @@ make_roots(struct life *l)
     assert(count <= LIFE_PARTS_MAX);
     simio_make_dir(l->s, "/cache");
     l->cache[0] = "/cache";
+    life_mirror_begin(l);
     l->env.cache = l->cache;
     for (uint32_t i = 0; i < count; i++) {
         snprintf(l->root[i], sizeof l->root[i], "/p/%c", (char)('a' + i));
@@ -166,6 +169,7 @@ make_roots(struct life *l)
         l->data[0] = "/data";
     }
     l->env.data = l->data;
+    life_parts_begin(l);
 }
 
 void
@@ -205,6 +209,7 @@ life_begin(struct life *l, const struct sim_policy *policy, uint64_t seed,
     else
         life_check_handles(l, "create");
     simio_settle(l->s);
+    rules_begin(l);
     simio_set_bugs(l->s, policy->bugs, table_bytes);
     simio_set_trace(l->s, trace);
 }
@@ -217,6 +222,8 @@ life_end(struct life *l)
     if (simio_open_handles(l->s) == 0)
         simio_free(l->s);
     life_forget_copies(l);
+    life_mirror_end(l);
+    life_parts_end(l);
     model_free(l->m);
     free(l->image);
     free(l->buffer);
@@ -234,6 +241,9 @@ life_open(struct life *l, unsigned flags)
         return r;
     }
     l->v = v;
+    l->tampered = 0;
+    if (lsvd_can_write(v))
+        rules_started(l);
     life_event(l, "open: %s", lsvd_can_write(v) ? "writable" : "read-only");
     return 0;
 }
@@ -276,7 +286,8 @@ life_crash(struct life *l, bool with_power)
     else
         simio_kill(l->s);
     model_crashed(l->m, with_power);
-    l->is_sick = false;
+    l->sick_dirs = l->tampered = 0;
+    l->steps_to_death = 0;
     l->cuts++;
 }
 
@@ -291,7 +302,9 @@ life_read_image(struct life *l)
 
         if (n > l->volume_bytes - done)
             n = l->volume_bytes - done;
+        l->rules.in_client_read = true;
         r = lsvd_pread(l->v, l->image + done, n, done);
+        l->rules.in_client_read = false;
         if (r < 0)
             return r;
         done += n;

@@ -3,6 +3,7 @@
  * Everything follows from the seed of a life; a failure prints the command
  * that lives it again. */
 #include "life.h"
+#include "losses.h"
 #include "redo.h"
 #include <getopt.h>
 #include <inttypes.h>
@@ -37,6 +38,8 @@ static const char usage[] =
     "  --block-size N     (default: 4096 and 512)\n"
     "  --missing          take parts away at recovery (default: in half of\n"
     "                     the lives, unless --config is given)\n"
+    "  --mirror           two cache directories: one may die, go away, be\n"
+    "                     an old copy\n"
     "  --rot              damage parts, and expect them healed\n"
     "  --replay SEED      live one life again (with the same options)\n"
     "  --life-cuts N      cuts in a life (default 25)\n"
@@ -48,7 +51,7 @@ static const char usage[] =
     "  --admin            create, resize, remove, rebuild, replace, cut at\n"
     "                     every step and failing at every call\n"
     "  --bug NAME         break a promise of the world: journal-sync,\n"
-    "                     dir-sync, table, redo\n"
+    "                     dir-sync, table, redo; mirror (with --mirror)\n"
     "  --expect-failure   succeed only if a failure is found\n"
     "  --verbose, --trace print events, print every call\n";
 
@@ -104,6 +107,8 @@ parse_bug(struct sim_policy *all, const char *text)
         all->bugs |= SIM_BUG_LOST_TABLE;
     else if (strcmp(text, "redo") == 0)
         all->skip_redo = true;
+    else if (strcmp(text, "mirror") == 0)
+        all->conceal_losses = true;
     else
         stop("no such bug", text);
 }
@@ -151,10 +156,9 @@ multiply(struct options *o, const struct sim_policy *all)
 static void
 parse(struct options *o, int argc, char **argv)
 {
-    enum { SEED = 256, CUTS, SECONDS, CONFIG, BLOCK_SIZE, MISSING, ROT, REPLAY,
-           LIFE_CUTS, EXHAUSTIVE, LENGTH, FULL, SUBSETS, NTH, ADMIN, BUG,
-           EXPECT, VERBOSE,
-           TRACE, HELP };
+    enum { SEED = 256, CUTS, SECONDS, CONFIG, BLOCK_SIZE, MISSING, MIRROR, ROT,
+           REPLAY, LIFE_CUTS, EXHAUSTIVE, LENGTH, FULL, SUBSETS, NTH, ADMIN,
+           BUG, EXPECT, VERBOSE, TRACE, HELP };
     static const struct option longs[] = {
         {"seed", required_argument, NULL, SEED},
         {"cuts", required_argument, NULL, CUTS},
@@ -162,6 +166,7 @@ parse(struct options *o, int argc, char **argv)
         {"config", required_argument, NULL, CONFIG},
         {"block-size", required_argument, NULL, BLOCK_SIZE},
         {"missing", no_argument, NULL, MISSING},
+        {"mirror", no_argument, NULL, MIRROR},
         {"rot", no_argument, NULL, ROT},
         {"replay", required_argument, NULL, REPLAY},
         {"life-cuts", required_argument, NULL, LIFE_CUTS},
@@ -200,6 +205,9 @@ parse(struct options *o, int argc, char **argv)
             break;
         case MISSING:
             all.missing = o->missing_set = true;
+            break;
+        case MIRROR:
+            all.mirror = true;
             break;
         case ROT:
             all.rot = true;
@@ -251,6 +259,7 @@ parse(struct options *o, int argc, char **argv)
     if (optind < argc)
         stop("unexpected", argv[optind]);
     redo_skip(all.skip_redo);
+    losses_conceal(all.conceal_losses);
     multiply(o, &all);
 }
 
@@ -265,6 +274,7 @@ now_seconds(void)
 
 struct totals {
     uint64_t cuts, recoveries, verifies, degraded, steps, calls;
+    uint64_t alone, refused;
 };
 
 static bool
@@ -284,6 +294,8 @@ live(const struct options *o, const struct sim_policy *policy, uint64_t seed,
     totals->verifies += l.verifies;
     totals->degraded += l.degraded;
     totals->steps += simio_get_stats(l.s)->steps;
+    totals->alone += l.alone;
+    totals->refused += l.refused;
     totals->calls += simio_get_stats(l.s)->all_calls;
     if (!ok) {
         life_policy_text(policy, text, sizeof text);
@@ -314,6 +326,9 @@ run_random(const struct options *o)
     printf("%" PRIu64 " verified clean, %" PRIu64 " degraded, %" PRIu64
            " steps, %" PRIu64 " calls\n", t.verifies, t.degraded, t.steps,
            t.calls);
+    if (t.alone + t.refused > 0)
+        printf("%" PRIu64 " starts with one copy of the journal, %" PRIu64
+               " refused\n", t.alone, t.refused);
     printf("%" PRIu64 " cuts, %" PRIu64 " recoveries, %d failures\n", t.cuts,
            t.recoveries, !ok);
     return ok;

@@ -5,7 +5,10 @@ LSVD_BUILD names the build directory (default: build in the sources).
 import json
 import os
 import pathlib
+import signal
+import socket
 import subprocess
+import time
 
 SOURCES = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("LSVD_BUILD", SOURCES / "build"))
@@ -39,6 +42,85 @@ def run(*words, cwd=None):
     return Result(subprocess.run([str(w) for w in words], cwd=cwd, text=True,
                                  capture_output=True, timeout=TIMEOUT,
                                  stdin=subprocess.DEVNULL))
+
+
+def poll(condition, what, deadline_s=60):
+    """Wait until condition() is true; return what it returned."""
+    end = time.monotonic() + deadline_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, "not in time: " + what
+        time.sleep(0.01)  # between two looks, not instead of one
+
+
+class Server:
+    """A running nbdkit with our plugin."""
+
+    def __init__(self, path, *words):
+        self.socket = path / "nbd.sock"
+        self.log_path = path / "nbdkit.log"
+        pidfile = path / "nbdkit.pid"
+        for old in (self.socket, pidfile):
+            old.unlink(missing_ok=True)
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen(
+                ["nbdkit", "-f", "-U", self.socket, "-P", pidfile]
+                + [str(w) for w in words], stdout=log, stderr=log)
+        poll(lambda: self.process.poll() is not None
+             or pidfile.exists() and pidfile.read_text().endswith("\n"),
+             "nbdkit is up")
+        assert self.process.poll() is None, self.log()
+
+    def log(self):
+        return self.log_path.read_text(errors="replace")
+
+    def uri(self, export=""):
+        return "nbd+unix:///%s?socket=%s" % (export, self.socket)
+
+    def stop(self, how=signal.SIGTERM):
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        code = self.process.wait(TIMEOUT)
+        assert how == signal.SIGKILL or code == 0, self.log()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.stop(signal.SIGTERM if kind is None else signal.SIGKILL)
+
+
+def connect(path):
+    """To a Unix socket, however long its path is."""
+    directory = os.open(path.parent, os.O_PATH)
+    try:
+        s = socket.socket(socket.AF_UNIX)
+        s.settimeout(30)
+        s.connect("/proc/self/fd/%d/%s" % (directory, path.name))
+        return s
+    finally:
+        os.close(directory)
+
+
+def say(path, line):
+    """Send bytes to a Unix socket; the lines of the answer."""
+    with connect(path) as s:
+        try:
+            s.sendall(line)
+        except BrokenPipeError:
+            pass  # it has heard enough; what it said is still there
+        got = b""
+        while True:
+            try:
+                piece = s.recv(65536)
+            except ConnectionResetError:
+                break
+            if not piece:
+                break
+            got += piece
+    return [json.loads(x) for x in got.decode().splitlines()]
 
 
 class World:
@@ -75,6 +157,12 @@ class World:
     def plugin_words(self, name):
         return [PLUGIN, name, "data=%s" % self.roots[0],
                 "data=%s" % self.roots[1], "cache=%s" % self.cache]
+
+    def serve(self, name, *words):
+        return Server(self.path, *self.plugin_words(name), *words)
+
+    def controls(self):
+        return sorted(self.cache.glob("*.control"))
 
     def while_served(self, name, command):
         """Run a shell command beside a server; $uri is where it is."""

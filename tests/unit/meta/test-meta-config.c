@@ -53,6 +53,15 @@ defaults_stand_without_a_file(void **state)
     assert_null(config.cache[1]);
     assert_int_equal(config.ram_bytes, CONFIG_RAM_DEFAULT);
     assert_int_equal(config.journal_bytes, 0);
+    assert_int_equal(config.part_timeout_s, 15);
+    assert_int_equal(config.stall_timeout_s, 60);
+    assert_int_equal(config.resync_rate, 0);
+    assert_int_equal(config.scrub_s, 7 * 86400);
+    assert_int_equal(config.scrub_rate, 32 << 20);
+    assert_false(config.drop_slow);
+    assert_false(config.drop_failing);
+    assert_null(config.fence_cmd);
+    assert_null(config.metrics);
     config_done(&config);
     config_done(&config);
     assert_int_equal(config_load("/nowhere/lsvd.conf", NULL, &config),
@@ -92,6 +101,101 @@ a_section_overrides_the_defaults(void **state)
     config_done(&config);
 }
 
+static void
+what_is_done_about_failures_is_set(void **state)
+{
+    static const char text[] =
+        "[defaults]\n"
+        "part-timeout = 5\n"
+        "stall-timeout = 2m\n"
+        "resync-rate = 100M\n"
+        "[v]\n"
+        "stall-timeout = 0\n"
+        "scrub = 12h\n"
+        "scrub-rate = 0\n"
+        "slow-part = drop\n"
+        "failing-part = drop\n"
+        "fence-cmd = /usr/sbin/fence --node 2\n"
+        "metrics = /run/lsvd/v.prom\n";
+    struct config config;
+
+    (void)state;
+    assert_int_equal(load_text(text, "v", &config), 0);
+    assert_int_equal(config.part_timeout_s, 5);
+    assert_int_equal(config.stall_timeout_s, 0);
+    assert_int_equal(config.resync_rate, 100 << 20);
+    assert_int_equal(config.scrub_s, 12 * 3600);
+    assert_int_equal(config.scrub_rate, 0);
+    assert_true(config.drop_slow);
+    assert_true(config.drop_failing);
+    assert_string_equal(config.fence_cmd, "/usr/sbin/fence --node 2");
+    assert_string_equal(config.metrics, "/run/lsvd/v.prom");
+    config_done(&config);
+    assert_int_equal(load_text(text, "other", &config), 0);
+    assert_int_equal(config.stall_timeout_s, 120);
+    assert_false(config.drop_slow);
+    config_done(&config);
+}
+
+/* As they come from a command line. */
+static void
+single_settings_override_the_file(void **state)
+{
+    static const struct {
+        const char *setting;
+        uint32_t seconds;
+    } times[] = {
+        { "stall-timeout=0", 0 },     { "stall-timeout=90", 90 },
+        { "stall-timeout=90s", 90 },  { "stall-timeout=5m", 300 },
+        { "stall-timeout=12h", 43200 }, { "stall-timeout=7d", 604800 },
+    };
+    static const char *const wrong[] = {
+        "stall-timeout=", "stall-timeout=-1", "stall-timeout=+1",
+        "stall-timeout= 1", "stall-timeout=1 ", "stall-timeout=m",
+        "stall-timeout=5M", "stall-timeout=1.5h", "stall-timeout=5mm",
+        "stall-timeout=1w", "stall-timeout=0x10", "stall-timeout=5m;6m",
+        "stall-timeout=4294967295d", "stall-timeout=99999999999999999999",
+        "stall-timeout=for ever", "part-timeout=0", "part-timeout=0d",
+        "scrub=never", "resync-rate=fast", "resync-rate=-1", "resync-rate=",
+        "scrub-rate=1M/s", "slow-part=", "slow-part=Drop", "slow-part=on",
+        "failing-part=ignore", "metrics=v.prom", "metrics=",
+    };
+    struct config config;
+
+    (void)state;
+    assert_int_equal(load_text("[v]\nscrub = 1d\nmetrics = /a\n", "v",
+                               &config), 0);
+    for (size_t i = 0; i < sizeof times / sizeof times[0]; i++) {
+        assert_int_equal(config_set(&config, times[i].setting), 0);
+        assert_int_equal(config.stall_timeout_s, times[i].seconds);
+    }
+    assert_int_equal(config_set(&config, "part-timeout=1"), 0);
+    assert_int_equal(config.part_timeout_s, 1);
+    assert_int_equal(config_set(&config, "scrub=0"), 0);
+    assert_int_equal(config.scrub_s, 0);
+    assert_int_equal(config_set(&config, "metrics=/b=c"), 0);
+    assert_string_equal(config.metrics, "/b=c");
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        char key[32] = "";
+        int r = config_set(&config, wrong[i]);
+
+        if (r != -EINVAL)
+            fail_msg("\"%s\": %d", wrong[i], r);
+        (void)snprintf(key, sizeof key, "%.*s", (int)strcspn(wrong[i], "="),
+                       wrong[i]);
+        assert_error_names(key);
+    }
+    assert_int_equal(config_set(&config, "no-such=1"), -EINVAL);
+    assert_int_equal(config_set(&config, "stall-timeout"), -EINVAL);
+    assert_int_equal(config_set(&config, "=1"), -EINVAL);
+    /* what was refused has changed nothing */
+    assert_int_equal(config.stall_timeout_s, 604800);
+    assert_int_equal(config.part_timeout_s, 1);
+    assert_false(config.drop_slow);
+    assert_string_equal(config.metrics, "/b=c");
+    config_done(&config);
+}
+
 /* Also in sections that nobody asks for. */
 static void
 mistakes_are_named(void **state)
@@ -110,6 +214,11 @@ mistakes_are_named(void **state)
         { "[defaults]\ndata = /a\\q\n", "data" },
         { "[defaults]\ncache = /a;/b;/c\n", "cache" },
         { "[defaults]\njournal-size = 4K\n", "journal-size" },
+        { "[defaults]\npart-timeout = 0\n", "part-timeout" },
+        { "[other]\nstall-timeout = soon\n", "stall-timeout" },
+        { "[other]\nslow-part = kill\n", "warn or drop" },
+        { "[other]\nscrub = 7d;8d\n", "scrub" },
+        { "[other]\nmetrics = here.prom\n", "absolute" },
         { "ram = 1G\n", "" },
         { "[defaults\nram = 1G\n", "" },
         { "garbage\n", "" },
@@ -193,8 +302,8 @@ every_allocation_may_fail(void **state)
         int r;
 
         (void)mem_fail_after(nth);
-        r = load_text("[defaults]\ndata=/a;/b\n[v]\ncache=/c\n", "v",
-                      &config);
+        r = load_text("[defaults]\ndata=/a;/b\n[v]\ncache=/c\n"
+                      "fence-cmd=/f\nmetrics=/m\n", "v", &config);
         fired = mem_fail_after(-1);
         assert_int_equal(r, fired ? -ENOMEM : 0);
         if (r == 0)
@@ -209,6 +318,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults_stand_without_a_file),
         cmocka_unit_test(a_section_overrides_the_defaults),
+        cmocka_unit_test(what_is_done_about_failures_is_set),
+        cmocka_unit_test(single_settings_override_the_file),
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(sizes_are_read_as_people_write_them),
         cmocka_unit_test(other_sizes_are_refused),

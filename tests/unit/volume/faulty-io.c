@@ -35,11 +35,19 @@ asked(struct target *t, unsigned what)
 {
     const char *slash = strrchr(t->path, '/');
     struct faulty_io *world = of(t)->world;
+    unsigned refuse = 0;
 
-    if (!slash || slash[1] < 'a' || slash[1] > 'z' || slash[2] != 0 ||
-        !(world->refuse[slash[1] - 'a'] & what))
+    if (slash && slash[1] >= 'a' && slash[1] <= 'z' && slash[2] == 0)
+        refuse = world->refuse[slash[1] - 'a'];
+    else if (slash && strcmp(slash, "/cache") == 0)
+        refuse = world->refuse_cache[0];
+    else if (slash && strcmp(slash, "/cache2") == 0)
+        refuse = world->refuse_cache[1];
+    if (!(refuse & what))
         return 0;
     atomic_fetch_add(&world->refused, 1);
+    if (what & REFUSE_WRITES && world->refuse[slash[1] - 'a'] & REFUSE_SPACE)
+        return err_set(-ENOSPC, "%s: full, says the test", t->path);
     return err_set(-EIO, "%s: broken by the test", t->path);
 }
 

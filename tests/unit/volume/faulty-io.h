@@ -1,5 +1,6 @@
 /* faulty-io.h: the real world, in which a part can refuse: everything whose
- * directory's path ends in /<number>/<letter of a broken part>. */
+ * directory's path ends in /<number>/<letter of a broken part>, or a directory
+ * of the journal. */
 #ifndef LSVD_TESTS_UNIT_VOLUME_FAULTY_IO_H
 #define LSVD_TESTS_UNIT_VOLUME_FAULTY_IO_H
 
@@ -10,11 +11,13 @@ enum {
     REFUSE_WRITES = 1, /* and syncs, names, sizes */
     REFUSE_READS = 2,
     REFUSE_SYNCS = 4,
+    REFUSE_SPACE = 8, /* with WRITES: for want of space */
 };
 
 struct faulty_io {
     struct io io;
     atomic_uint refuse[26]; /* by part */
+    atomic_uint refuse_cache[2]; /* directories "cache" and "cache2" */
     atomic_uint refused;    /* calls */
 };
 

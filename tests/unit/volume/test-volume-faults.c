@@ -1,190 +1,370 @@
 /* Parts that refuse while the volume is served, and come back; bytes that rot.
- * What was answered is there afterwards, whatever was refused. */
-#include "faulty-io.h"
+ * What was answered is there afterwards, whatever was refused, and no client
+ * is told of anything that the other parts can make good. */
 #include "unit.h"
-#include "world.h"
+#include "rig.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { BLOCK = 4096, CHUNK = 256 << 10, BYTES = 2 << 20 };
+/* ---- one part ---- */
 
-struct rig {
-    struct world world;
-    struct faulty_io io;
-    uint8_t model[BYTES]; /* what was answered */
-    uint8_t found[BYTES];
-    uint64_t random;
-};
+static const struct kind *const kinds[] = {&rig_mirror, &rig_triple, &rig_ec,
+                                           &rig_wide};
 
-static const struct kind replicas = {.replicas = 2, .block_bytes = BLOCK,
-                                     .chunk_bytes = CHUNK,
-                                     .size_bytes = BYTES};
-static const struct kind ec = {.ec_data = 2, .ec_parity = 1,
-                               .block_bytes = BLOCK, .chunk_bytes = CHUNK,
-                               .size_bytes = BYTES};
-
-static const struct kind wide = {.ec_data = 4, .ec_parity = 2,
-                                 .block_bytes = BLOCK, .chunk_bytes = CHUNK,
-                                 .size_bytes = BYTES};
-
-static struct rig *
-rig_new(const struct kind *kind)
-{
-    struct rig *rig = calloc(1, sizeof *rig);
-
-    assert_non_null(rig);
-    faulty_io_init(&rig->io);
-    world_init(&rig->world, kind);
-    rig->world.env.io = &rig->io.io;
-    rig->world.env.ram_bytes = 1; /* reads ask the parts */
-    rig->random = 5;
-    world_open(&rig->world);
-    return rig;
-}
-
+/* Writes to two of the eight chunks while part b refuses something. */
 static void
-rig_free(struct rig *rig)
+write_past(struct rig *rig, unsigned what)
 {
-    world_done(&rig->world);
-    free(rig);
+    rig->io.refuse[1] = what;
+    assert_int_equal(rig_write_until_refused(rig, 2, 2, 1500), 0);
+    if (what & (REFUSE_WRITES | REFUSE_SYNCS))
+        rig_until(rig, rig_has_dropped, 1);
+    assert_true(rig->io.refused > 0);
+    rig_check(rig);
 }
 
-/* 0, or the error; the model follows what was answered. */
-static int
-write_some(struct rig *rig, uint64_t at, size_t count)
-{
-    uint8_t bytes[CHUNK];
-    int r;
-
-    assert_true(count <= sizeof bytes);
-    random_fill(&rig->random, bytes, count);
-    r = lsvd_pwrite(rig->world.volume, bytes, count, at, 0);
-    if (r == 0)
-        memcpy(rig->model + at, bytes, count);
-    return r;
-}
-
+/* Everything can be read without as many of the parts that never failed as
+ * redundancy covers. */
 static void
-check_all(struct rig *rig)
+check_without_the_others(struct rig *rig)
 {
-    MUST(lsvd_pread(rig->world.volume, rig->found, BYTES, 0));
-    assert_memory_equal(rig->found, rig->model, BYTES);
-}
+    const struct kind *kind = &rig->world.kind;
+    uint32_t parts = rig_status(rig)->part_count;
+    uint32_t spare = kind->replicas ? kind->replicas - 1 : kind->ec_parity;
+    unsigned all = (1u << parts) - 1, left = all;
 
-static void
-fill(struct rig *rig)
-{
-    for (uint64_t at = 0; at < BYTES; at += CHUNK)
-        MUST(write_some(rig, at, CHUNK));
-    MUST(lsvd_flush(rig->world.volume));
-}
-
-/* Write single blocks until one is refused. */
-static int
-write_until_refused(struct rig *rig)
-{
-    for (unsigned i = 0; i < 5000; i++) {
-        uint64_t block = random_below(&rig->random, BYTES / BLOCK);
-        int r = write_some(rig, block * BLOCK, BLOCK);
-
-        if (r < 0)
-            return r;
+    for (uint32_t i = 0; i < parts && spare > 0; i++) {
+        if (i == 1)
+            continue;
+        left &= ~(1u << i);
+        spare--;
     }
-    return 0;
+    rig_check_from(rig, left);
 }
 
-/* A part refuses writes, under the thread or without it: EIO for writers, not
- * for readers; close says so and ends; all answers are kept. */
+/* No client notices anything; the part is dropped, and in sync again soon
+ * after it works; only what changed is copied to it. */
 static void
-part_refuses(const struct kind *kind, unsigned what, bool threaded,
-             bool comes_back)
+part_refuses(const struct kind *kind, unsigned what, bool threaded)
 {
     struct rig *rig = rig_new(kind);
-    struct lsvd_volume *v;
+    struct lsvd_status *s;
 
-    fill(rig);
+    rig_open(rig, false);
+    rig_fill(rig);
     world_drain(&rig->world);
-    if (threaded)
-        MUST(lsvd_start(rig->world.volume));
-    rig->io.refuse[1] = what;
-    assert_int_equal(write_until_refused(rig), -EIO);
-    assert_true(rig->io.refused > 0);
-    check_all(rig);
-    if (comes_back) {
-        rig->io.refuse[1] = 0;
-        if (threaded) {
-            unsigned refused = rig->io.refused;
-            int r;
-
-            do /* the thread tries again by itself */
-                r = write_some(rig, 0, BLOCK);
-            while (r == -EIO);
-            MUST(r);
-            assert_int_equal(rig->io.refused, refused);
-        } else {
-            world_drain(&rig->world);
-            MUST(write_some(rig, 0, BLOCK));
-        }
-        world_close(&rig->world);
-    } else {
-        v = rig->world.volume;
-        rig->world.volume = NULL;
-        assert_int_equal(lsvd_close(v), -EIO);
-        rig->io.refuse[1] = 0;
+    rig_close(rig);
+    rig_open(rig, threaded);
+    write_past(rig, what);
+    s = rig_status(rig);
+    assert_true(s->writable);
+    if (what & (REFUSE_WRITES | REFUSE_SYNCS)) {
+        assert_int_equal(s->health, LSVD_DEGRADED);
+        assert_true(s->evictions >= 1);
+        assert_true(strstr(s->problem, "part b") != NULL);
+        rig_until_said(rig, "part b is dropped");
     }
-    world_open(&rig->world);
-    check_all(rig);
-    world_close(&rig->world);
+    rig->io.refuse[1] = 0;
+    rig_until(rig, rig_is_healthy, 0);
+    s = rig_status(rig);
+    assert_int_equal(s->returns > 0, s->evictions > 0);
+    assert_true(s->resync.copied <= 2);
+    rig_check(rig);
+    rig_close(rig);
+    rig_open(rig, false);
+    check_without_the_others(rig);
+    rig_close(rig);
     world_check_sound(&rig->world);
     rig_free(rig);
+}
+
+static void
+refuses_in_all_kinds(unsigned what)
+{
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        part_refuses(kinds[i], what, false);
+    part_refuses(what & REFUSE_WRITES ? &rig_triple : &rig_mirror, what, true);
+    part_refuses(what & REFUSE_READS ? &rig_wide : &rig_ec, what, true);
 }
 
 static void
 test_writes_refused(void **state)
 {
     (void)state;
-    for (int i = 0; i < 8; i++)
-        part_refuses(i & 4 ? &ec : &replicas, REFUSE_WRITES, i & 1, i & 2);
+    refuses_in_all_kinds(REFUSE_WRITES);
 }
 
 static void
 test_syncs_refused(void **state)
 {
     (void)state;
-    for (int i = 0; i < 8; i++)
-        part_refuses(i & 4 ? &ec : &replicas, REFUSE_SYNCS, i & 1, i & 2);
+    refuses_in_all_kinds(REFUSE_SYNCS);
+}
+
+static void
+test_reads_refused(void **state)
+{
+    (void)state;
+    refuses_in_all_kinds(REFUSE_READS);
 }
 
 static void
 test_all_refused(void **state)
 {
     (void)state;
-    for (int i = 0; i < 4; i++)
-        part_refuses(i & 2 ? &ec : &replicas, REFUSE_WRITES | REFUSE_READS,
-                     i & 1, true);
+    refuses_in_all_kinds(REFUSE_WRITES | REFUSE_READS | REFUSE_SYNCS);
 }
+
+/* A part that never comes back: the volume is closed and opened without it,
+ * and knows whom it waits for. */
+static void
+test_stays_away(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        struct rig *rig = rig_new(kinds[i]);
+
+        rig_open(rig, false);
+        rig_fill(rig);
+        world_drain(&rig->world);
+        write_past(rig, REFUSE_WRITES);
+        rig_close(rig);
+        rig_open(rig, false);
+        rig_check(rig);
+        rig_touch(rig, 0, 1);
+        assert_int_equal(rig_status(rig)->health, LSVD_DEGRADED);
+        rig_close(rig);
+        rig->io.refuse[1] = 0;
+        rig_open(rig, false);
+        rig_until(rig, rig_is_healthy, 0);
+        assert_in_range(rig_status(rig)->resync.copied, 1, 3);
+        check_without_the_others(rig);
+        rig_close(rig);
+        world_check_sound(&rig->world);
+        rig_free(rig);
+    }
+}
+
+/* ---- one too many ---- */
+
+/* How many parts may go before too few are left to write. */
+static uint32_t
+spare_writers(const struct kind *kind)
+{
+    if (kind->replicas)
+        return kind->replicas / 2;
+    return kind->ec_parity >= 2 ? kind->ec_parity - 1 : kind->ec_parity;
+}
+
+static void
+refuse_from_b(struct rig *rig, uint32_t count, unsigned what)
+{
+    uint32_t parts = rig_status(rig)->part_count;
+
+    for (uint32_t i = 0; i < count; i++)
+        rig->io.refuse[(1 + i) % parts] = what;
+}
+
+/* Writes go on while the journal has room, and then fail; what can be read is;
+ * the parts come back one by one, and all is well without a restart. */
+static void
+too_many_refuse(const struct kind *kind, bool threaded, const char *timeout)
+{
+    struct rig *rig = rig_new(kind);
+    uint32_t count = spare_writers(kind) + 1;
+    struct lsvd_status *s;
+
+    rig_set(rig, timeout);
+    rig_open(rig, false);
+    rig_fill(rig);
+    world_drain(&rig->world);
+    rig_close(rig);
+    rig_open(rig, threaded);
+    refuse_from_b(rig, count, REFUSE_WRITES);
+    rig_touch(rig, 0, CHUNKS); /* accepted: the journal has them */
+    assert_int_equal(rig_write_until_refused(rig, 0, CHUNKS, 5000), -EIO);
+    rig_check(rig);
+    s = rig_status(rig);
+    assert_int_equal(s->health, LSVD_STALLED);
+    assert_true(s->journal_only_bytes > 0);
+    rig_until_said(rig, "safe in the journal");
+    MUST(lsvd_flush(rig->world.volume));
+    for (uint32_t left = count; left-- > 0;) {
+        refuse_from_b(rig, count, 0);
+        refuse_from_b(rig, left, REFUSE_WRITES);
+        rig_until(rig, rig_is_in_health,
+                  left > 0 ? LSVD_DEGRADED : LSVD_HEALTHY);
+        rig_touch(rig, 0, CHUNKS);
+        rig_check(rig);
+    }
+    rig_close(rig);
+    world_check_sound(&rig->world);
+    rig_free(rig);
+}
+
+static void
+test_too_many(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        too_many_refuse(kinds[i], false, "stall-timeout=60");
+        too_many_refuse(kinds[i], true, "stall-timeout=0");
+    }
+    too_many_refuse(&rig_mirror, true, "stall-timeout=1");
+}
+
+/* The same, and the server is stopped meanwhile, or dies: nothing is lost. */
+static void
+test_too_many_at_the_end(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 2 * sizeof kinds / sizeof kinds[0]; i++) {
+        struct rig *rig = rig_new(kinds[i / 2]);
+        uint32_t count = spare_writers(kinds[i / 2]) + 1;
+        struct lsvd_volume *v;
+
+        rig_open(rig, false);
+        rig_fill(rig);
+        refuse_from_b(rig, count, REFUSE_WRITES);
+        (void)rig_write_until_refused(rig, 0, CHUNKS, 5000);
+        v = rig->world.volume;
+        if (i % 2) {
+            rig_kill(rig);
+        } else {
+            rig->world.volume = NULL;
+            assert_int_equal(lsvd_close(v), -EIO);
+        }
+        for (unsigned p = 0; p < 26; p++)
+            rig->io.refuse[p] = 0;
+        rig_open(rig, false);
+        rig_check(rig);
+        rig_until(rig, rig_is_healthy, 0);
+        rig_close(rig);
+        world_check_sound(&rig->world);
+        rig_free(rig);
+    }
+}
+
+/* Reads where fewer are left than are needed: EIO for what only the parts
+ * have, and all of it again when they answer. */
+static void
+test_too_few_to_read(void **state)
+{
+    struct rig *rig = rig_new(&rig_ec);
+    uint8_t block[BLOCK];
+
+    (void)state;
+    rig_open(rig, false);
+    rig_fill(rig);
+    world_drain(&rig->world);
+    rig_touch(rig, 1, 1);
+    rig->io.refuse[1] = rig->io.refuse[2] = REFUSE_WRITES | REFUSE_READS;
+    assert_int_equal(lsvd_pread(rig->world.volume, rig->found, CHUNK, 0),
+                     -EIO);
+    rig_look(rig, 3);
+    assert_int_equal(lsvd_pread(rig->world.volume, rig->found, CHUNK, 0),
+                     -EIO);
+    MUST(rig_write(rig, CHUNK, BLOCK)); /* what the journal has can be read */
+    MUST(lsvd_pread(rig->world.volume, block, BLOCK, CHUNK));
+    assert_memory_equal(block, rig->model + CHUNK, BLOCK);
+    rig->io.refuse[1] = rig->io.refuse[2] = 0;
+    rig_until(rig, rig_is_healthy, 0);
+    rig_check(rig);
+    rig_close(rig);
+    world_check_sound(&rig->world);
+    rig_free(rig);
+}
+
+/* ---- space ---- */
+
+/* One part has no room for what was accepted (a quota, a file system that
+ * copies on write): it is dropped, the others go on. */
+static void
+test_one_is_full(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        struct rig *rig = rig_new(kinds[i]);
+
+        rig_open(rig, false);
+        rig_fill(rig);
+        world_drain(&rig->world);
+        write_past(rig, REFUSE_SPACE | REFUSE_WRITES);
+        rig->io.refuse[1] = 0;
+        rig_until(rig, rig_is_healthy, 0);
+        assert_true(rig_status(rig)->resync.copied <= 2);
+        rig_close(rig);
+        world_check_sound(&rig->world);
+        rig_free(rig);
+    }
+}
+
+/* All of them: that is no fault of theirs. Nobody is dropped, writers are
+ * told, and it goes on when there is room. */
+static void
+all_are_full(const struct kind *kind, bool threaded)
+{
+    struct rig *rig = rig_new(kind);
+    struct lsvd_status *s;
+
+    rig_open(rig, false);
+    rig_fill(rig);
+    world_drain(&rig->world);
+    rig_close(rig);
+    rig_open(rig, threaded);
+    for (unsigned p = 0; p < 26; p++)
+        rig->io.refuse[p] = REFUSE_SPACE | REFUSE_WRITES;
+    assert_int_equal(rig_write_until_refused(rig, 0, CHUNKS, 5000), -ENOSPC);
+    rig_check(rig);
+    s = rig_status(rig);
+    assert_int_equal(s->evictions, 0);
+    for (uint32_t i = 0; i < s->part_count; i++)
+        assert_int_equal(s->part[i].state, LSVD_PART_OK);
+    for (unsigned p = 0; p < 26; p++)
+        rig->io.refuse[p] = 0;
+    rig_until_said(rig, "destage works again");
+    rig_until(rig, rig_is_healthy, 0);
+    rig_touch(rig, 0, CHUNKS);
+    rig_check(rig);
+    rig_close(rig);
+    world_check_sound(&rig->world);
+    rig_free(rig);
+}
+
+static void
+test_all_are_full(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        all_are_full(kinds[i], false);
+        all_are_full(kinds[i], true);
+    }
+}
+
+/* ---- files ---- */
 
 /* Two of three parts out of reach while partial stripes are destaged: what
  * can't be read then is not lost, and must not be written off. */
 static void
 test_out_of_reach_is_not_lost(void **state)
 {
-    struct rig *rig = rig_new(&ec);
+    struct rig *rig = rig_new(&rig_ec);
 
     (void)state;
-    fill(rig);
+    rig_open(rig, false);
+    rig_fill(rig);
     world_drain(&rig->world);
     for (uint64_t block = 0; block < 64; block += 2)
-        MUST(write_some(rig, block * BLOCK, BLOCK));
+        MUST(rig_write(rig, block * BLOCK, BLOCK));
     rig->io.refuse[1] = rig->io.refuse[2] = REFUSE_READS;
     assert_int_equal(lsvd_destage_step(rig->world.volume), -EIO);
     rig->io.refuse[1] = rig->io.refuse[2] = 0;
     world_drain(&rig->world);
-    check_all(rig);
-    world_close(&rig->world);
+    rig_check(rig);
+    rig_close(rig);
     world_check_sound(&rig->world);
     rig_free(rig);
 }
@@ -197,30 +377,31 @@ test_heal_that_fails(void **state)
 {
     (void)state;
     for (int threaded = 0; threaded < 2; threaded++) {
-        struct rig *rig = rig_new(&wide);
+        struct rig *rig = rig_new(&rig_wide);
         char path[512];
 
-        fill(rig);
-        world_close(&rig->world);
+        rig_set(rig, "stall-timeout=0");
+        rig_open(rig, false);
+        rig_fill(rig);
+        rig_close(rig);
         world_path(&rig->world, "b/1", path);
         assert_int_equal(unlink(path), 0);
         world_path(&rig->world, "c/1", path);
         assert_int_equal(unlink(path), 0);
-        world_open(&rig->world);
-        if (threaded)
-            MUST(lsvd_start(rig->world.volume));
+        rig_open(rig, threaded);
         rig->io.refuse[1] = rig->io.refuse[2] = REFUSE_WRITES;
-        check_all(rig);
+        rig_check(rig);
         if (!threaded)
             world_drain(&rig->world);
-        check_all(rig);
-        assert_int_equal(write_until_refused(rig), -EIO);
+        rig_check(rig);
+        assert_int_equal(rig_write_until_refused(rig, 0, CHUNKS, 5000),
+                         -EIO);
         rig->io.refuse[1] = rig->io.refuse[2] = 0;
-        world_close(&rig->world);
-        world_open(&rig->world);
-        check_all(rig);
+        rig_close(rig);
+        rig_open(rig, false);
+        rig_check(rig);
         world_drain(&rig->world);
-        world_close(&rig->world);
+        rig_close(rig);
         world_check_sound(&rig->world);
         rig_free(rig);
     }
@@ -276,15 +457,16 @@ heals(const struct kind *kind, const char *file)
     uint8_t *before, *after;
     size_t bytes, count;
 
-    fill(rig);
-    world_close(&rig->world);
+    rig_open(rig, false);
+    rig_fill(rig);
+    rig_close(rig);
     read_file(rig, file, &before, &bytes);
     for (uint64_t at = 17; at < bytes; at += bytes / 13) {
         flip(rig, file, at);
-        world_open(&rig->world);
-        check_all(rig);
+        rig_open(rig, false);
+        rig_check(rig);
         world_drain(&rig->world);
-        world_close(&rig->world);
+        rig_close(rig);
         read_file(rig, file, &after, &count);
         assert_int_equal(count, bytes);
         if (memcmp(before, after, bytes) != 0) {
@@ -311,28 +493,29 @@ static void
 test_heal(void **state)
 {
     (void)state;
-    heals(&replicas, "a/1");
-    heals(&replicas, "b/1");
-    heals(&ec, "a/2");
-    heals(&ec, "c/2");
+    heals(&rig_mirror, "a/1");
+    heals(&rig_mirror, "b/1");
+    heals(&rig_ec, "a/2");
+    heals(&rig_ec, "c/2");
 }
 
 /* The same, met by reading alone. */
 static void
 test_heal_on_read(void **state)
 {
-    struct rig *rig = rig_new(&ec);
+    struct rig *rig = rig_new(&rig_ec);
     struct lsvd_info info;
     uint8_t *before, *after;
     size_t bytes, count;
 
     (void)state;
-    fill(rig);
-    world_close(&rig->world);
+    rig_open(rig, false);
+    rig_fill(rig);
+    rig_close(rig);
     read_file(rig, "a/1", &before, &bytes);
     flip(rig, "a/1", bytes - 100);
-    world_open(&rig->world);
-    check_all(rig);
+    rig_open(rig, false);
+    rig_check(rig);
     world_drain(&rig->world);
     lsvd_get_info(rig->world.volume, &info);
     assert_int_equal(info.counters.bad_blocks, 1);
@@ -340,12 +523,12 @@ test_heal_on_read(void **state)
     assert_int_equal(info.counters.lost_blocks, 0);
     read_file(rig, "a/1", &after, &count);
     assert_int_equal(count, bytes);
-    assert_memory_equal(before + data_at(&ec, bytes),
-                        after + data_at(&ec, bytes),
-                        bytes - data_at(&ec, bytes));
+    assert_memory_equal(before + data_at(&rig_ec, bytes),
+                        after + data_at(&rig_ec, bytes),
+                        bytes - data_at(&rig_ec, bytes));
     free(before);
     free(after);
-    world_close(&rig->world);
+    rig_close(rig);
     rig_free(rig);
 }
 
@@ -355,7 +538,14 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_writes_refused),
         cmocka_unit_test(test_syncs_refused),
+        cmocka_unit_test(test_reads_refused),
         cmocka_unit_test(test_all_refused),
+        cmocka_unit_test(test_stays_away),
+        cmocka_unit_test(test_too_many),
+        cmocka_unit_test(test_too_many_at_the_end),
+        cmocka_unit_test(test_too_few_to_read),
+        cmocka_unit_test(test_one_is_full),
+        cmocka_unit_test(test_all_are_full),
         cmocka_unit_test(test_out_of_reach_is_not_lost),
         cmocka_unit_test(test_heal_that_fails),
         cmocka_unit_test(test_heal),

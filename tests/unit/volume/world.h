@@ -17,7 +17,7 @@ struct kind {
 struct world {
     char path[256];
     char data[300], cache[300];
-    const char *data_list[2], *cache_list[2];
+    const char *data_list[2], *cache_list[3];
     struct lsvd_env env;
     struct kind kind;
     struct lsvd_volume *volume; /* NULL: closed */

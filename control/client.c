@@ -1,0 +1,375 @@
+/* client.c: see client.h.
+ *
+ * Sockets are named by UUID, tools have a name; so every socket in the cache
+ * directories is asked, and the server that has the volume answers. No root
+ * of a volume is touched: one that hangs must not hang who wants to know. */
+#include "control/client.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LOOK_MS 200            /* between two looks at cancelled */
+#define FIND_PATIENCE_MS 5000  /* a server that says nothing for so long */
+
+static int fail(char *to, int error, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static int
+fail(char *to, int error, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(to, CONTROL_ERROR_BYTES, format, args);
+    va_end(args);
+    return error;
+}
+
+static int64_t
+now_ms(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* ---- a conversation ---- */
+
+struct talk {
+    int fd;
+    const struct control_ask *ask;
+    char *text;      /* what came and was not used yet; owned */
+    size_t have, room;
+};
+
+/* -EAGAIN is a server that takes no connections any more: it hangs, or is
+ * stopped. */
+static int
+connect_to(const char *directory, int directory_fd, const char *name)
+{
+    struct sockaddr_un address;
+    const void *at = &address;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int r;
+
+    if (fd < 0)
+        return -errno;
+    control_address(directory, directory_fd, name, &address);
+    if (connect(fd, at, sizeof address) == 0)
+        return fd;
+    r = -errno;
+    (void)close(fd);
+    return r;
+}
+
+static int
+send_request(struct talk *t)
+{
+    char *line = control_request_format(1, t->ask->volume, t->ask->op,
+                                        t->ask->args);
+    ssize_t n;
+
+    if (!line)
+        return -EMSGSIZE;
+    /* It fits a fresh socket's buffer at once. */
+    n = send(t->fd, line, strlen(line), MSG_NOSIGNAL);
+    free(line);
+    return n < 0 ? -errno : 0;
+}
+
+static int
+wait_readable(struct talk *t)
+{
+    const int64_t began = now_ms();
+    struct pollfd ready = { .fd = t->fd, .events = POLLIN };
+
+    for (;;) {
+        if (t->ask->cancelled && t->ask->cancelled(t->ask->ctx))
+            return -EINTR;
+        if (poll(&ready, 1, LOOK_MS) > 0)
+            return 0;
+        if (t->ask->patience_ms > 0 &&
+            now_ms() - began >= t->ask->patience_ms)
+            return -ETIMEDOUT;
+    }
+}
+
+static int
+receive(struct talk *t)
+{
+    ssize_t n;
+    int r;
+
+    if (t->have == t->room) {
+        size_t room = t->room ? 2 * t->room : 4096;
+        char *grown = room > CONTROL_ANSWER_MAX ? NULL
+                                                : realloc(t->text, room);
+
+        if (!grown)
+            return -ENOMEM;
+        t->text = grown;
+        t->room = room;
+    }
+    r = wait_readable(t);
+    if (r < 0)
+        return r;
+    n = recv(t->fd, t->text + t->have, t->room - t->have, MSG_DONTWAIT);
+    if (n == 0)
+        return -EPIPE;
+    if (n < 0)
+        return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+    t->have += (size_t)n;
+    return 0;
+}
+
+/* The next object; *ret is owned by the caller. */
+static int
+next_line(struct talk *t, json_t **ret)
+{
+    size_t seen = 0, bytes;
+    char *newline = NULL;
+    int r;
+
+    for (;;) {
+        if (t->have > seen)
+            newline = memchr(t->text + seen, '\n', t->have - seen);
+        if (newline)
+            break;
+        seen = t->have;
+        r = receive(t);
+        if (r < 0)
+            return r;
+    }
+    bytes = (size_t)(newline - t->text);
+    *ret = json_loadb(t->text, bytes, 0, NULL);
+    t->have -= bytes + 1;
+    memmove(t->text, newline + 1, t->have);
+    if (json_is_object(*ret))
+        return 0;
+    json_decref(*ret);
+    return -EPROTO;
+}
+
+static void
+tell(const struct control_ask *ask, json_t *line)
+{
+    const char *key;
+    json_t *value;
+
+    if (ask->line)
+        json_object_foreach(line, key, value)
+            if (strcmp(key, "id") != 0)
+                ask->line(ask->ctx, key, value);
+}
+
+/* The last line: its result, or the server's error. */
+static int
+take_done(const json_t *line, json_t **ret, char *error)
+{
+    const json_t *text = json_object_get(line, "error");
+    const json_t *number = json_object_get(line, "errno");
+    json_t *result = json_object_get(line, "result");
+
+    if (json_is_string(text)) {
+        json_int_t code = json_integer_value(number);
+
+        return fail(error, code > 0 && code < 4096 ? -(int)code : -EIO,
+                    "%s", json_string_value(text));
+    }
+    if (!json_is_object(result))
+        return fail(error, -EPROTO, "the server's answer has no result");
+    *ret = json_incref(result);
+    return 0;
+}
+
+static int
+converse(struct talk *t, json_t **ret, char *error)
+{
+    int r = send_request(t);
+
+    while (r >= 0) {
+        json_t *line;
+
+        r = next_line(t, &line);
+        if (r < 0)
+            break;
+        if (json_is_true(json_object_get(line, "done"))) {
+            r = take_done(line, ret, error);
+            json_decref(line);
+            return r;
+        }
+        tell(t->ask, line);
+        json_decref(line);
+    }
+    switch (r) {
+    case -EINTR:
+        return fail(error, r, "interrupted");
+    case -EPIPE:
+    case -ECONNRESET:
+        return fail(error, r, "the server ended while it was asked");
+    case -ETIMEDOUT:
+        return fail(error, r, "the server does not answer");
+    case -EMSGSIZE:
+        return fail(error, r, "too long for a request");
+    default:
+        return fail(error, r, "asking the server: %s", strerror(-r));
+    }
+}
+
+static int
+ask_socket(const char *directory, int directory_fd, const char *name,
+           const struct control_ask *ask, json_t **ret, char *error)
+{
+    struct talk talk = { .ask = ask };
+    int r;
+
+    talk.fd = connect_to(directory, directory_fd, name);
+    if (talk.fd < 0)
+        return fail(error, talk.fd, "%.300s/%s: %s", directory, name,
+                    talk.fd == -EAGAIN ? "the server does not answer"
+                                       : strerror(-talk.fd));
+    r = converse(&talk, ret, error);
+    free(talk.text);
+    (void)close(talk.fd);
+    return r;
+}
+
+/* ---- which sockets ---- */
+
+static bool
+is_socket_name(const char *name)
+{
+    size_t length = strlen(name), suffix = strlen(CONTROL_SUFFIX);
+
+    return length == 36 + suffix &&
+           strcmp(name + length - suffix, CONTROL_SUFFIX) == 0;
+}
+
+/* Call cb for the name of each socket; a non-zero return stops and is
+ * returned. A directory that can't be read has none. */
+static int
+each_socket(const struct lsvd_caches *caches,
+            int (*cb)(void *ctx, const char *directory, int fd,
+                      const char *name), void *ctx)
+{
+    int r = 0;
+
+    for (uint32_t i = 0; i < caches->count && r == 0; i++) {
+        DIR *dir = opendir(caches->directory[i]);
+        struct dirent *entry;
+
+        while (dir && r == 0 && (entry = readdir(dir)))
+            if (is_socket_name(entry->d_name))
+                r = cb(ctx, caches->directory[i], dirfd(dir), entry->d_name);
+        if (dir)
+            (void)closedir(dir);
+    }
+    return r;
+}
+
+struct asking {
+    const struct control_ask *ask;
+    json_t **result;
+    char *error;
+    char why[CONTROL_ERROR_BYTES]; /* of a socket that was passed over */
+    int passed; /* its error, 0: none */
+};
+
+/* 1: that was it; 0: not this one. */
+static int
+is_of_volume(struct asking *a, const char *directory, int fd,
+             const char *name)
+{
+    struct control_ask look = { .volume = a->ask->volume, .op = "status",
+                                .cancelled = a->ask->cancelled,
+                                .ctx = a->ask->ctx,
+                                .patience_ms = FIND_PATIENCE_MS };
+    char text[CONTROL_ERROR_BYTES];
+    json_t *status = NULL;
+    int r = ask_socket(directory, fd, name, &look, &status, text);
+
+    json_decref(status);
+    if (r == -EINTR)
+        return fail(a->error, r, "%s", text);
+    if (r < 0 && r != -ENXIO && r != -ECONNREFUSED && r != -ENOENT) {
+        a->passed = r;
+        memcpy(a->why, text, sizeof a->why);
+    }
+    return r == 0;
+}
+
+static int
+ask_if_right(void *ctx, const char *directory, int fd, const char *name)
+{
+    struct asking *a = ctx;
+    int r = is_of_volume(a, directory, fd, name);
+
+    if (r <= 0)
+        return r;
+    r = ask_socket(directory, fd, name, a->ask, a->result, a->error);
+    return r < 0 ? r : 1;
+}
+
+int
+control_ask(const struct lsvd_caches *caches, const struct control_ask *ask,
+            json_t **ret_result, char error[CONTROL_ERROR_BYTES])
+{
+    struct asking a = { .ask = ask, .result = ret_result, .error = error };
+    int r;
+
+    *ret_result = NULL;
+    r = each_socket(caches, ask_if_right, &a);
+    if (r != 0)
+        return r < 0 ? r : 0;
+    if (a.passed)
+        return fail(error, a.passed == -EACCES || a.passed == -EPERM
+                               ? -EACCES : -ENOENT, "%s", a.why);
+    return fail(error, -ENOENT, "volume %s: no server answers here",
+                ask->volume);
+}
+
+struct each {
+    int (*cb)(void *ctx, const char *volume, const json_t *status);
+    void *ctx;
+};
+
+static int
+tell_one(void *ctx, const char *directory, int fd, const char *name)
+{
+    struct each *each = ctx;
+    char uuid[37], text[CONTROL_ERROR_BYTES];
+    struct control_ask ask = { .volume = uuid, .op = "status",
+                               .patience_ms = FIND_PATIENCE_MS };
+    json_t *status = NULL;
+    const char *volume;
+    int r = 0;
+
+    (void)snprintf(uuid, sizeof uuid, "%s", name);
+    if (ask_socket(directory, fd, name, &ask, &status, text) < 0)
+        return 0;
+    volume = json_string_value(json_object_get(status, "name"));
+    if (volume)
+        r = each->cb(each->ctx, volume, status);
+    json_decref(status);
+    return r;
+}
+
+int
+control_each(const struct lsvd_caches *caches,
+             int (*cb)(void *ctx, const char *volume, const json_t *status),
+             void *ctx)
+{
+    struct each each = { .cb = cb, .ctx = ctx };
+
+    return each_socket(caches, tell_one, &each);
+}

@@ -1,0 +1,27 @@
+/* ops.h: what can be asked of a served volume. */
+#ifndef LSVD_CONTROL_OPS_H
+#define LSVD_CONTROL_OPS_H
+
+#include "control/answer.h"
+#include "control/protocol.h"
+#include "lsvd.h"
+
+#define NONCE_BYTES 17 /* 16 hex digits */
+
+struct served {
+    struct lsvd_volume *volume;
+    char nonce[NONCE_BYTES]; /* of this run of the server: status tells it */
+};
+
+/* Do it, and send every line of the answer. */
+void ops_run(struct served *served, const struct control_request *request,
+             struct answer *answer);
+
+/* jobs.c: those that may take long. They answer in the same way. */
+void op_verify(struct served *s, const json_t *args, struct answer *a);
+void op_rebuild(struct served *s, const json_t *args, struct answer *a);
+void op_replace(struct served *s, const json_t *args, struct answer *a);
+void op_set(struct served *s, const json_t *args, struct answer *a);
+void op_resize(struct served *s, const json_t *args, struct answer *a);
+
+#endif

@@ -1,0 +1,510 @@
+/* view.c: which parts are in sync: labels, epochs, and views that replace each
+ * other (faults.md 2.3: R1-R4, R7; O5, O6).
+ *
+ *   promise (R4) -> view: journal, then every member -> in force -> the same
+ *   view again, saying that it is complete (Q := S)
+ *
+ * (VW1) A view is begun only if R1 allows it: at least w members, at least w
+ *       of them members of the last view known complete.
+ * (VW2) It is in force only when the journal and all its members have it. A
+ *       member that fails meanwhile is left out of the next view, which is
+ *       derived from the one that was begun, never from the one before.
+ * (VW3) No error makes the members fewer than w (R7): then nothing is
+ *       recorded, and nothing is destaged until parts are back.
+ * Everything here is the role's, or under open and close. */
+#include "base/err.h"
+#include "redundancy/membership.h"
+#include "volume/volume.h"
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* OW2. A label that can't be read is no foreign one; the write will tell. */
+static int
+check_ours(struct lsvd_volume *v, const struct part *p)
+{
+    struct label found;
+    int damaged;
+
+    if (volume_check_fenced(v) < 0)
+        return -ESHUTDOWN;
+    if (v->attached && label_load(p->dir, &found, &damaged) == 0 &&
+        owner_is_foreign(v, p->slot, &found))
+        return volume_check_fenced(v);
+    return 0;
+}
+
+int
+label_write(struct lsvd_volume *v, struct part *p)
+{
+    struct label *label = &p->label;
+    int r = check_ours(v, p);
+
+    if (r < 0)
+        return r;
+    label->written_at = v->io->ops->wall_seconds(v->io);
+    memset(label->host, 0, sizeof label->host);
+    gethostname(label->host, sizeof label->host - 1);
+    if (p->table)
+        label->table_generation = chunk_table_generation(p->table);
+    atomic_fetch_add(&v->count.part_bytes, LABEL_SLOT_BYTES);
+    atomic_fetch_add(&v->count.part_syncs, 1);
+    r = label_store(p->dir, label);
+    atomic_store(&p->label_writes, label->write_count);
+    atomic_store(&p->label_promised, label->promised);
+    return r < 0 ? err_wrap(r, "part %c", p->letter) : 0;
+}
+
+int
+volume_labels_checkpoint(struct lsvd_volume *v, uint64_t ckpt)
+{
+    int result = 0;
+
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        int r;
+
+        if (!(v->usable & UINT32_C(1) << i))
+            continue;
+        v->part[i].label.ckpt = ckpt;
+        r = label_write(v, &v->part[i]);
+        if (r < 0)
+            result = part_failed(v, i, r);
+    }
+    return result;
+}
+
+uint32_t
+volume_write_quorum(const struct lsvd_volume *v)
+{
+    return membership_write_quorum(v->meta.replicas, v->g.data_count,
+                                   v->g.parity_count);
+}
+
+void
+volume_get_view(struct lsvd_volume *v, struct view *ret)
+{
+    pthread_mutex_lock(&v->state_lock);
+    *ret = v->view;
+    pthread_mutex_unlock(&v->state_lock);
+}
+
+static void
+set_view(struct lsvd_volume *v, const struct view *view)
+{
+    pthread_mutex_lock(&v->state_lock);
+    v->view = *view;
+    pthread_mutex_unlock(&v->state_lock);
+}
+
+/* Journal, then the parts of `to`; which of them failed is noted. */
+static int
+store_view(struct lsvd_volume *v, const struct view *view, uint32_t to,
+           bool clean, uint32_t *ret_failed)
+{
+    int r, result = 0;
+
+    *ret_failed = 0;
+    if (v->journal && !uuid_is_zero(&view->journal)) {
+        struct journal_identity identity = *journal_identity(v->journal);
+
+        identity.view = *view;
+        identity.journal = view->journal;
+        for (uint32_t i = 0; i < PARTS_MAX; i++) {
+            if (!(view->members & UINT32_C(1) << i))
+                identity.part_ckpt[i] = 0;
+        }
+        r = journal_store_identity(v->journal, &identity);
+        if (r < 0)
+            return r;
+    }
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        struct part *p = &v->part[i];
+
+        if (!(to & UINT32_C(1) << i))
+            continue;
+        p->label.view = *view;
+        p->label.clean = clean;
+        r = label_write(v, p);
+        if (r == -ENOMEM)
+            return r;
+        if (r < 0) {
+            result = part_failed(v, i, r);
+            *ret_failed |= UINT32_C(1) << i;
+        }
+    }
+    return result;
+}
+
+int
+volume_store_first_view(struct lsvd_volume *v)
+{
+    uint32_t failed;
+
+    return store_view(v, &v->view, volume_all_parts(v), true, &failed);
+}
+
+/* Take these parts out of S, as they are now. */
+static void
+leave_out(struct lsvd_volume *v, struct view *view, uint32_t parts)
+{
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        const struct part *p = &v->part[i];
+
+        if (!(parts & view->members & UINT32_C(1) << i))
+            continue;
+        view->absent[i].instance = view->instance[i];
+        view->absent[i].dropped_by = view->id;
+        view->absent[i].ckpt = p->has_label ? p->label.ckpt : 0;
+        memset(&view->instance[i], 0, sizeof view->instance[i]);
+    }
+    view->members &= ~parts;
+}
+
+static int
+too_few(struct lsvd_volume *v, uint32_t members)
+{
+    char text[200];
+
+    snprintf(text, sizeof text, "%s", err_text());
+    return err_set(-EIO,
+                   "volume %s: %d of its parts are in sync and answer, %u are "
+                   "needed to write: %s",
+                   v->meta.name, __builtin_popcount(members),
+                   volume_write_quorum(v), text);
+}
+
+bool
+volume_may_be_members(struct lsvd_volume *v, uint32_t members)
+{
+    return membership_allows(&v->view, members, volume_write_quorum(v));
+}
+
+static void
+tell_dropped(struct lsvd_volume *v, uint32_t parts)
+{
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        struct part *p = &v->part[i];
+
+        if (!(parts & UINT32_C(1) << i))
+            continue;
+        atomic_fetch_add(&v->count.evictions, 1);
+        event_note(v, LOG_ERROR_LEVEL, "drop", p->letter,
+                   "part %c is dropped: %s; the volume goes on without it",
+                   p->letter, p->problem);
+    }
+}
+
+int
+volume_install_view(struct lsvd_volume *v, const struct view *next,
+                    uint32_t joining, bool clean)
+{
+    struct view view = *next;
+    uint32_t w = volume_write_quorum(v), failed, away;
+    int r;
+
+    /* none is written to a member that is not in use: an old copy of a part
+     * would look like new with it */
+    away = view.members & ~(v->usable | joining);
+    if (away) {
+        err_set(-EIO, "part %c, which is a member, is not in use",
+                v->part[__builtin_ctz(away)].letter);
+        return too_few(v, view.members & ~away);
+    }
+    for (;;) {
+        /* Q is that of the last complete one, whatever was begun since */
+        if (!membership_allows(&view, view.members, w))
+            return too_few(v, view.members);
+        set_view(v, &view);
+        v->view_begun = true;
+        r = store_view(v, &view, view.members, clean, &failed);
+        if (r == 0)
+            break;
+        if (failed == 0)
+            return r;
+        if (!membership_allows(&view, view.members & ~failed, w))
+            return too_few(v, view.members & ~failed); /* VW3 */
+        part_lost(v, failed & ~joining); /* VW2 */
+        tell_dropped(v, failed & ~joining);
+        view_advance(&view, &(struct view_id){view.id.epoch,
+                                              view.id.minor + 1,
+                                              view.id.start});
+        leave_out(v, &view, failed);
+    }
+    v->view_begun = false;
+    atomic_fetch_add(&v->count.views, 1);
+    return 0;
+}
+
+int
+volume_end_view(struct lsvd_volume *v)
+{
+    struct view view = v->view;
+    int r = volume_install_view(v, &view, 0, false);
+
+    return r < 0 ? r : volume_complete_view(v, false);
+}
+
+/* The view in force is on all its members: say so. A part that fails now is
+ * noted, and dropped by the next look at it. */
+int
+volume_complete_view(struct lsvd_volume *v, bool clean)
+{
+    struct view view = v->view;
+    uint32_t failed;
+    int r;
+
+    view.complete_members = view.members;
+    r = store_view(v, &view, view.members, clean, &failed);
+    if (r < 0)
+        return r;
+    set_view(v, &view);
+    return 0;
+}
+
+/* Every part that was seen and is of ours, also one that is stale. */
+static void
+all_labels(struct lsvd_volume *v, const struct label **labels)
+{
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        const struct part *p = &v->part[i];
+
+        labels[i] = p->has_label &&
+                            uuid_equal(&p->label.volume, &v->meta.uuid)
+                        ? &p->label
+                        : NULL;
+    }
+}
+
+/* R4: every member of S and of Q that is there. One that is no member any
+ * more keeps the view that its label has. */
+static bool
+must_promise(const struct lsvd_volume *v, uint32_t slot)
+{
+    const struct part *p = &v->part[slot];
+    uint32_t bit = UINT32_C(1) << slot;
+
+    if (v->usable & bit)
+        return true;
+    return (v->view.complete_members & bit) && p->lock && p->has_label &&
+           p->state == LSVD_PART_STALE;
+}
+
+int
+volume_promise(struct lsvd_volume *v, uint32_t *ret_epoch)
+{
+    const struct label *labels[PARTS_MAX];
+    uint32_t epoch;
+    int r;
+
+    all_labels(v, labels);
+    epoch = membership_next_epoch(labels, v->g.part_count, &v->view);
+    if (epoch > SEQ_EPOCH_MAX)
+        return err_set(-EIO, "volume %s has used up its %u starts",
+                       v->meta.name, SEQ_EPOCH_MAX);
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        struct part *p = &v->part[i];
+
+        if (!must_promise(v, i))
+            continue;
+        /* R5: one that a cut left at the view before is rolled forward, or
+         * the next view would leave it two behind. */
+        if (v->usable & v->view.members & UINT32_C(1) << i)
+            p->label.view = v->view;
+        p->label.promised = epoch;
+        r = label_write(v, p);
+        if (r == -ENOMEM)
+            return r;
+        if (r < 0) { /* it counts as missing */
+            (void)part_failed(v, i, r);
+            part_lost(v, UINT32_C(1) << i);
+        }
+    }
+    *ret_epoch = epoch;
+    return 0;
+}
+
+/* Those that the view has dropped, and that are here to be asked. */
+static uint32_t
+dropped_in_sight(const struct lsvd_volume *v)
+{
+    uint32_t set = 0;
+
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        const struct part *p = &v->part[i];
+
+        if (!(v->view.members & UINT32_C(1) << i) && p->has_label &&
+            p->state == LSVD_PART_STALE &&
+            uuid_equal(&p->label.instance, &v->view.absent[i].instance))
+            set |= UINT32_C(1) << i;
+    }
+    return set;
+}
+
+bool
+volume_is_proven(struct lsvd_volume *v)
+{
+    return v->journal ||
+           membership_proven(&v->view, v->usable & v->view.members,
+                             dropped_in_sight(v), volume_write_quorum(v));
+}
+
+bool
+volume_may_attach(struct lsvd_volume *v)
+{
+    return volume_is_proven(v) &&
+           volume_may_be_members(v, v->usable & v->view.members);
+}
+
+/* A new epoch, and a random number that tells it from others of its kind. */
+int
+volume_next_epoch(struct lsvd_volume *v, struct view_id *ret)
+{
+    int r;
+
+    memset(ret, 0, sizeof *ret);
+    r = volume_promise(v, &ret->epoch);
+    return r < 0 ? r : v->io->ops->random(v->io, ret->start.b,
+                                          sizeof ret->start.b);
+}
+
+/* A view that follows the one in force; in the same epoch, if that is ours. */
+static int
+next_view(struct lsvd_volume *v, struct view *ret)
+{
+    struct view_id id = v->view.id;
+    int r = 0;
+
+    if (v->attached)
+        id.minor++;
+    else
+        r = volume_next_epoch(v, &id);
+    *ret = v->view;
+    if (r == 0)
+        view_advance(ret, &id);
+    return r;
+}
+
+static int
+view_without(struct lsvd_volume *v, uint32_t parts)
+{
+    struct view view;
+    int r;
+
+    if (!(v->view.members & parts))
+        return 0;
+    r = next_view(v, &view);
+    if (r < 0)
+        return r;
+    leave_out(v, &view, parts);
+    r = volume_install_view(v, &view, 0, false);
+    return r < 0 ? r : volume_complete_view(v, uuid_is_zero(&view.journal));
+}
+
+/* Those that can't be used as they are, whatever the view says. */
+static uint32_t
+without_answer(struct lsvd_volume *v, uint32_t parts)
+{
+    uint32_t gone = 0;
+
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        if ((parts & UINT32_C(1) << i) &&
+            parts_are_gone(v, UINT32_C(1) << i))
+            gone |= UINT32_C(1) << i;
+    }
+    return gone;
+}
+
+int
+volume_drop(struct lsvd_volume *v, uint32_t parts)
+{
+    uint32_t before = v->view.members;
+    uint32_t all = parts | (before & ~v->usable), members = before & ~all;
+    int r;
+
+    if (all == 0)
+        return 0;
+    err_set(-EIO, "%s", v->part[__builtin_ctz(all)].failure_text);
+    if (!volume_may_be_members(v, members)) {
+        r = too_few(v, members);
+        part_lost(v, without_answer(v, parts));
+        return r;
+    }
+    part_lost(v, parts);
+    r = view_without(v, all);
+    if (r == 0)
+        tell_dropped(v, all & before); /* others that failed were told */
+    return r;
+}
+
+int
+volume_view_with(struct lsvd_volume *v, uint32_t slot)
+{
+    struct part *p = &v->part[slot];
+    uint32_t bit = UINT32_C(1) << slot;
+    struct view view;
+    int r;
+
+    r = next_view(v, &view);
+    if (r < 0)
+        return r;
+    view.members |= bit;
+    view.instance[slot] = p->label.instance;
+    memset(&view.absent[slot], 0, sizeof view.absent[slot]);
+    /* O6: it has all that the members have */
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        if ((v->usable & UINT32_C(1) << i) &&
+            v->part[i].label.ckpt > p->label.ckpt)
+            p->label.ckpt = v->part[i].label.ckpt;
+    }
+    p->label.state = LABEL_LIVE;
+    if (p->label.promised < view.id.epoch)
+        p->label.promised = view.id.epoch;
+    r = volume_install_view(v, &view, bit, false);
+    if (r == 0 && !(v->view.members & bit))
+        r = err_set(-EIO, "part %c: %s", p->letter, p->failure_text);
+    if (r < 0)
+        return r;
+    atomic_fetch_or(&v->usable, bit); /* V5 */
+    return volume_complete_view(v, uuid_is_zero(&view.journal));
+}
+
+int
+volume_claim(struct lsvd_volume *v)
+{
+    struct view next = v->view;
+    struct view_id id;
+    uint32_t away;
+    int r;
+
+    r = volume_next_epoch(v, &id);
+    if (r == 0 && !volume_may_attach(v)) /* some failed to promise */
+        r = too_few(v, v->usable);
+    if (r < 0)
+        return r;
+    away = v->view.members & ~v->usable;
+    view_advance(&next, &id);
+    leave_out(v, &next, away);
+    r = v->io->ops->random(v->io, next.journal.b, sizeof next.journal.b);
+    if (r == 0 && !v->journal)
+        r = journal_make(v, &next);
+    if (r < 0)
+        return r;
+    journal_start(v->journal, id.epoch);
+    r = volume_install_view(v, &next, 0, false); /* JF1 */
+    if (r == 0)
+        r = volume_complete_view(v, false);
+    if (r == 0)
+        r = journal_settle(v); /* a copy may have failed just now */
+    if (r < 0)
+        return r;
+    v->attached = true;
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        if (away & UINT32_C(1) << i)
+            event_note(v, LOG_WARNING_LEVEL, "drop", v->part[i].letter,
+                       "part %c is not there at the start (%s): the volume "
+                       "goes on without it",
+                       v->part[i].letter, v->part[i].problem);
+    }
+    return 0;
+}

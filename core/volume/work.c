@@ -1,0 +1,394 @@
+/* work.c: what happens in the background, and who does it: the destage thread,
+ * or whoever has the role for a moment (V3).
+ *
+ * A round: parts that failed or do not answer are dropped -> a batch is
+ * destaged -> a damaged file is healed -> a part that came back is filled a
+ * little. Writers that wait for space are told how each round ended. Between
+ * rounds that have nothing to do the scrub goes on. */
+#include "base/err.h"
+#include "base/wait.h"
+#include "target/guard.h"
+#include "target/mirror.h"
+#include "volume/resync.h"
+#include "volume/volume.h"
+#include "volume/watch.h"
+#include <stdio.h>
+#include <string.h>
+
+#define TICK_MS 250
+#define TICK_NS UINT64_C(250000000)
+#define HURRIED_DEADLINE_MS 2000
+#define AGE_TICKS_MAX 20 /* oldest record is destaged within 5 s */
+
+void
+volume_heal_tried(struct lsvd_volume *v, uint64_t chunk, uint32_t slot)
+{
+    pthread_mutex_lock(&v->state_lock);
+    for (size_t i = 0; i < v->heal_count; i++) {
+        if (v->heal[i].chunk == chunk && v->heal[i].slot == slot) {
+            v->heal[i] = v->heal[--v->heal_count];
+            break;
+        }
+    }
+    pthread_mutex_unlock(&v->state_lock);
+}
+
+/* Files that gave wrong bytes, one a call. It stays in the queue until it was
+ * tried, so that what the attempt itself meets does not queue it again: one
+ * that can't be healed would come back for ever. */
+static bool
+heal_one(struct lsvd_volume *v)
+{
+    struct heal heal;
+    uint64_t lost = 0;
+    int r;
+
+    pthread_mutex_lock(&v->state_lock);
+    if (v->heal_count == 0) {
+        pthread_mutex_unlock(&v->state_lock);
+        return false;
+    }
+    heal = v->heal[v->heal_count - 1];
+    pthread_mutex_unlock(&v->state_lock);
+    r = v->usable & UINT32_C(1) << heal.slot
+            ? fragment_rebuild(v, heal.chunk, heal.slot, &lost)
+            : 0;
+    v->heal_fails = r < 0;
+    volume_heal_tried(v, heal.chunk, heal.slot);
+    if (r < 0)
+        log_event(&v->log, LOG_ERROR_LEVEL,
+                  "volume %s: chunk %llu of part %c could not be healed: %s",
+                  v->meta.name, (unsigned long long)heal.chunk,
+                  v->part[heal.slot].letter, err_text());
+    else if (r > 0)
+        log_event(&v->log, LOG_WARNING_LEVEL,
+                  "volume %s: chunk %llu of part %c healed", v->meta.name,
+                  (unsigned long long)heal.chunk, v->part[heal.slot].letter);
+    return true;
+}
+
+/* Tell the waiting writers how it ended. */
+static void
+report(struct lsvd_volume *v, int r)
+{
+    uint64_t now = v->io->ops->now_ns(v->io);
+    char text[512];
+    int before;
+
+    snprintf(text, sizeof text, "%s", err_text());
+    pthread_mutex_lock(&v->state_lock);
+    before = atomic_load(&v->destage_error);
+    atomic_store(&v->destage_error,
+                 r < 0 ? (r == -ENOSPC ? r : -EIO) : 0);
+    if (r < 0 && before == 0)
+        v->stalled_since = now > 0 ? now : 1;
+    if (r >= 0)
+        v->stalled_since = 0;
+    v->destage_rounds++;
+    v->free_checked_at = 0;
+    pthread_cond_broadcast(&v->progress);
+    pthread_mutex_unlock(&v->state_lock);
+    if (r < 0 && before == 0)
+        event_note(v, LOG_ERROR_LEVEL, "stall", 0,
+                   "destage: %s; the data is safe in the journal; until it "
+                   "works again writes %s",
+                   text,
+                   r == -ENOSPC ? "get ENOSPC"
+                                : "go on while the journal has room, then "
+                                  "wait, then get EIO");
+    if (r >= 0 && before < 0)
+        event_note(v, LOG_WARNING_LEVEL, "stall", 0, "destage works again");
+}
+
+/* Those of which somebody said that they are not there. */
+static int
+drop_gone(struct lsvd_volume *v)
+{
+    uint32_t gone;
+
+    pthread_mutex_lock(&v->state_lock);
+    gone = v->gone & v->usable;
+    v->gone = 0;
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        struct part *p = &v->part[i];
+
+        if (!(gone & UINT32_C(1) << i))
+            continue;
+        p->failure = p->absence;
+        memcpy(p->failure_text, p->absence_text, sizeof p->failure_text);
+    }
+    pthread_mutex_unlock(&v->state_lock);
+    return gone ? volume_drop(v, gone) : 0;
+}
+
+/* What comes before the batch: the parts as they are. A volume of which a
+ * member is away, or whose view is not on all members, destages nothing (V5).
+ */
+static int
+settle_parts(struct lsvd_volume *v)
+{
+    int r = drop_gone(v);
+
+    if (r == 0 && (v->view.members & ~v->usable))
+        r = volume_drop(v, 0);
+    if (r == 0 && v->view_begun)
+        r = volume_end_view(v);
+    return r;
+}
+
+/* The batch first: what can't be healed must not keep writers waiting. They
+ * are told also if there was nothing to do: the journal may have been emptied
+ * between their attempt and their waiting. */
+static int
+destage_round(struct lsvd_volume *v)
+{
+    bool moved, worked;
+    int r;
+
+    r = settle_parts(v);
+    if (r == 0)
+        r = batch_prepare(v);
+    moved = r > 0;
+    if (moved)
+        r = batch_run(v);
+    report(v, r);
+    if (r < 0) {
+        (void)resync_adopt(v); /* perhaps the one that is missing */
+        return r;
+    }
+    batch_free(v);
+    worked = heal_one(v);
+    worked = resync_step(v) || worked;
+    return moved || worked;
+}
+
+int
+destage_batch(struct lsvd_volume *v)
+{
+    struct lease lease;
+    int r;
+
+    if (!v->attached)
+        return 0;
+    r = volume_check_fenced(v);
+    if (r < 0)
+        return r;
+    lease_get(&v->role, &lease, 0, 1, true);
+    r = destage_round(v);
+    lease_put(&v->role, &lease);
+    return r;
+}
+
+int
+role_get(struct lsvd_volume *v, struct lease *lease)
+{
+    lease_get(&v->role, lease, 0, 1, true);
+    if (!v->batch)
+        return 0;
+    lease_put(&v->role, lease);
+    return err_set(-EIO, "volume %s can't be checked or changed now: its "
+                   "journal can't be moved to the parts", v->meta.name);
+}
+
+void
+role_put(struct lsvd_volume *v, struct lease *lease)
+{
+    lease_put(&v->role, lease);
+}
+
+int
+lsvd_destage_step(struct lsvd_volume *v)
+{
+    return destage_batch(v);
+}
+
+/* Is it time to move something? Not while blocks are still being rewritten
+ * in the journal, unless it fills up or they get old. */
+static bool
+is_due(struct lsvd_volume *v, uint64_t *last_seq, unsigned *age)
+{
+    struct journal_space now;
+    bool due, quiet;
+
+    journal_space(v->journal, &now);
+    quiet = now.last_seq == *last_seq;
+    *last_seq = now.last_seq;
+    *age = now.dirty_chunks == 0 ? 0 : *age + 1;
+    due = quiet || now.used_bytes > now.ring_bytes / 4 ||
+          now.index_blocks > now.index_limit / 2 || *age >= AGE_TICKS_MAX;
+    return now.dirty_chunks > 0 && due;
+}
+
+/* Batches until the journal is nearly empty, or one fails: what the last one
+ * returned. */
+static int
+destage_rounds(struct lsvd_volume *v)
+{
+    struct journal_space now;
+    int r;
+
+    do {
+        r = destage_batch(v);
+        journal_space(v->journal, &now);
+    } while (r > 0 && now.used_bytes > now.ring_bytes / 8 &&
+             !atomic_load(&v->stopping));
+    return r;
+}
+
+/* Is there something to do besides what is_due knows? */
+static bool
+is_asked_locked(struct lsvd_volume *v)
+{
+    bool offered = v->resync.is_active;
+
+    for (uint32_t i = 0; i < v->g.part_count; i++)
+        offered |= v->resync.offered[i] != NULL;
+    return v->space_waiters > 0 || (v->heal_count > 0 && !v->heal_fails) ||
+           v->gone != 0 || offered;
+}
+
+/* A copy of the journal was lost: clients wait for this. */
+static void
+settle_copies(struct lsvd_volume *v)
+{
+    struct lease lease;
+    int r;
+
+    if (journal_is_settled(v))
+        return;
+    lease_get(&v->role, &lease, 0, 1, true);
+    r = journal_settle(v);
+    lease_put(&v->role, &lease);
+    if (r == 0)
+        return;
+    log_event(&v->log, LOG_ERROR_LEVEL, "volume %s: %s", v->meta.name,
+              err_text());
+    pthread_mutex_lock(&v->state_lock);
+    wait_ms(&v->progress, &v->state_lock, TICK_MS);
+    pthread_mutex_unlock(&v->state_lock);
+}
+
+/* A tick, or until somebody asks for something. The scrub may use what of it
+ * nobody else needs. */
+static void
+rest_locked(struct lsvd_volume *v)
+{
+    uint64_t now = v->io->ops->now_ns(v->io), end = now + TICK_NS;
+    bool asked = is_asked_locked(v); /* and it did not work, or is too early */
+
+    while (!asked && now < end) {
+        uint64_t wait = scrub_wait_ns_locked(v);
+
+        if (wait >= end - now)
+            break;
+        if (wait > 0) {
+            wait_ms(&v->work, &v->state_lock, (unsigned)(wait / 1000000) + 1);
+        } else {
+            pthread_mutex_unlock(&v->state_lock);
+            (void)scrub_step(v);
+            pthread_mutex_lock(&v->state_lock);
+        }
+        if (atomic_load(&v->stopping) || !journal_is_settled(v) ||
+            is_asked_locked(v))
+            return;
+        now = v->io->ops->now_ns(v->io);
+    }
+    if (now < end)
+        wait_ms(&v->work, &v->state_lock,
+                (unsigned)((end - now) / 1000000) + 1);
+}
+
+static void *
+destage_thread(void *arg)
+{
+    struct lsvd_volume *v = arg;
+    uint64_t last_seq = 0;
+    unsigned age = 0;
+    bool idle = true;
+
+    scrub_begin(v);
+    pthread_mutex_lock(&v->state_lock);
+    while (!atomic_load(&v->stopping)) {
+        bool asked = is_asked_locked(v);
+
+        /* what did not work, or was too early, is not tried at once again */
+        if (journal_is_settled(v) &&
+            (!asked || (idle && (v->space_waiters == 0 ||
+                                 atomic_load(&v->destage_error) != 0))))
+            rest_locked(v);
+        if (atomic_load(&v->stopping))
+            break;
+        asked = is_asked_locked(v) || v->heal_count > 0;
+        pthread_mutex_unlock(&v->state_lock);
+        settle_copies(v);
+        idle = true;
+        if (asked || v->batch || is_due(v, &last_seq, &age)) {
+            idle = destage_rounds(v) <= 0;
+            age = 0;
+        }
+        pthread_mutex_lock(&v->state_lock);
+    }
+    pthread_mutex_unlock(&v->state_lock);
+    return NULL;
+}
+
+int
+lsvd_start(struct lsvd_volume *v)
+{
+    int r;
+
+    if (!v->attached)
+        return 0;
+    parts_sign(v);
+    if (v->mirror)
+        mirror_start(v->mirror);
+    v->threaded = true; /* before there is a thread that looks at it */
+    r = pthread_create(&v->thread, NULL, destage_thread, v);
+    if (r != 0) {
+        v->threaded = false;
+        return err_set(-r, "volume %s: can't start a thread", v->meta.name);
+    }
+    return watch_start(v);
+}
+
+void
+lsvd_watch(struct lsvd_volume *v)
+{
+    if (v->attached)
+        watch_look(v);
+}
+
+void
+lsvd_on_fenced(struct lsvd_volume *v, void (*cb)(void *ctx), void *ctx)
+{
+    v->on_fenced = cb;
+    v->on_fenced_ctx = ctx;
+}
+
+void
+lsvd_hurry(struct lsvd_volume *v)
+{
+    if (v->world.guard)
+        guard_set_deadline(v->world.guard, HURRIED_DEADLINE_MS);
+    pthread_mutex_lock(&v->state_lock);
+    if (!atomic_load(&v->hurried))
+        v->hurried_ns = v->io->ops->now_ns(v->io);
+    atomic_store(&v->hurried, true);
+    pthread_cond_broadcast(&v->progress);
+    pthread_mutex_unlock(&v->state_lock);
+}
+
+void
+destage_stop(struct lsvd_volume *v)
+{
+    pthread_mutex_lock(&v->state_lock);
+    atomic_store(&v->stopping, true);
+    pthread_cond_broadcast(&v->work);
+    pthread_cond_broadcast(&v->progress);
+    pthread_cond_broadcast(&v->watching);
+    pthread_mutex_unlock(&v->state_lock);
+    watch_stop(v);
+    if (v->threaded)
+        pthread_join(v->thread, NULL);
+    v->threaded = false;
+}

@@ -1,0 +1,605 @@
+/* faultfs.c: a file system that hangs, fails, slows down and loses what was
+ * not synced, when told to; for tests.
+ *
+ *   faultfs SOURCE MOUNTPOINT SOCKET [--undo]
+ * shows SOURCE at MOUNTPOINT until it is unmounted or killed. SOCKET is a Unix
+ * socket (SOCK_SEQPACKET) for commands, one a message, each answered "ok":
+ *   hang              no call is answered any more
+ *   fail KIND ERRNO   calls of this KIND (all, read, write, sync) fail
+ *   slow MS           each call takes so much longer
+ *   resume            as before; what hung is done now, however late
+ *   waiting           answered with the number of calls that hang
+ *   lose              with --undo: bytes and sizes of files become what they
+ *                     were at their last fsync. Names are not undone. Nobody
+ *                     may have a file open
+ * A call that hangs ends early, with EINTR, if the thread that made it has
+ * been killed: as over NFS (hard), where SIGKILL ends a process, and nothing
+ * less does. Closing never hangs. Locks are the kernel's own. */
+#define FUSE_USE_VERSION 312
+#include <fuse.h>
+#include <fuse_lowlevel.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+enum kind { READS, WRITES, SYNCS, KINDS };
+
+static char source[PATH_MAX / 2];
+static bool keeps_undo;
+static int listener;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static bool hung;
+static int failing[KINDS]; /* errno, or 0 */
+static unsigned slow_ms, waiting;
+
+/* ---- undoing ---- */
+
+struct undo {
+    struct undo *next; /* the one before it in time */
+    off_t size;        /* of the file before the change */
+    off_t at;
+    size_t count;      /* bytes that follow */
+    char bytes[];
+};
+
+struct tracked {
+    struct tracked *next;
+    dev_t dev;
+    ino_t ino;
+    int fd;
+    struct undo *last;
+};
+
+static pthread_mutex_t undo_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct tracked *tracked;
+
+static void
+forget(struct tracked *t)
+{
+    while (t->last != NULL) {
+        struct undo *u = t->last;
+
+        t->last = u->next;
+        free(u);
+    }
+}
+
+static struct tracked *
+find_tracked(int fd, const struct stat *s)
+{
+    struct tracked *t;
+    char path[64];
+
+    for (t = tracked; t != NULL; t = t->next)
+        if (t->dev == s->st_dev && t->ino == s->st_ino)
+            return t;
+    t = calloc(1, sizeof *t);
+    if (t == NULL)
+        abort();
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    t->dev = s->st_dev;
+    t->ino = s->st_ino;
+    t->fd = open(path, O_RDWR | O_CLOEXEC); /* so the inode stays its own */
+    t->next = tracked;
+    tracked = t;
+    return t;
+}
+
+/* Remember a range before it is changed; undo_lock is held. */
+static void
+remember(int fd, off_t at, off_t count)
+{
+    struct tracked *t;
+    struct undo *u;
+    struct stat s;
+
+    if (!keeps_undo || fstat(fd, &s) < 0)
+        return;
+    if (at >= s.st_size)
+        count = 0;
+    else if (count > s.st_size - at)
+        count = s.st_size - at;
+    t = find_tracked(fd, &s);
+    u = malloc(sizeof *u + (size_t)count);
+    if (u == NULL || pread(t->fd, u->bytes, (size_t)count, at) != count)
+        abort();
+    u->next = t->last;
+    u->size = s.st_size;
+    u->at = at;
+    u->count = (size_t)count;
+    t->last = u;
+}
+
+static void
+lose_all(void)
+{
+    pthread_mutex_lock(&undo_lock);
+    for (struct tracked *t = tracked; t != NULL; t = t->next) {
+        for (struct undo *u = t->last; u != NULL; u = u->next)
+            if (ftruncate(t->fd, u->size) < 0 ||
+                pwrite(t->fd, u->bytes, u->count, u->at) !=
+                    (ssize_t)u->count)
+                abort();
+        forget(t);
+    }
+    pthread_mutex_unlock(&undo_lock);
+}
+
+static int
+sync_file(int fd, bool data_only)
+{
+    struct stat s;
+    int r = 0;
+
+    pthread_mutex_lock(&undo_lock);
+    if ((data_only ? fdatasync(fd) : fsync(fd)) < 0)
+        r = -errno;
+    else if (keeps_undo && fstat(fd, &s) == 0)
+        forget(find_tracked(fd, &s));
+    pthread_mutex_unlock(&undo_lock);
+    return r;
+}
+
+/* ---- the gate that every call passes ---- */
+
+/* Whether SIGKILL is on its way to the thread that made this call. */
+static bool
+caller_is_killed(void)
+{
+    char path[64], line[128];
+    unsigned long long pending = 0, bits;
+    FILE *f;
+
+    (void)snprintf(path, sizeof path, "/proc/%d/status",
+                   (int)fuse_get_context()->pid);
+    f = fopen(path, "r");
+    if (f == NULL)
+        return true; /* gone */
+    while (fgets(line, sizeof line, f) != NULL)
+        if (sscanf(line, "SigPnd: %llx", &bits) == 1 ||
+            sscanf(line, "ShdPnd: %llx", &bits) == 1)
+            pending |= bits;
+    (void)fclose(f);
+    return pending >> (9 - 1) & 1;
+}
+
+static void
+sleep_ms(unsigned ms)
+{
+    struct timespec t = { ms / 1000, (long)(ms % 1000) * 1000000 };
+
+    (void)nanosleep(&t, NULL);
+}
+
+/* The lock is held. */
+static int
+wait_while_hung(void)
+{
+    int r = 0;
+
+    waiting++;
+    while (hung && r == 0) {
+        struct timespec until;
+
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += 20 * 1000000;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        (void)pthread_cond_timedwait(&changed, &lock, &until);
+        if (hung && fuse_interrupted() && caller_is_killed())
+            r = -EINTR;
+    }
+    waiting--;
+    return r;
+}
+
+static int
+gate(enum kind kind)
+{
+    unsigned ms;
+    int r;
+
+    pthread_mutex_lock(&lock);
+    r = wait_while_hung();
+    ms = slow_ms;
+    if (r == 0)
+        r = -failing[kind];
+    pthread_mutex_unlock(&lock);
+    if (ms > 0)
+        sleep_ms(ms);
+    return r;
+}
+
+static bool
+is_number(const char *text, int *ret)
+{
+    char *end;
+    long value = strtol(text, &end, 10);
+
+    *ret = (int)value;
+    return end != text && *end == '\0' && value >= 0 && value <= 3600000;
+}
+
+/* The lock is held. */
+static bool
+obey(const char *command, const char *kind, const char *number)
+{
+    static const char *const kinds[KINDS] = { "read", "write", "sync" };
+    bool known = false;
+    int value = 0;
+
+    if (strcmp(command, "hang") == 0)
+        return hung = true;
+    if (strcmp(command, "resume") == 0) {
+        hung = false;
+        slow_ms = 0;
+        memset(failing, 0, sizeof failing);
+        return true;
+    }
+    if (strcmp(command, "slow") == 0 && is_number(kind, &value)) {
+        slow_ms = (unsigned)value;
+        return true;
+    }
+    if (strcmp(command, "fail") != 0 || !is_number(number, &value))
+        return false;
+    for (int i = 0; i < KINDS; i++)
+        if (strcmp(kind, kinds[i]) == 0 || strcmp(kind, "all") == 0) {
+            failing[i] = value;
+            known = true;
+        }
+    return known;
+}
+
+static void
+answer(int fd, char *text)
+{
+    char command[16] = "", kind[16] = "", number[16] = "", reply[32];
+    bool ok = true;
+
+    (void)sscanf(text, "%15s %15s %15s", command, kind, number);
+    pthread_mutex_lock(&lock);
+    (void)snprintf(reply, sizeof reply, "%u", waiting);
+    if (strcmp(command, "lose") == 0 && keeps_undo)
+        lose_all();
+    else if (strcmp(command, "waiting") != 0)
+        ok = obey(command, kind, number);
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&lock);
+    if (strcmp(command, "waiting") != 0)
+        (void)snprintf(reply, sizeof reply, ok ? "ok" : "what?");
+    (void)send(fd, reply, strlen(reply), MSG_NOSIGNAL);
+}
+
+static void *
+listen_for_commands(void *unused)
+{
+    (void)unused;
+    for (;;) {
+        int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+        char text[64];
+        ssize_t count;
+
+        if (fd < 0)
+            continue;
+        count = recv(fd, text, sizeof text - 1, 0);
+        if (count > 0) {
+            text[count] = '\0';
+            answer(fd, text);
+        }
+        (void)close(fd);
+    }
+    return NULL;
+}
+
+/* ---- calls ---- */
+
+/* Of two: rename has both at once. */
+static const char *
+below(const char *path)
+{
+    static _Thread_local char full[2][PATH_MAX];
+    static _Thread_local int turn;
+
+    turn = !turn;
+    (void)snprintf(full[turn], PATH_MAX, "%s%s", source, path);
+    return full[turn];
+}
+
+static int
+fd_of(const struct fuse_file_info *fi)
+{
+    return (int)fi->fh;
+}
+
+#define RESULT(call) ((call) < 0 ? -errno : 0)
+#define PASS(kind)                                                           \
+    do {                                                                     \
+        int passed_ = gate(kind);                                            \
+        if (passed_ < 0)                                                     \
+            return passed_;                                                  \
+    } while (0)
+
+static int
+do_getattr(const char *path, struct stat *s, struct fuse_file_info *fi)
+{
+    PASS(READS);
+    return RESULT(fi != NULL ? fstat(fd_of(fi), s) : lstat(below(path), s));
+}
+
+static int
+do_open(const char *path, struct fuse_file_info *fi)
+{
+    int fd;
+
+    PASS(READS);
+    fd = open(below(path), (fi->flags & ~O_DIRECT) | O_NOFOLLOW | O_CLOEXEC);
+    fi->fh = (uint64_t)fd;
+    return RESULT(fd);
+}
+
+static int
+do_create(const char *path, mode_t mode, struct fuse_file_info *fi)
+{
+    int fd;
+
+    PASS(WRITES);
+    fd = open(below(path),
+              (fi->flags & ~O_DIRECT) | O_CREAT | O_NOFOLLOW | O_CLOEXEC,
+              mode);
+    fi->fh = (uint64_t)fd;
+    return RESULT(fd);
+}
+
+static int
+do_release(const char *path, struct fuse_file_info *fi)
+{
+    (void)path;
+    return RESULT(close(fd_of(fi)));
+}
+
+static int
+do_read(const char *path, char *buffer, size_t count, off_t at,
+        struct fuse_file_info *fi)
+{
+    ssize_t done;
+
+    (void)path;
+    PASS(READS);
+    done = pread(fd_of(fi), buffer, count, at);
+    return done < 0 ? -errno : (int)done;
+}
+
+static int
+do_write(const char *path, const char *buffer, size_t count, off_t at,
+         struct fuse_file_info *fi)
+{
+    ssize_t done;
+
+    (void)path;
+    PASS(WRITES);
+    pthread_mutex_lock(&undo_lock);
+    remember(fd_of(fi), at, (off_t)count);
+    done = pwrite(fd_of(fi), buffer, count, at);
+    pthread_mutex_unlock(&undo_lock);
+    return done < 0 ? -errno : (int)done;
+}
+
+static int
+do_fallocate(const char *path, int mode, off_t at, off_t count,
+             struct fuse_file_info *fi)
+{
+    int r;
+
+    (void)path;
+    PASS(WRITES);
+    pthread_mutex_lock(&undo_lock);
+    remember(fd_of(fi), at, count);
+    r = RESULT(fallocate(fd_of(fi), mode, at, count));
+    pthread_mutex_unlock(&undo_lock);
+    return r;
+}
+
+static int
+do_truncate(const char *path, off_t size, struct fuse_file_info *fi)
+{
+    int fd, r;
+
+    PASS(WRITES);
+    fd = fi != NULL ? fd_of(fi) : open(below(path), O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    pthread_mutex_lock(&undo_lock);
+    remember(fd, size, INT64_MAX - size);
+    r = RESULT(ftruncate(fd, size));
+    pthread_mutex_unlock(&undo_lock);
+    if (fi == NULL)
+        (void)close(fd);
+    return r;
+}
+
+static int
+do_fsync(const char *path, int data_only, struct fuse_file_info *fi)
+{
+    (void)path;
+    PASS(SYNCS);
+    return sync_file(fd_of(fi), data_only != 0);
+}
+
+static off_t
+do_lseek(const char *path, off_t at, int whence, struct fuse_file_info *fi)
+{
+    off_t found;
+
+    (void)path;
+    PASS(READS);
+    found = lseek(fd_of(fi), at, whence);
+    return found < 0 ? -errno : found;
+}
+
+static int
+do_statfs(const char *path, struct statvfs *s)
+{
+    PASS(READS);
+    return RESULT(statvfs(below(path), s));
+}
+
+static int
+do_unlink(const char *path)
+{
+    PASS(WRITES);
+    return RESULT(unlink(below(path)));
+}
+
+static int
+do_mkdir(const char *path, mode_t mode)
+{
+    PASS(WRITES);
+    return RESULT(mkdir(below(path), mode));
+}
+
+static int
+do_rmdir(const char *path)
+{
+    PASS(WRITES);
+    return RESULT(rmdir(below(path)));
+}
+
+static int
+do_rename(const char *from, const char *to, unsigned flags)
+{
+    PASS(WRITES);
+    return RESULT(renameat2(AT_FDCWD, below(from), AT_FDCWD, below(to),
+                            flags));
+}
+
+static int
+do_opendir(const char *path, struct fuse_file_info *fi)
+{
+    int fd;
+
+    PASS(READS);
+    fd = open(below(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    fi->fh = (uint64_t)fd;
+    return RESULT(fd);
+}
+
+static int
+do_readdir(const char *path, void *buffer, fuse_fill_dir_t fill, off_t at,
+           struct fuse_file_info *fi, enum fuse_readdir_flags flags)
+{
+    struct dirent *entry;
+    DIR *dir;
+
+    (void)path;
+    (void)at;
+    (void)flags;
+    PASS(READS);
+    dir = fdopendir(openat(fd_of(fi), ".", O_RDONLY | O_DIRECTORY |
+                           O_CLOEXEC));
+    if (dir == NULL)
+        return -errno;
+    while ((entry = readdir(dir)) != NULL)
+        (void)fill(buffer, entry->d_name, NULL, 0, 0);
+    (void)closedir(dir);
+    return 0;
+}
+
+static void *
+do_init(struct fuse_conn_info *connection, struct fuse_config *config)
+{
+    pthread_t thread;
+
+    (void)connection;
+    config->use_ino = 1;
+    config->nullpath_ok = 1;
+    config->intr = 1;
+    config->intr_signal = SIGUSR1;
+    config->hard_remove = 1; /* no .fuse_hidden in listings */
+    config->entry_timeout = config->attr_timeout = 0; /* ask us always */
+    if (pthread_create(&thread, NULL, listen_for_commands, NULL) != 0)
+        abort();
+    return NULL;
+}
+
+static const struct fuse_operations operations = {
+    .init = do_init, .getattr = do_getattr, .open = do_open,
+    .create = do_create, .release = do_release, .read = do_read,
+    .write = do_write, .fallocate = do_fallocate, .truncate = do_truncate,
+    .fsync = do_fsync, .lseek = do_lseek, .statfs = do_statfs,
+    .unlink = do_unlink, .mkdir = do_mkdir, .rmdir = do_rmdir,
+    .rename = do_rename, .opendir = do_opendir, .releasedir = do_release,
+    .readdir = do_readdir, .fsyncdir = do_fsync,
+};
+
+static int
+listen_at(const char *path)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+    if (strlen(path) >= sizeof address.sun_path)
+        return -1;
+    (void)strcpy(address.sun_path, path);
+    listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    return listener < 0 || bind(listener, (struct sockaddr *)&address,
+                                sizeof address) < 0 ||
+           listen(listener, 8) < 0 ? -1 : 0;
+}
+
+/* Its arrival ends nothing: fuse_interrupted tells. */
+static void
+ignore_signal(int signal_number)
+{
+    (void)signal_number;
+}
+
+int
+main(int argc, char **argv)
+{
+    char *options[] = { argv[0], (char[]){ "-ofsname=faultfs" }, NULL };
+    struct fuse_args args = FUSE_ARGS_INIT(2, options);
+    struct fuse_loop_config *loop = fuse_loop_cfg_create();
+    struct sigaction interrupted = { .sa_handler = ignore_signal };
+    struct fuse *fuse;
+    int r;
+
+    if (argc < 4 || loop == NULL || strlen(argv[1]) >= sizeof source) {
+        (void)fputs("faultfs SOURCE MOUNTPOINT SOCKET [--undo]\n", stderr);
+        return 64;
+    }
+    (void)strcpy(source, argv[1]);
+    keeps_undo = argc > 4 && strcmp(argv[4], "--undo") == 0;
+    (void)umask(0); /* the kernel has applied the caller's */
+    (void)sigaction(SIGUSR1, &interrupted, NULL);
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* leave nothing that hangs */
+    if (listen_at(argv[3]) < 0) {
+        perror(argv[3]);
+        return 1;
+    }
+    fuse = fuse_new(&args, &operations, sizeof operations, NULL);
+    if (fuse == NULL || fuse_mount(fuse, argv[2]) < 0)
+        return 1;
+    /* A thread for each call that hangs. */
+    fuse_loop_cfg_set_max_threads(loop, 10000);
+    fuse_loop_cfg_set_idle_threads(loop, 16);
+    r = fuse_loop_mt(fuse, loop);
+    fuse_unmount(fuse);
+    return r != 0;
+}

@@ -1,0 +1,206 @@
+"""The journal in two directories, over a real nbdkit: one of them fails while
+it serves, is removed, or is too small; the server is killed; and is started
+with either, or both."""
+
+import shutil
+import subprocess
+
+import nbd
+import pytest
+
+from conftest import need_root
+from load import Clients
+from nbdharness import KIB, MIB, PLUGIN, assert_same, poll, random_bytes, \
+    read_all
+
+SIZE = 16 * MIB
+
+
+def need_faults():
+    if b"\0fault\0" not in PLUGIN.read_bytes():
+        pytest.skip("built without the parameter fault=")
+
+
+class World:
+    """A volume with two cache directories, and its clients."""
+
+    def __init__(self, place, policy="r2"):
+        self.place = place
+        self.volume = place.volume(policy, size=SIZE, chunk=256 * KIB)
+        self.caches = [place.root("cache-one"), place.root("cache-two")]
+        self.rules = place.path / "rules"
+        self.clients = Clients(SIZE, seed=policy)
+        self.server = None
+
+    def parameters(self, *which):
+        data = [f"data={r}" for r in self.volume.roots.values()]
+        return [self.volume.name, *data,
+                *[f"cache={self.caches[i]}" for i in which]]
+
+    def start(self, *which, faults=False):
+        more = [f"fault={self.rules}"] if faults else []
+        self.server = self.place.serve(*self.parameters(*which), *more)
+
+    def refused(self, *which):
+        server = self.place.serve(*self.parameters(*which), check=False)
+        assert not server.wait_or_up(), server.log()
+        assert server.wait() != 0
+        assert "needs its journal" in server.log().splitlines()[-1]
+
+    def fail(self, which, how):
+        """From now on, in these cache directories."""
+        text = "".join(f"[rule-{i}]\npath={self.caches[i]}/\n{how}\n"
+                       for i in which)
+        new = self.rules.with_suffix(".new")
+        new.write_text(text)
+        new.rename(self.rules)
+
+    def crash(self):
+        self.server.kill()
+        self.clients.stop()
+        self.clients.check()
+        self.clients.model.crashed()
+
+    def check(self):
+        self.clients.check_all(self.server)
+
+    def journal(self, which):
+        found = list(self.caches[which].glob("*.journal"))
+        assert len(found) == 1, found
+        return found[0].read_bytes()
+
+
+@pytest.fixture
+def world(place):
+    found = World(place)
+    yield found
+    if found.server:
+        found.server.kill()
+    found.clients.stop()
+
+
+@pytest.mark.parametrize("how", [
+    "call=write\nerror=EIO", "call=sync\nerror=EIO",
+    "call=write\nerror=ENOSPC", "call=any\nerror=ESTALE\nprobability=0.05",
+    "call=write\nshort=yes",
+])
+@pytest.mark.parametrize("dead", [0, 1])
+def test_one_fails_under_load(world, dead, how):
+    need_faults()
+    alive = 1 - dead
+    world.start(0, 1, faults=True)
+    world.clients.start(world.server)
+    world.clients.wait(200)
+    world.fail([dead], how)
+    poll(lambda: "is lost" in world.server.log(), "the loss is logged")
+    assert str(world.caches[dead]) in world.server.log()
+    world.clients.wait(400)
+    world.clients.check()
+    world.crash()
+
+    world.refused(dead)
+    world.start(alive)
+    world.check()
+    world.clients.start(world.server)
+    world.clients.wait(200)
+    world.crash()
+    world.start(0, 1)  # it is refilled, and counts again
+    world.clients.start(world.server)
+    world.clients.wait(200)
+    world.crash()
+    world.start(dead)
+    world.check()
+    world.server.stop()
+    world.volume.verify(0, "--full")
+
+
+@pytest.mark.parametrize("one", [0, 1])
+def test_either_is_enough_after_a_kill(world, one):
+    world.start(0, 1)
+    for _ in range(3):
+        world.clients.start(world.server)
+        world.clients.wait(300)
+        world.crash()
+        world.start(one)
+        world.check()
+        world.server.kill()
+        world.clients.model.crashed()
+        world.refused(1 - one)
+        world.start(0, 1)
+        world.check()
+    world.server.stop()
+    world.volume.verify(0, "--full")
+
+
+def test_a_directory_is_removed_under_load(world):
+    """Nothing fails then: what is open stays writable. At the next start it is
+    made again."""
+    world.start(0, 1)
+    world.clients.start(world.server)
+    world.clients.wait(200)
+    shutil.rmtree(world.caches[0])
+    world.clients.wait(400)
+    world.crash()
+    world.caches[0].mkdir()
+    world.start(0, 1)
+    world.check()
+    world.server.kill()
+    world.clients.model.crashed()
+    assert world.journal(0) == world.journal(1)
+    world.start(0)
+    world.check()
+    world.server.stop()
+    world.volume.verify(0, "--full")
+
+
+def test_both_fail(world):
+    """FAILED: writes get EIO, reads go on, and it says what it means."""
+    need_faults()
+    world.start(0, 1, faults=True)
+    h = world.server.connect()
+    data = random_bytes(SIZE, 1)
+    for at in range(0, SIZE, MIB):
+        h.pwrite(data[at:at + MIB], at)
+    h.flush()
+    world.fail([0, 1], "call=write;sync\nerror=EIO")
+
+    def refuses():
+        try:
+            h.pwrite(data[:4096], 0)
+        except nbd.Error as e:
+            assert e.errnum == 5
+            return True
+        return False
+
+    poll(refuses, "writes are refused")
+    assert_same(read_all(h, SIZE), data)
+    lines = [x for x in world.server.log().splitlines()
+             if "bytes not on the parts" in x]
+    assert len(lines) == 1 and "journal" in lines[0]
+    world.server.kill()
+    away = [c.rename(c.with_name(c.name + "-away")) for c in world.caches]
+    for cache in world.caches:
+        cache.mkdir()
+    world.refused(0, 1)
+    for cache, there in zip(world.caches, away):
+        cache.rmdir()
+        there.rename(cache)
+    world.start(0, 1)
+    assert_same(read_all(world.server.connect(), SIZE), data)
+    world.server.stop()
+
+
+def test_no_room_for_the_second(world, mounts):
+    need_root()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none",
+                    str(world.caches[1])], check=True)
+    mounts.append(world.caches[1])
+    world.start(0, 1)
+    assert str(world.caches[1]) in world.server.log()
+    world.clients.start(world.server)
+    world.clients.wait(200)
+    world.crash()
+    world.refused(1)
+    world.start(0, 1)  # still no room
+    world.check()
+    world.server.stop()

@@ -1,0 +1,460 @@
+/* A journal in two directories, of which one refuses, is away, rots, or is
+ * given up; and a journal in one, that fails. */
+#include "base/wait.h"
+#include "faulty-io.h"
+#include "unit.h"
+#include "world.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { BLOCK = 4096, CHUNK = 256 << 10, BYTES = 2 << 20, THREADS = 4 };
+
+struct rig {
+    struct world world;
+    struct faulty_io io;
+    char cache2[300];
+    uint8_t model[BYTES]; /* what was answered */
+    uint8_t found[BYTES];
+    pthread_mutex_t lock; /* guards what follows */
+    char said[4096];      /* warnings and errors */
+};
+
+static void
+hear(void *ctx, enum lsvd_log_level level, const char *line)
+{
+    struct rig *rig = ctx;
+    size_t used;
+
+    if (level > LSVD_WARNING)
+        return;
+    pthread_mutex_lock(&rig->lock);
+    used = strlen(rig->said);
+    snprintf(rig->said + used, sizeof rig->said - used, "%s\n", line);
+    pthread_mutex_unlock(&rig->lock);
+}
+
+static bool
+was_said(struct rig *rig, const char *text)
+{
+    bool said;
+
+    pthread_mutex_lock(&rig->lock);
+    said = strstr(rig->said, text) != NULL;
+    pthread_mutex_unlock(&rig->lock);
+    return said;
+}
+
+/* Which directories the next start is given: bit 0 cache, bit 1 cache2. */
+static void
+give(struct rig *rig, unsigned set)
+{
+    struct world *w = &rig->world;
+    size_t count = 0;
+
+    if (set & 1)
+        w->cache_list[count++] = w->cache;
+    if (set & 2)
+        w->cache_list[count++] = rig->cache2;
+    w->cache_list[count] = NULL;
+}
+
+static struct rig *
+rig_new(unsigned caches)
+{
+    static const struct kind kind = {.replicas = 2, .block_bytes = BLOCK,
+                                     .chunk_bytes = CHUNK,
+                                     .size_bytes = BYTES,
+                                     .journal_bytes = 4 << 20,
+                                     .ram_bytes = 1};
+    struct rig *rig = calloc(1, sizeof *rig);
+
+    assert_non_null(rig);
+    pthread_mutex_init(&rig->lock, NULL);
+    faulty_io_init(&rig->io);
+    world_init(&rig->world, &kind);
+    rig->world.env.io = &rig->io.io;
+    rig->world.env.log = hear;
+    rig->world.env.log_ctx = rig;
+    snprintf(rig->cache2, sizeof rig->cache2, "%s/cache2", rig->world.path);
+    assert_int_equal(mkdir(rig->cache2, 0700), 0);
+    give(rig, caches);
+    world_open(&rig->world);
+    return rig;
+}
+
+static void
+rig_free(struct rig *rig)
+{
+    world_done(&rig->world);
+    pthread_mutex_destroy(&rig->lock);
+    free(rig);
+}
+
+static void
+kill_it(struct rig *rig)
+{
+    lsvd_abandon(rig->world.volume);
+    rig->world.volume = NULL;
+}
+
+static int
+start(struct rig *rig)
+{
+    return lsvd_open(&rig->world.env, NAME, 0, &rig->world.volume);
+}
+
+static int
+write_block(struct rig *rig, uint64_t block, uint8_t value)
+{
+    uint8_t bytes[BLOCK];
+    int r;
+
+    memset(bytes, value, sizeof bytes);
+    r = lsvd_pwrite(rig->world.volume, bytes, BLOCK, block * BLOCK, 0);
+    if (r == 0)
+        memset(rig->model + block * BLOCK, value, BLOCK);
+    return r;
+}
+
+static void
+check_all(struct rig *rig)
+{
+    MUST(lsvd_pread(rig->world.volume, rig->found, BYTES, 0));
+    assert_memory_equal(rig->found, rig->model, BYTES);
+}
+
+static void
+journal_path(const char *directory, char *text, size_t bytes)
+{
+    DIR *dir = opendir(directory);
+    struct dirent *entry;
+
+    text[0] = 0;
+    assert_non_null(dir);
+    while ((entry = readdir(dir)) != NULL) {
+        if (strstr(entry->d_name, ".journal"))
+            snprintf(text, bytes, "%s/%s", directory, entry->d_name);
+    }
+    closedir(dir);
+    assert_int_not_equal(text[0], 0);
+}
+
+static uint8_t *
+slurp(const char *directory, size_t *ret_bytes)
+{
+    char path[600];
+    struct stat st;
+    uint8_t *bytes;
+    int fd;
+
+    journal_path(directory, path, sizeof path);
+    fd = open(path, O_RDONLY);
+    assert_true(fd >= 0);
+    assert_int_equal(fstat(fd, &st), 0);
+    *ret_bytes = (size_t)st.st_size;
+    bytes = malloc(*ret_bytes);
+    assert_non_null(bytes);
+    assert_int_equal(pread(fd, bytes, *ret_bytes, 0), st.st_size);
+    close(fd);
+    return bytes;
+}
+
+static void
+check_copies_equal(struct rig *rig)
+{
+    size_t one_bytes, two_bytes;
+    uint8_t *one = slurp(rig->world.cache, &one_bytes);
+    uint8_t *two = slurp(rig->cache2, &two_bytes);
+
+    assert_int_equal(one_bytes, two_bytes);
+    assert_memory_equal(one, two, one_bytes);
+    free(one);
+    free(two);
+}
+
+struct client {
+    struct rig *rig;
+    unsigned number;
+    pthread_t thread;
+};
+
+/* Each has blocks of its own; the first breaks a directory half-way. */
+static void *
+client_run(void *arg)
+{
+    struct client *c = arg;
+
+    for (unsigned i = 0; i < 400; i++) {
+        if (c->number == 0 && i == 200)
+            c->rig->io.refuse_cache[1] = REFUSE_WRITES | REFUSE_SYNCS;
+        MUST(write_block(c->rig, c->number + i % 100 * THREADS,
+                         (uint8_t)(1 + i % 250)));
+        if (i % 16 == 0)
+            MUST(lsvd_flush(c->rig->world.volume));
+    }
+    return NULL;
+}
+
+static void
+test_one_dies_under_load(void **state)
+{
+    struct rig *rig = rig_new(3);
+    struct client client[THREADS];
+    struct lsvd_status *status = malloc(sizeof *status);
+
+    (void)state;
+    assert_non_null(status);
+    MUST(lsvd_start(rig->world.volume));
+    for (unsigned i = 0; i < THREADS; i++) {
+        client[i] = (struct client){.rig = rig, .number = i};
+        assert_int_equal(pthread_create(&client[i].thread, NULL, client_run,
+                                        &client[i]), 0);
+    }
+    for (unsigned i = 0; i < THREADS; i++)
+        pthread_join(client[i].thread, NULL);
+    assert_true(was_said(rig, "cache2 is lost"));
+    lsvd_get_status(rig->world.volume, status);
+    assert_int_equal(status->health, LSVD_DEGRADED);
+    assert_non_null(strstr(status->problem, "cache2"));
+    check_all(rig);
+    kill_it(rig);
+    rig->io.refuse_cache[1] = 0;
+
+    give(rig, 2); /* the one that was lost knows nothing of the end */
+    assert_int_equal(start(rig), -ENOENT);
+    assert_non_null(strstr(lsvd_error(), "needs its journal"));
+    give(rig, 1);
+    MUST(start(rig));
+    check_all(rig);
+    kill_it(rig);
+    give(rig, 3);
+    MUST(start(rig));
+    check_all(rig);
+    lsvd_get_status(rig->world.volume, status);
+    assert_true(status->healthy);
+    check_copies_equal(rig);
+    free(status);
+    rig_free(rig);
+}
+
+/* Either copy of a crashed server is enough, until it was started without the
+ * other one. */
+static void
+test_either_is_enough(void **state)
+{
+    (void)state;
+    for (unsigned one = 1; one <= 2; one++) {
+        struct rig *rig = rig_new(3);
+
+        for (unsigned i = 0; i < 50; i++)
+            MUST(write_block(rig, i * 3, (uint8_t)i));
+        kill_it(rig);
+        check_copies_equal(rig);
+        give(rig, one);
+        MUST(start(rig));
+        check_all(rig);
+        kill_it(rig); /* before anything new was written */
+        give(rig, 3 - one);
+        assert_int_equal(start(rig), -ENOENT);
+        give(rig, 3);
+        MUST(start(rig));
+        check_all(rig);
+        check_copies_equal(rig);
+        world_close(&rig->world);
+        give(rig, 3 - one); /* closed: none is needed */
+        MUST(start(rig));
+        check_all(rig);
+        rig_free(rig);
+    }
+}
+
+/* faults.md matrix 4 and 5. both: of two directories, or of the only one. */
+static void
+journal_dies(unsigned caches)
+{
+    struct rig *rig = rig_new(caches);
+    struct lsvd_status *status = malloc(sizeof *status);
+    char path[600], away[620];
+
+    assert_non_null(status);
+    for (unsigned i = 0; i < 10; i++)
+        MUST(write_block(rig, i, (uint8_t)(1 + i)));
+    rig->io.refuse_cache[0] = REFUSE_WRITES;
+    rig->io.refuse_cache[1] = REFUSE_WRITES;
+    assert_int_equal(write_block(rig, 20, 9), -EIO);
+    assert_int_equal(write_block(rig, 21, 9), -EIO);
+    assert_int_equal(lsvd_flush(rig->world.volume), -EIO);
+    assert_true(was_said(rig, "lost, 40960 bytes not on the parts"));
+    lsvd_get_status(rig->world.volume, status);
+    assert_int_equal(status->health, LSVD_FAILED);
+    check_all(rig); /* out of the journal, as long as it can be read */
+    assert_int_not_equal(lsvd_close(rig->world.volume), 0);
+    rig->world.volume = NULL;
+    rig->io.refuse_cache[0] = rig->io.refuse_cache[1] = 0;
+
+    journal_path(rig->world.cache, path, sizeof path);
+    snprintf(away, sizeof away, "%s.away", path);
+    give(rig, 1);
+    assert_int_equal(rename(path, away), 0);
+    assert_int_equal(start(rig), -ENOENT);
+    assert_int_equal(rename(away, path), 0);
+    give(rig, caches);
+    MUST(start(rig));
+    check_all(rig);
+    free(status);
+    rig_free(rig);
+}
+
+static void
+test_the_only_one_dies(void **state)
+{
+    (void)state;
+    journal_dies(1);
+}
+
+static void
+test_both_die(void **state)
+{
+    (void)state;
+    journal_dies(3);
+}
+
+/* The thread may have failed to destage, and tries again at its own pace. */
+static void
+write_when_possible(struct rig *rig, uint64_t block, uint8_t value)
+{
+    unsigned tries = 0;
+
+    while (write_block(rig, block, value) < 0 ||
+           lsvd_flush(rig->world.volume) < 0) {
+        assert_true(tries++ < 1000);
+        pause_ms(10);
+    }
+}
+
+/* Nothing is answered that depends on the copy that is left alone while no
+ * label can say so; when it can, all goes on. */
+static void
+test_the_loss_can_not_be_recorded(void **state)
+{
+    (void)state;
+    for (int threaded = 0; threaded < 2; threaded++) {
+        struct rig *rig = rig_new(3);
+
+        if (threaded)
+            MUST(lsvd_start(rig->world.volume));
+        MUST(write_block(rig, 1, 1));
+        rig->io.refuse_cache[0] = REFUSE_WRITES;
+        rig->io.refuse[0] = rig->io.refuse[1] = REFUSE_WRITES;
+        assert_int_equal(write_block(rig, 2, 2), -EIO);
+        assert_int_equal(lsvd_flush(rig->world.volume), -EIO);
+        rig->io.refuse[0] = rig->io.refuse[1] = 0;
+        write_when_possible(rig, 2, 3);
+        write_when_possible(rig, 3, 4);
+        check_all(rig);
+        kill_it(rig);
+        rig->io.refuse_cache[0] = 0;
+        give(rig, 1);
+        assert_int_equal(start(rig), -ENOENT);
+        give(rig, 2);
+        MUST(start(rig));
+        check_all(rig);
+        rig_free(rig);
+    }
+}
+
+/* The label that should record it fails: that part is dropped on the way. */
+static void
+test_a_part_dies_too(void **state)
+{
+    struct rig *rig = rig_new(3);
+
+    (void)state;
+    MUST(write_block(rig, 1, 1));
+    rig->io.refuse_cache[1] = REFUSE_SYNCS;
+    rig->io.refuse[0] = REFUSE_WRITES | REFUSE_SYNCS;
+    MUST(write_block(rig, 2, 2));
+    MUST(lsvd_flush(rig->world.volume));
+    MUST(write_block(rig, 3, 3));
+    check_all(rig);
+    kill_it(rig);
+    rig->io.refuse_cache[1] = rig->io.refuse[0] = 0;
+    give(rig, 2);
+    assert_int_equal(start(rig), -ENOENT);
+    give(rig, 1);
+    MUST(start(rig));
+    check_all(rig);
+    rig_free(rig);
+}
+
+/* Every byte of one copy's records may be wrong, while serving and at a
+ * start. */
+static void
+test_one_rots(void **state)
+{
+    (void)state;
+    for (unsigned one = 1; one <= 2; one++) {
+        struct rig *rig = rig_new(3);
+        char path[600];
+        uint8_t rot[8192];
+        int fd;
+
+        for (unsigned i = 0; i < 50; i++)
+            MUST(write_block(rig, i * 3, (uint8_t)(i + 1)));
+        journal_path(one == 1 ? rig->world.cache : rig->cache2, path,
+                     sizeof path);
+        fd = open(path, O_WRONLY);
+        assert_true(fd >= 0);
+        memset(rot, 0x5a, sizeof rot);
+        for (unsigned at = 8192; at < 50 * (BLOCK + 512); at += 8192)
+            assert_int_equal(pwrite(fd, rot, sizeof rot, at), sizeof rot);
+        close(fd);
+        check_all(rig);
+        kill_it(rig);
+        MUST(start(rig));
+        check_all(rig);
+        check_copies_equal(rig);
+        world_close(&rig->world);
+        world_check_sound(&rig->world);
+        rig_free(rig);
+    }
+}
+
+static void
+test_too_many_directories(void **state)
+{
+    struct rig *rig = rig_new(3);
+    const char *three[] = {rig->world.cache, rig->cache2, rig->world.data,
+                           NULL};
+
+    (void)state;
+    kill_it(rig);
+    rig->world.env.cache = three;
+    assert_int_equal(start(rig), -EINVAL);
+    assert_non_null(strstr(lsvd_error(), "one or two"));
+    rig->world.env.cache = rig->world.cache_list;
+    rig_free(rig);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_one_dies_under_load),
+        cmocka_unit_test(test_either_is_enough),
+        cmocka_unit_test(test_the_only_one_dies),
+        cmocka_unit_test(test_both_die),
+        cmocka_unit_test(test_the_loss_can_not_be_recorded),
+        cmocka_unit_test(test_a_part_dies_too),
+        cmocka_unit_test(test_one_rots),
+        cmocka_unit_test(test_too_many_directories),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

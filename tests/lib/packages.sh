@@ -13,7 +13,7 @@ packages_demo=(libnbd-bin qemu-utils file)
 # What the tests use: their framework, and the clients that people use.
 packages_check=(libcmocka-dev python3 python3-pytest python3-libnbd
     libnbd-bin qemu-utils fio nbd-client fuse3 mount util-linux
-    e2fsprogs xfsprogs gnutls-bin file jq procps libfuse3-dev)
+    e2fsprogs xfsprogs gnutls-bin file jq procps libfuse3-dev spin)
 
 # Install those of the arguments that are missing, or say what is missing.
 install_packages()

@@ -24,7 +24,8 @@ static const char common_help[] =
     "Exit status, the worst of all volumes:\n"
     "  0   every part holds all that it should\n"
     "  1   redundancy is below policy; all data can be read\n"
-    "  2   data is lost (the ranges are printed)\n"
+    "  2   data is lost or, after force-start, doubtful (the ranges are\n"
+    "      printed)\n"
     "  3   could not check\n"
     "  64  wrong usage\n";
 
@@ -34,6 +35,9 @@ static const char program_help[] =
     "  lsvd-repair verify NAME...        is everything there and right?\n"
     "  lsvd-repair rebuild NAME...       write back what is not\n"
     "  lsvd-repair replace NAME b[=DIR]  a new, empty part b, refilled\n"
+    "  lsvd-repair force-start NAME --accept-loss=TEXT  start anew without "
+    "what\n"
+    "                                    is lost for good\n"
     "\n"
     "Examples:\n"
     "  lsvd-repair verify --all --data /data --cache /cache\n"
@@ -84,12 +88,28 @@ static const char replace_help[] =
     "  lsvd-repair replace mydevice1 b\n"
     "  lsvd-repair replace mydevice1 b=/mnt/newdisk\n";
 
+static const char force_start_help[] =
+    "lsvd-repair force-start NAME --accept-loss=TEXT [options]: start anew\n"
+    "without what is lost for good\n"
+    "\n"
+    "For a volume whose journal is missing or damaged, or of which too few\n"
+    "parts are left to prove that nothing newer exists. Look everywhere else\n"
+    "first: what was answered, and is only there, is given up. Parts that are\n"
+    "not there are dropped; all others are read and made alike; what is\n"
+    "doubtful is listed. TEXT, who and when are kept in the volume for ever.\n"
+    "Refused when the volume starts without it. Afterwards run fsck.\n"
+    "\n"
+    "Example:\n"
+    "  lsvd-repair force-start db --accept-loss=\"NVMe of n2 died, ticket "
+    "77\"\n";
+
 static const struct {
     const char *command, *text;
 } helps[] = {
     { "verify", verify_help },
     { "rebuild", rebuild_help },
     { "replace", replace_help },
+    { "force-start", force_start_help },
 };
 
 void

@@ -60,14 +60,15 @@ _lsvd_repair()
         case $command in
         verify) common+=' --all --quick --full' ;;
         rebuild) common+=' --all --part --dry-run' ;;
+        force-start) common+=' --accept-loss=' ;;
         esac
         mapfile -t COMPREPLY < <(compgen -W "$common" -- "$cur")
     elif [[ -z $command ]]; then
-        mapfile -t COMPREPLY < <(compgen -W 'verify rebuild replace' \
-            -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W 'verify rebuild replace \
+            force-start' -- "$cur")
     elif [[ $command == replace && $words == 1 ]]; then
         mapfile -t COMPREPLY < <(compgen -W 'a b c d e f' -- "$cur")
-    elif [[ $command != replace || $words == 0 ]]; then
+    elif [[ $command != @(replace|force-start) || $words == 0 ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_lsvd_repair_names)" \
             -- "$cur")
     fi

@@ -17,6 +17,7 @@ static const struct command commands[] = {
     { "verify", COMMAND_VERIFY },
     { "rebuild", COMMAND_REBUILD },
     { "replace", COMMAND_REPLACE },
+    { "force-start", COMMAND_FORCE_START },
 };
 
 static const struct cli_option options[] = {
@@ -34,6 +35,7 @@ static const struct cli_option options[] = {
     { "full", 0, false, COMMAND_VERIFY },
     { "part", 0, true, COMMAND_REBUILD },
     { "dry-run", 'n', false, COMMAND_REBUILD },
+    { "accept-loss", 0, true, COMMAND_FORCE_START },
     { NULL, 0, false, 0 },
 };
 
@@ -72,6 +74,8 @@ take_option(void *ctx, const struct cli_option *option, const char *value)
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++)
         if (strcmp(flags[i].name, option->name) == 0)
             *flags[i].flag = true;
+    if (strcmp(option->name, "accept-loss") == 0)
+        req->reason = value;
     if (strcmp(option->name, "part") != 0)
         return 0;
     if (!is_letter(value[0]) || value[1])
@@ -217,10 +221,23 @@ take_replace_words(struct request *req, char *const *words, int count)
 }
 
 static int
+check_force(struct request *req, int count)
+{
+    if (count != 1)
+        return cli_usage(&req->cli, "force-start takes one NAME");
+    if (!req->reason || !req->reason[strspn(req->reason, " \t")])
+        return cli_usage(&req->cli, "force-start takes --accept-loss=TEXT: "
+                         "what happened, and why that can't be helped");
+    return 0;
+}
+
+static int
 check_words(struct request *req, char *const *words, int count)
 {
     if (req->command == COMMAND_REPLACE)
         return take_replace_words(req, words, count);
+    if (req->command == COMMAND_FORCE_START)
+        return check_force(req, count);
     if (req->all && count)
         return cli_usage(&req->cli, "NAME or --all, not both");
     if (!req->all && count == 0)

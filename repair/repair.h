@@ -10,7 +10,7 @@
 enum repair_code {
     CODE_OK = 0,      /* every part holds all that it should */
     CODE_REDUCED = 1, /* all data can be read; redundancy is below policy */
-    CODE_LOST = 2,    /* some data can't be read any more */
+    CODE_LOST = 2,    /* some data can't be read any more, or is doubtful */
     CODE_FAILED = 3,  /* could not check */
 };
 
@@ -22,7 +22,8 @@ enum command_bit {
     COMMAND_VERIFY = 1,
     COMMAND_REBUILD = 2,
     COMMAND_REPLACE = 4,
-    COMMAND_ALL = 7,
+    COMMAND_FORCE_START = 8,
+    COMMAND_ALL = 15,
 };
 
 /* ---- progress.c: a bar on stderr, if that is a terminal ---- */
@@ -49,6 +50,7 @@ struct request {
     bool all, quick, full, dry_run, no_progress;
     char part; /* 0: all */
     char *new_root; /* replace; owned; NULL: where it was */
+    const char *reason; /* force-start: of --accept-loss; NULL: not given */
     struct progress progress;
 };
 
@@ -61,6 +63,12 @@ struct kept_finding {
 
 /* What came of one volume. Callbacks of the engine may come from any of its
  * threads: lock guards the lists. */
+struct ranges { /* neighbours joined */
+    struct lsvd_lost_range *range; /* owned */
+    size_t count;                  /* kept */
+    uint64_t dropped;
+};
+
 struct outcome {
     struct request *req; /* only its progress changes */
     const char *volume;
@@ -72,9 +80,7 @@ struct outcome {
     struct kept_finding *finding; /* in order of discovery; owned */
     size_t finding_count;         /* kept */
     uint64_t findings_total;
-    struct lsvd_lost_range *range; /* neighbours joined; owned */
-    size_t range_count;            /* kept */
-    uint64_t ranges_dropped;
+    struct ranges lost, doubtful;
 };
 
 /* ---- work.c ---- */

@@ -130,6 +130,13 @@ struct world {
     struct io *guard, *fault; /* owned; NULL if there is none */
 };
 
+/* A start that is forced; see force.c. */
+struct force {
+    uint32_t quorum;    /* instead of w; 0: no such start */
+    bool given_up;      /* the journal is not used, whatever it holds */
+    struct view_id dropped_by; /* of the parts that are left out (FO3) */
+};
+
 struct offer;
 
 /* Filling a part; see resync.h. */
@@ -165,6 +172,7 @@ struct lsvd_volume {
     bool exclusive;  /* our locks are: files may be written */
     bool client_read_only;
     bool attached;   /* epoch claimed, journal named in the view */
+    struct force force;
     struct metadata_problem problem[16]; /* copies that need rewriting */
     size_t problem_count;
 
@@ -333,13 +341,22 @@ void volume_caches(const struct config *config, struct lsvd_caches *ret);
 
 enum { OPEN_INSPECT = 1u << 16, /* repair metadata copies: no */
        OPEN_REPAIR = 1u << 17,  /* parts may be away; exclusive */
-       OPEN_DEGRADED = 1u << 18 }; /* with REPAIR: a journal with data is
-                                    * attached also without all parts */
+       OPEN_DEGRADED = 1u << 18, /* with REPAIR: a journal with data is
+                                  * attached also without all parts */
+       OPEN_LOCKED = 1u << 19 }; /* no further than locks and labels; then */
 int volume_open(const struct lsvd_env *env, const char *name, unsigned flags,
                 struct lsvd_volume **ret);
 int volume_new(const struct lsvd_env *env, const char *name,
                struct lsvd_volume **ret);
 void volume_free(struct lsvd_volume *v);
+/* The view in force by the labels, … */
+int volume_choose_view(struct lsvd_volume *v);
+/* … its journal, and by that the view, if it names one, … */
+int volume_find_journal(struct lsvd_volume *v);
+/* … which parts may be used with that, … */
+void volume_judge_parts(struct lsvd_volume *v);
+/* … and the rest: recover, and attach if that is wanted and allowed. */
+int volume_bring_up(struct lsvd_volume *v, unsigned flags, bool wants_write);
 int volume_drain(struct lsvd_volume *v);
 int volume_detach(struct lsvd_volume *v);
 
@@ -361,6 +378,14 @@ void volume_fence(struct lsvd_volume *v, uint32_t slot,
                   const struct label *label);
 /* 0, or -ESHUTDOWN. */
 int volume_check_fenced(struct lsvd_volume *v);
+
+/* ---- force.c ---- */
+
+/* FO4: what any absent part holds may be newer than the volume. */
+void force_doubt_absent(struct lsvd_volume *v, struct view *next);
+/* Replicas, without the journal: chunk files that no table knows. */
+int force_find_chunks(struct lsvd_volume *v);
+bool volume_has_accepted_loss(struct lsvd_volume *v);
 
 /* ---- view.c ---- */
 
@@ -411,6 +436,13 @@ int journal_level(struct lsvd_volume *v);
 /* A journal for a volume that has none, in every directory that works. */
 int journal_make(struct lsvd_volume *v, const struct view *view);
 void journal_files_done(struct lsvd_volume *v);
+/* Can what journal_find took be read to its end? -EBADMSG, -EIO … */
+int journal_check(struct lsvd_volume *v);
+/* May the files that are in the cache directories be given up, and a new
+ * journal be made there? -EEXIST, -ENOENT … */
+int journal_may_give_up(struct lsvd_volume *v);
+/* Let go what was found; files keep their bytes and get another name. */
+int journal_give_up(struct lsvd_volume *v);
 bool journal_is_settled(struct lsvd_volume *v);
 /* False: two directories were given, and one of them has no copy; why is
  * filled with a line that names it. */

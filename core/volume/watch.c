@@ -128,8 +128,10 @@ judge(struct lsvd_volume *v, struct part *p, struct offer *offer)
                 "parts are in sync to do without it");
         return offer->is_member;
     }
-    if (found->state == LSVD_PART_REBUILDING) /* its own table tells all */
+    if (found->state == LSVD_PART_REBUILDING) { /* its own table tells all */
+        offer->full = view.absent[p->slot].ckpt == VIEW_CKPT_UNKNOWN;
         return true;
+    }
     switch (membership_returning(&found->label, p->slot, &view, &why)) {
     case RETURN_RESYNC:
         return true;

@@ -434,7 +434,8 @@ lsvd_force_start(const struct lsvd_env *env, const char *name,
     ret->full = true;
     if (is_blank(reason))
         return err_set(-EINVAL, "a loss is accepted only with a reason");
-    r = volume_open(env, name, OPEN_LOCKED | OPEN_REPAIR | OPEN_INSPECT, &f.y.v);
+    r = volume_open(env, name, OPEN_LOCKED | OPEN_REPAIR | OPEN_INSPECT,
+                    &f.y.v);
     if (r < 0)
         return r;
     f.y.cb = &own;

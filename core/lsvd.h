@@ -249,6 +249,37 @@ struct lsvd_location {
 int lsvd_locate(const struct lsvd_env *env, const char *name,
                 struct lsvd_location *ret);
 
+/* Who has, or had last, the lock of a part: what it wrote of itself. */
+struct lsvd_owner {
+    char part;
+    bool held;     /* somebody has the lock */
+    bool is_known; /* the record can be read; else the rest is empty */
+    bool is_here;  /* it was written on this host, since it was started */
+    char text[256]; /* as it is written */
+    char host[65];
+    long pid;
+    uint32_t epoch;
+    uint64_t heartbeat; /* wall clock seconds, of that host; 0: unknown */
+};
+#define LSVD_OWNERS_MAX 20
+/* Of all parts that can be reached, in order. Needs no lock. */
+int lsvd_owners(const struct lsvd_env *env, const char *name,
+                struct lsvd_owner *ret, uint32_t *ret_count);
+
+/* fence-cmd of the volume: "" if there is none. */
+int lsvd_fence_command(const struct lsvd_env *env, const char *name,
+                       char *text, size_t bytes);
+
+/* Take the locks away from a server on another host, of which the caller knows
+ * that it can't write any more (how: one line that says why). Its locks stay on
+ * files that nobody finds; an epoch above its own is promised on every part, so
+ * that it is fenced if it lives after all. An ordinary start may follow.
+ * -EALREADY: nobody has the volume; -EBUSY: somebody on this host has, or
+ * nobody knows who. Nothing is changed then. how NULL: only looks whether it
+ * could be done. */
+int lsvd_takeover(const struct lsvd_env *env, const char *name,
+                  const char *how);
+
 /* ---- an open volume, seen while it serves; any thread ---- */
 
 /* Bucket i counts what took less than 2^i microseconds and not less than

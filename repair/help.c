@@ -38,6 +38,7 @@ static const char program_help[] =
     "  lsvd-repair force-start NAME --accept-loss=TEXT  start anew without "
     "what\n"
     "                                    is lost for good\n"
+    "  lsvd-repair takeover NAME         take it from a host that is gone\n"
     "\n"
     "Examples:\n"
     "  lsvd-repair verify --all --data /data --cache /cache\n"
@@ -103,6 +104,21 @@ static const char force_start_help[] =
     "  lsvd-repair force-start db --accept-loss=\"NVMe of n2 died, ticket "
     "77\"\n";
 
+static const char takeover_help[] =
+    "lsvd-repair takeover NAME [--i-fenced-it] [options]: take a volume from\n"
+    "a host that is gone\n"
+    "\n"
+    "For a volume that does not start because a server on another host has\n"
+    "its lock. That server must not be able to write any more: power it off,\n"
+    "or take its access to the storage away. A fence-cmd in the configuration\n"
+    "is run to do so, and must succeed; without one say that you did it. Then\n"
+    "its heartbeat is watched for 180 s. Start the volume afterwards; it\n"
+    "needs its journal.\n"
+    "  --i-fenced-it  you have made sure of that; fence-cmd is not run\n"
+    "\n"
+    "Example:\n"
+    "  lsvd-repair takeover db --i-fenced-it\n";
+
 static const struct {
     const char *command, *text;
 } helps[] = {
@@ -110,6 +126,7 @@ static const struct {
     { "rebuild", rebuild_help },
     { "replace", replace_help },
     { "force-start", force_start_help },
+    { "takeover", takeover_help },
 };
 
 void

@@ -23,7 +23,8 @@ enum command_bit {
     COMMAND_REBUILD = 2,
     COMMAND_REPLACE = 4,
     COMMAND_FORCE_START = 8,
-    COMMAND_ALL = 15,
+    COMMAND_TAKEOVER = 16,
+    COMMAND_ALL = 31,
 };
 
 /* ---- progress.c: a bar on stderr, if that is a terminal ---- */
@@ -50,6 +51,8 @@ struct request {
     bool all, quick, full, dry_run, no_progress;
     char part; /* 0: all */
     char *new_root; /* replace; owned; NULL: where it was */
+    bool fenced_it;     /* takeover: --i-fenced-it */
+    unsigned observe_seconds; /* takeover; 0: as long as it must be */
     const char *reason; /* force-start: of --accept-loss; NULL: not given */
     struct progress progress;
 };
@@ -93,6 +96,10 @@ bool work_interrupted(void);
 void work_on_volume(struct request *req, const char *volume,
                     struct outcome *ret);
 void outcome_done(struct outcome *o);
+
+/* ---- takeover.c ---- */
+
+enum repair_code takeover(struct request *req, const char *volume);
 
 /* ---- report.c ---- */
 

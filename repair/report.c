@@ -34,6 +34,7 @@ command_text(const struct request *req)
     case COMMAND_FORCE_START:
         return "force-start";
     case COMMAND_VERIFY:
+    case COMMAND_TAKEOVER: /* takeover.c */
     case COMMAND_ALL:
         break;
     }

@@ -192,6 +192,7 @@ call_engine(struct request *req, struct outcome *o)
         return lsvd_force_start(&env, o->volume, user_name(), req->reason,
                                 &cb, &o->report);
     case COMMAND_VERIFY:
+    case COMMAND_TAKEOVER: /* takeover.c */
     case COMMAND_ALL:
         break;
     }

@@ -551,6 +551,7 @@ open_once(const struct lsvd_env *env, const char *name, unsigned flags,
     if (r < 0)
         return r;
     v->observer = flags & LSVD_OPEN_NO_LOCK;
+    v->takes_over = flags & OPEN_TAKE_OVER;
     r = find_policy(v, name);
     v->client_read_only = (flags & (LSVD_OPEN_READ_ONLY | LSVD_OPEN_NO_LOCK |
                                     OPEN_REPAIR)) ||

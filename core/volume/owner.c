@@ -21,6 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define BOOT_ID_BYTES 8 /* so much of it */
+
 void
 part_owner(struct target *dir, char *text, size_t bytes)
 {
@@ -58,23 +60,24 @@ time_text(uint64_t wall_seconds, char *text, size_t bytes)
         strftime(text, bytes, "%Y-%m-%dT%H:%M:%SZ", &tm);
 }
 
-/* Tells two starts of one machine apart, where there is such a thing. */
-static void
-boot_text(struct lsvd_volume *v, char *text, size_t bytes)
+void
+owner_boot(struct lsvd_volume *v, char *text, size_t bytes)
 {
+    char id[BOOT_ID_BYTES + 1] = "?";
+    struct object *object;
     struct target *dir;
-    uint8_t *id;
-    size_t count;
 
-    snprintf(text, bytes, "?");
     if (v->cache_io->ops->open_dir(v->cache_io, "/proc/sys/kernel/random", 0,
-                                   &dir) < 0)
-        return;
-    if (target_load(dir, "boot_id", 64, &id, &count) == 0) {
-        snprintf(text, bytes, "%.8s", (const char *)id);
-        free(id);
+                                   &dir) == 0) {
+        /* its size is 0, whatever is in it */
+        if (target_open(dir, "boot_id", 0, &object) == 0) {
+            if (object_read(object, id, BOOT_ID_BYTES, 0) < 0)
+                snprintf(id, sizeof id, "?");
+            object_close(object);
+        }
+        target_close(dir);
     }
-    target_close(dir);
+    snprintf(text, bytes, "%s", id);
 }
 
 int
@@ -84,7 +87,7 @@ owner_write(struct lsvd_volume *v, struct part *p)
 
     if (v->since_wall == 0) {
         v->since_wall = v->io->ops->wall_seconds(v->io);
-        boot_text(v, v->boot, sizeof v->boot);
+        owner_boot(v, v->boot, sizeof v->boot);
     }
     gethostname(host, sizeof host - 1);
     time_text(v->since_wall, since, sizeof since);

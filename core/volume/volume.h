@@ -169,6 +169,7 @@ struct lsvd_volume {
     struct view view;
     atomic_uint usable; /* bit per part that reads may use (V5) */
     bool observer;   /* LSVD_OPEN_NO_LOCK */
+    bool takes_over; /* OPEN_TAKE_OVER */
     bool exclusive;  /* our locks are: files may be written */
     bool client_read_only;
     bool attached;   /* epoch claimed, journal named in the view */
@@ -343,6 +344,7 @@ enum { OPEN_INSPECT = 1u << 16, /* repair metadata copies: no */
        OPEN_REPAIR = 1u << 17,  /* parts may be away; exclusive */
        OPEN_DEGRADED = 1u << 18, /* with REPAIR: a journal with data is
                                   * attached also without all parts */
+       OPEN_TAKE_OVER = 1u << 20, /* a lock that is held is taken away */
        OPEN_LOCKED = 1u << 19 }; /* no further than locks and labels; then */
 int volume_open(const struct lsvd_env *env, const char *name, unsigned flags,
                 struct lsvd_volume **ret);
@@ -364,6 +366,8 @@ int volume_detach(struct lsvd_volume *v);
 
 /* Who holds the lock of this part, for messages; "" if nobody wrote it. */
 void part_owner(struct target *dir, char *text, size_t bytes);
+/* Tells two starts of one machine apart, where there is such a thing. */
+void owner_boot(struct lsvd_volume *v, char *text, size_t bytes);
 /* Name this process as the owner, and that it is alive. */
 int owner_write(struct lsvd_volume *v, struct part *p);
 /* The same for all parts: the one that locked them may have been another
@@ -378,6 +382,16 @@ void volume_fence(struct lsvd_volume *v, uint32_t slot,
                   const struct label *label);
 /* 0, or -ESHUTDOWN. */
 int volume_check_fenced(struct lsvd_volume *v);
+
+/* ---- takeover.c ---- */
+
+/* "host n2 (pid 4711, epoch 17, heartbeat 3 s ago)", and where to reach it if
+ * that is this host. */
+void owner_describe(struct lsvd_volume *v, const char *record, char *text,
+                    size_t bytes);
+/* Put a new lock file, which we have locked, in the place of one that somebody
+ * holds. */
+int takeover_lock(struct lsvd_volume *v, struct part *p);
 
 /* ---- force.c ---- */
 

@@ -9,7 +9,7 @@ PROGRAMS = {
     "lsvd": ("admin", ["create", "list", "info", "resize", "set", "remove",
                        "status", "events", "metrics"]),
     "lsvd-repair": ("repair", ["verify", "rebuild", "replace",
-                                "force-start"]),
+                                "force-start", "takeover"]),
 }
 
 

@@ -208,10 +208,12 @@ takeover(struct request *req, const char *volume)
     const char *how = make_sure(req, volume);
     struct lsvd_env env = cli_env(&req->cli);
     json_t *object;
+    int r;
 
     if (!how)
         return CODE_FAILED;
-    if (lsvd_takeover(&env, volume, how) < 0)
+    r = lsvd_takeover(&env, volume, how);
+    if (r < 0 && r != -EALREADY) /* it is gone, and its locks with it */
         return fail(req, lsvd_error());
     if (!req->cli.json) {
         if (!req->cli.quiet)

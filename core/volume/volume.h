@@ -207,6 +207,8 @@ struct lsvd_volume {
     atomic_bool fenced; /* OW3 */
     void (*on_fenced)(void *ctx);
     void *on_fenced_ctx;
+    atomic_uint_fast64_t awake_ns; /* OW4: the watch was here */
+    atomic_bool must_look;         /* OW4: we have slept */
     uint64_t since_wall; /* owner.c's */
     char boot[16];
     unsigned space_waiters;
@@ -382,6 +384,12 @@ void volume_fence(struct lsvd_volume *v, uint32_t slot,
                   const struct label *label);
 /* 0, or -ESHUTDOWN. */
 int volume_check_fenced(struct lsvd_volume *v);
+/* OW4. Before a request, or a batch: the same, but after a sleep it waits until
+ * a label was looked at. -EIO: none could be. No lease is held. */
+int volume_check_awake(struct lsvd_volume *v);
+/* The watch's: it goes on, and: a label was read that is ours. */
+void owner_is_awake(struct lsvd_volume *v);
+void owner_has_looked(struct lsvd_volume *v);
 
 /* ---- takeover.c ---- */
 

@@ -38,6 +38,7 @@ check_path(struct lsvd_volume *v, uint32_t slot, const char *path,
     if (label.write_count < writes)
         return err_set(-ESTALE, "%s was replaced by an old copy of itself",
                        path);
+    owner_has_looked(v);
     return 0;
 }
 
@@ -225,6 +226,7 @@ watch_look(struct lsvd_volume *v)
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         if (atomic_load(&v->stopping))
             return;
+        owner_is_awake(v);
         if (v->usable & UINT32_C(1) << i) {
             check_member(v, i);
             if (beats)
@@ -256,8 +258,10 @@ watch(void *arg)
 int
 watch_start(struct lsvd_volume *v)
 {
-    int r = pthread_create(&v->watcher, NULL, watch, v);
+    int r;
 
+    owner_is_awake(v);
+    r = pthread_create(&v->watcher, NULL, watch, v);
     if (r != 0)
         return err_set(-r, "volume %s: can't start a thread", v->meta.name);
     v->is_watched = true;

@@ -1,5 +1,6 @@
 /* commands.c: the commands of lsvd: call the engine, print what came of it.
  * Errors are the engine's own line. */
+#include "ask.h"
 #include "request.h"
 
 #include <errno.h>
@@ -238,6 +239,38 @@ command_info(struct request *req)
     return 0;
 }
 
+static json_t *
+new_object(void)
+{
+    json_t *object = json_object();
+
+    if (!object)
+        cli_no_memory();
+    return object;
+}
+
+/* Have the server of a volume do it. True: it did, or refused; *ret is the
+ * exit status. False: there is none that can be asked, so the engine here may
+ * try; *ret is 0. Takes args. */
+static bool
+done_by_server(struct request *req, const char *op, json_t *args, int *ret)
+{
+    const struct control_ask ask = { .volume = req->words[0], .op = op,
+                                     .args = args };
+    char error[CONTROL_ERROR_BYTES];
+    json_t *result = NULL;
+    int r = cli_ask(&req->cli, &ask, &result, error);
+
+    json_decref(result);
+    json_decref(args);
+    *ret = 0;
+    if (ask_is_offline(r))
+        return false;
+    if (r < 0)
+        *ret = cli_fail(&req->cli, EXIT_FAILURE, "%s", error);
+    return true;
+}
+
 int
 command_resize(struct request *req)
 {
@@ -245,12 +278,18 @@ command_resize(struct request *req)
     struct lsvd_env env = cli_env(&req->cli);
     char text[CLI_SIZE_BYTES];
     uint64_t size_bytes;
+    json_t *args;
     int r = parse_size(req, req->words[1], &size_bytes);
 
     if (r)
         return r;
-    if (lsvd_resize(&env, name, size_bytes, req->force) < 0)
+    args = new_object();
+    cli_json_set(args, "size", cli_json_u64(size_bytes));
+    if (!done_by_server(req, "resize", args, &r) &&
+        lsvd_resize(&env, name, size_bytes, req->force) < 0)
         return engine_failed(req);
+    if (r)
+        return r;
     if (req->cli.json)
         return print_json_info(req, name);
     printf("resized %s: now %s (%" PRIu64 " bytes)\n", name,
@@ -264,6 +303,7 @@ command_set(struct request *req)
     const char *name = req->words[0];
     const char *equals = strchr(req->words[1], '=');
     struct lsvd_env env = cli_env(&req->cli);
+    json_t *args;
     char *key;
     int r;
 
@@ -273,10 +313,15 @@ command_set(struct request *req)
     key = strndup(req->words[1], (size_t)(equals - req->words[1]));
     if (!key)
         cli_no_memory();
-    r = lsvd_set(&env, name, key, equals + 1);
+    args = new_object();
+    cli_json_set(args, "key", cli_json_text(key));
+    cli_json_set(args, "value", cli_json_text(equals + 1));
+    if (!done_by_server(req, "set", args, &r) &&
+        lsvd_set(&env, name, key, equals + 1) < 0)
+        r = engine_failed(req);
     free(key);
-    if (r < 0)
-        return engine_failed(req);
+    if (r)
+        return r;
     if (req->cli.json)
         return print_json_info(req, name);
     printf("set %s: %s\n", name, req->words[1]);

@@ -87,7 +87,9 @@ static const struct op {
     void (*run)(struct served *s, const json_t *args, struct answer *a);
 } ops[] = {
     { "status", op_status },   { "events", op_events },
-    { "metrics", op_metrics },
+    { "metrics", op_metrics }, { "verify", op_verify },
+    { "rebuild", op_rebuild }, { "replace", op_replace },
+    { "set", op_set },         { "resize", op_resize },
 };
 
 void

@@ -165,6 +165,11 @@ void lsvd_watch(struct lsvd_volume *v);
  * do. Must not run beside lsvd_start's thread. */
 int lsvd_destage_step(struct lsvd_volume *v);
 
+/* Check the next chunk (scrub=, scrub-rate=), if it is time for it, on this
+ * thread. 1: did; 0: not yet, or something is more urgent. For who has not
+ * started the thread of lsvd_start, which does it by itself. */
+int lsvd_scrub_step(struct lsvd_volume *v);
+
 /* ---- information ---- */
 
 enum lsvd_part_state {
@@ -317,7 +322,8 @@ struct lsvd_task_status { /* resync, scrub */
     bool active;
     char part;           /* resync: which; 0: none or all */
     uint64_t chunks_done, chunks_total, bytes_done;
-    uint64_t copied;     /* resync: chunks written to the part */
+    uint64_t copied;     /* resync: chunks written to the part; scrub: files
+                          * of chunks that were healed */
     uint64_t seconds;    /* since it began */
 };
 
@@ -397,6 +403,9 @@ int lsvd_live_rebuild(struct lsvd_volume *v, char part,
 int lsvd_live_replace(struct lsvd_volume *v, char part, const char *new_root,
                       const struct lsvd_repair_callbacks *cb,
                       struct lsvd_report *ret);
+/* On all parts, which must be in sync. What was begun before may still end
+ * after it returned. -EROFS: it was opened read-only; that takes a restart. */
+int lsvd_live_set(struct lsvd_volume *v, const char *key, const char *value);
 
 enum lsvd_chunk_finding {
     LSVD_CHUNK_HEALTHY,

@@ -40,6 +40,7 @@ struct export {
 static struct {
     const struct config *config;
     bool threads; /* set before the first connection, then fixed */
+    bool closing; /* under the lock */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct export *head; /* under the lock */
@@ -245,7 +246,7 @@ exports_each(void (*fn)(void *ctx, struct lsvd_volume *v), void *ctx)
     struct export *e;
 
     pthread_mutex_lock(&served.lock);
-    for (e = served.head; e != NULL; e = e->next)
+    for (e = served.closing ? NULL : served.head; e != NULL; e = e->next)
         if (e->state == EXPORT_OPEN)
             fn(ctx, e->volume);
     pthread_mutex_unlock(&served.lock);
@@ -256,6 +257,9 @@ exports_close(void)
 {
     struct export *e;
 
+    pthread_mutex_lock(&served.lock); /* nobody is in exports_each then */
+    served.closing = true;
+    pthread_mutex_unlock(&served.lock);
     while ((e = served.head) != NULL) {
         assert(e->state == EXPORT_OPEN);
         close_volume(e);

@@ -29,8 +29,8 @@ void exports_close(void);
  * lives until exports_close. */
 const struct export *exports_get(const char *name, bool read_only);
 
-/* Call fn for each volume that is open; it must be quick and call nothing of
- * this. Any thread between exports_start and exports_close. */
+/* Call fn for each volume that is open; it must be quick, and call nothing of
+ * this. Any thread; for none any more once exports_close has begun. */
 void exports_each(void (*fn)(void *ctx, struct lsvd_volume *v), void *ctx);
 
 struct lsvd_volume *export_volume(const struct export *e);

@@ -13,6 +13,8 @@
 #include "listing.h"
 #include "metering.h"
 #include "report.h"
+#include "supervisor.h"
+#include "vanish.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
@@ -30,6 +32,7 @@ static struct config config; /* nbdkit passes no context to .config */
 struct handle {
     const struct export *export;
     bool read_only;
+    struct vanish connection;
 };
 
 /* ---- life of the server ---- */
@@ -44,24 +47,27 @@ plugin_config(const char *key, const char *value)
 static int
 plugin_get_ready(void)
 {
+    vanish_find_out();
     return exports_open(&config);
 }
 
 static int
 plugin_after_fork(void)
 {
-    if (exports_start() < 0 || metering_start() < 0)
+    if (exports_start() < 0 || metering_start() < 0 || hangup_start() < 0)
         return -1;
-    return hangup_start();
+    return supervisor_start();
 }
 
 /* Every connection has ended: nbdkit waits for them before it calls this. */
 static void
 plugin_cleanup(void)
 {
+    supervisor_closing();
     hangup_stop();
     metering_stop();
     exports_close();
+    supervisor_stop();
 }
 
 static void
@@ -114,6 +120,7 @@ plugin_open(int read_only)
         return NULL;
     }
     h->read_only = read_only != 0;
+    h->connection.is_tls = nbdkit_is_tls() > 0;
     h->export = exports_get(nbdkit_export_name(), h->read_only);
     if (h->export != NULL)
         return h;
@@ -200,15 +207,19 @@ plugin_is_rotational(void *handle)
 static struct lsvd_volume *
 begin(void *handle)
 {
-    const struct handle *h = handle;
+    struct handle *h = handle;
 
     hangup_enter();
+    vanish_enter(&h->connection);
     return export_volume(h->export);
 }
 
 static int
-end(const char *what, uint64_t count, uint64_t offset, int r)
+end(void *handle, const char *what, uint64_t count, uint64_t offset, int r)
 {
+    struct handle *h = handle;
+
+    vanish_leave(&h->connection);
     hangup_leave();
     if (lsvd_debug_io != 0)
         nbdkit_debug("lsvd: %s %" PRIu64 " at %" PRIu64 ": %s", what, count,
@@ -229,7 +240,7 @@ plugin_pread(void *handle, void *to, uint32_t count, uint64_t offset,
     struct lsvd_volume *v = begin(handle);
 
     (void)flags;
-    return end("read", count, offset, lsvd_pread(v, to, count, offset));
+    return end(handle, "read", count, offset, lsvd_pread(v, to, count, offset));
 }
 
 static int
@@ -238,7 +249,7 @@ plugin_pwrite(void *handle, const void *from, uint32_t count, uint64_t offset,
 {
     struct lsvd_volume *v = begin(handle);
 
-    return end("write", count, offset,
+    return end(handle, "write", count, offset,
                lsvd_pwrite(v, from, count, offset, request_flags(flags)));
 }
 
@@ -248,7 +259,7 @@ plugin_flush(void *handle, uint32_t flags)
     struct lsvd_volume *v = begin(handle);
 
     (void)flags;
-    return end("flush", 0, 0, lsvd_flush(v));
+    return end(handle, "flush", 0, 0, lsvd_flush(v));
 }
 
 static int
@@ -256,7 +267,7 @@ plugin_trim(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
     struct lsvd_volume *v = begin(handle);
 
-    return end("trim", count, offset,
+    return end(handle, "trim", count, offset,
                lsvd_trim(v, count, offset, request_flags(flags)));
 }
 
@@ -267,7 +278,7 @@ plugin_zero(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
     struct lsvd_volume *v = begin(handle);
 
-    return end("zero", count, offset,
+    return end(handle, "zero", count, offset,
                lsvd_zero(v, count, offset, request_flags(flags)));
 }
 
@@ -277,7 +288,7 @@ plugin_cache(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
     struct lsvd_volume *v = begin(handle);
 
     (void)flags;
-    return end("cache", count, offset, lsvd_cache(v, count, offset));
+    return end(handle, "cache", count, offset, lsvd_cache(v, count, offset));
 }
 
 struct extents_context {
@@ -306,7 +317,7 @@ plugin_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
     };
     struct lsvd_volume *v = begin(handle);
 
-    return end("extents", count, offset,
+    return end(handle, "extents", count, offset,
                lsvd_extents(v, count, offset, add_extent, &add));
 }
 

@@ -58,7 +58,7 @@ _lsvd_repair()
 
     if [[ $cur == -* ]]; then
         case $command in
-        verify) common+=' --all --quick --full' ;;
+        verify) common+=' --all --quick --full --no-lock' ;;
         rebuild) common+=' --all --part --dry-run' ;;
         takeover) common+=' --i-fenced-it' ;;
         force-start) common+=' --accept-loss=' ;;

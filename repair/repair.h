@@ -4,6 +4,7 @@
 #define LSVD_REPAIR_REPAIR_H
 
 #include "cli.h"
+#include <control/protocol.h>
 #include <pthread.h>
 
 /* Exit status, and the worst of several volumes: the greatest. */
@@ -48,7 +49,7 @@ void progress_clear(struct progress *p);
 struct request {
     struct cli cli;
     enum command_bit command;
-    bool all, quick, full, dry_run, no_progress;
+    bool all, quick, full, dry_run, no_lock, no_progress;
     char part; /* 0: all */
     char *new_root; /* replace; owned; NULL: where it was */
     bool fenced_it;     /* takeover: --i-fenced-it */
@@ -76,6 +77,7 @@ struct outcome {
     struct request *req; /* only its progress changes */
     const char *volume;
     enum repair_code code;
+    bool unconfirmed; /* looked at while another process changed it */
     char *error; /* owned; NULL unless code is CODE_FAILED */
     uint32_t block_bytes; /* 0: unknown */
     struct lsvd_report report; /* zero with an error */
@@ -96,6 +98,18 @@ bool work_interrupted(void);
 void work_on_volume(struct request *req, const char *volume,
                     struct outcome *ret);
 void outcome_done(struct outcome *o);
+
+/* What the engine's callbacks do; any thread. */
+void outcome_finding(struct outcome *o, const struct lsvd_finding *f);
+void outcome_lost(struct outcome *o, const struct lsvd_lost_range *range);
+void outcome_progress(struct outcome *o, const struct lsvd_progress *at);
+
+/* ---- served.c ---- */
+
+/* Have the server of the volume do the request, and fill *o. Returns what
+ * cli_ask does (ask.h), with a line of text. */
+int served_ask(struct request *req, struct outcome *o,
+               char error[CONTROL_ERROR_BYTES]);
 
 /* ---- takeover.c ---- */
 

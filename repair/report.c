@@ -78,8 +78,10 @@ verdict(const struct outcome *o)
 /* ---- for people ---- */
 
 static void
-print_finding(const struct kept_finding *f)
+print_finding(const struct outcome *o, const struct kept_finding *f)
 {
+    if (o->unconfirmed)
+        fputs("  unconfirmed:", stdout);
     if (f->part)
         printf("  part %c ", f->part);
     else
@@ -100,7 +102,7 @@ static void
 print_findings(const struct outcome *o)
 {
     for (size_t i = 0; i < o->finding_count; i++)
-        print_finding(&o->finding[i]);
+        print_finding(o, &o->finding[i]);
     if (o->findings_total > o->finding_count)
         printf("  ... and %" PRIu64 " more\n",
                o->findings_total - o->finding_count);
@@ -166,7 +168,10 @@ report_print(const struct outcome *o)
     char lost[CLI_SIZE_BYTES];
 
     printf("%s: %s%s: %s", o->volume, command_text(o->req),
-           report->beside_server ? " (beside a server)" : "", verdict(o));
+           o->unconfirmed          ? " (beside a server: unconfirmed)"
+           : report->beside_server ? " (by its server)"
+                                   : "",
+           verdict(o));
     if (report->data_lost)
         printf(": %s (%" PRIu64 " bytes)",
                cli_size(report->lost_bytes, lost), report->lost_bytes);
@@ -255,6 +260,7 @@ findings_to_json(const struct outcome *o)
         cli_json_set(object, "kind", cli_json_text(kind_text(f->kind)));
         cli_json_set(object, "file", cli_json_text(f->file));
         cli_json_set(object, "text", cli_json_text(f->text));
+        cli_json_set(object, "unconfirmed", json_boolean(o->unconfirmed));
         cli_json_append(array, object);
     }
     return array;

@@ -1,6 +1,7 @@
 /* work.c: runs the engine on one volume and gathers what it reports. */
 #include "repair.h"
 
+#include <ask.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <pwd.h>
@@ -57,11 +58,9 @@ must_dup(const char *text)
     return copy;
 }
 
-static void
-on_finding(void *ctx, const struct lsvd_finding *f)
+void
+outcome_finding(struct outcome *o, const struct lsvd_finding *f)
 {
-    struct outcome *o = ctx;
-
     if (f->kind == LSVD_CHUNK_HEALTHY) {
         /* Not something wrong: put right. A whole part is many lines. */
         if (o->req->cli.verbose)
@@ -126,12 +125,28 @@ note_range(struct outcome *o, struct ranges *r,
     pthread_mutex_unlock(&o->lock);
 }
 
+void
+outcome_lost(struct outcome *o, const struct lsvd_lost_range *range)
+{
+    note_range(o, &o->lost, range);
+}
+
+void
+outcome_progress(struct outcome *o, const struct lsvd_progress *at)
+{
+    progress_update(&o->req->progress, at);
+}
+
+static void
+on_finding(void *ctx, const struct lsvd_finding *f)
+{
+    outcome_finding(ctx, f);
+}
+
 static void
 on_lost(void *ctx, const struct lsvd_lost_range *range)
 {
-    struct outcome *o = ctx;
-
-    note_range(o, &o->lost, range);
+    outcome_lost(ctx, range);
 }
 
 static void
@@ -145,9 +160,7 @@ on_doubtful(void *ctx, const struct lsvd_lost_range *range)
 static void
 on_progress(void *ctx, const struct lsvd_progress *at)
 {
-    struct outcome *o = ctx;
-
-    progress_update(&o->req->progress, at);
+    outcome_progress(ctx, at);
 }
 
 static bool
@@ -166,6 +179,30 @@ user_name(void)
     const struct passwd *user = getpwuid(getuid());
 
     return user && user->pw_name[0] ? user->pw_name : "?";
+}
+
+/* A volume that somebody has, who can't be asked: a look at it from beside
+ * says little, and only who wants that gets it. */
+static int
+refuse_if_in_use(struct request *req, struct outcome *o, const char *why)
+{
+    struct lsvd_env env = cli_env(&req->cli);
+    struct lsvd_location *at = malloc(sizeof *at);
+    int r = 0;
+
+    if (!at)
+        cli_no_memory();
+    env.log = NULL; /* the check itself will say it */
+    if (lsvd_locate(&env, o->volume, at) == 0 && at->in_use) {
+        r = -EBUSY;
+        if (asprintf(&o->error, "volume %s is in use by %s, and no control "
+                     "socket answers (%s); --no-lock looks at it all the "
+                     "same", o->volume,
+                     at->owner[0] ? at->owner : "another process", why) < 0)
+            cli_no_memory();
+    }
+    free(at);
+    return r;
 }
 
 static int
@@ -219,6 +256,36 @@ find_block_bytes(struct request *req, const char *volume)
     return lsvd_info(&env, volume, &info) < 0 ? 0 : info.block_bytes;
 }
 
+/* The server, where there is one, else the engine here. */
+static int
+do_request(struct request *req, struct outcome *o)
+{
+    char text[CONTROL_ERROR_BYTES];
+    int r = -ENOENT;
+
+    if (req->command == COMMAND_FORCE_START)
+        return call_engine(req, o);
+    if (!req->no_lock)
+        r = served_ask(req, o, text);
+    /* One that is served read-only does not change: a look from beside it is
+     * as good. */
+    if (req->command == COMMAND_VERIFY && r == -EROFS)
+        return call_engine(req, o);
+    if (!req->no_lock && !ask_is_offline(r)) {
+        if (r < 0)
+            o->error = must_dup(text);
+        return r;
+    }
+    if (req->command == COMMAND_VERIFY && !req->no_lock)
+        r = refuse_if_in_use(req, o, text);
+    else
+        r = 0;
+    if (r == 0)
+        r = call_engine(req, o);
+    o->unconfirmed = o->report.beside_server;
+    return r;
+}
+
 void
 work_on_volume(struct request *req, const char *volume, struct outcome *ret)
 {
@@ -231,7 +298,7 @@ work_on_volume(struct request *req, const char *volume, struct outcome *ret)
         cli_no_memory();
     if (!work_interrupted()) {
         progress_start(&req->progress, volume);
-        r = call_engine(req, ret);
+        r = do_request(req, ret);
         progress_clear(&req->progress);
     } else {
         r = -EINTR;
@@ -244,7 +311,10 @@ work_on_volume(struct request *req, const char *volume, struct outcome *ret)
     }
     ret->code = CODE_FAILED;
     ret->report = (struct lsvd_report){ 0 };
-    ret->error = must_dup(r == -EINTR ? "interrupted" : lsvd_error());
+    if (r == -EINTR || !ret->error) {
+        free(ret->error);
+        ret->error = must_dup(r == -EINTR ? "interrupted" : lsvd_error());
+    }
 }
 
 void

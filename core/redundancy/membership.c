@@ -11,35 +11,62 @@ membership_write_quorum(uint32_t replicas, uint32_t ec_data,
     return ec_parity >= 2 ? ec_data + 1 : ec_data;
 }
 
+/* A member of this view holds another one of the same number: so this one was
+ * never on all its members, or that member went on without it. */
+static bool
+is_void(const struct view *view, const struct label *const *labels,
+        uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const struct label *label = labels[i];
+
+        if (!label || !(view->members & UINT32_C(1) << i) ||
+            !uuid_equal(&label->instance, &view->instance[i]))
+            continue;
+        if (view_id_compare(&label->view.id, &view->id) == 0 &&
+            !view_id_equal(&label->view.id, &view->id))
+            return true;
+    }
+    return false;
+}
+
+static const struct view *
+greatest(const struct label *const *labels, uint32_t count)
+{
+    const struct view *best = NULL;
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (labels[i] &&
+            (!best || view_id_compare(&labels[i]->view.id, &best->id) > 0))
+            best = &labels[i]->view;
+    }
+    return best;
+}
+
 int
 membership_choose(const struct label *const *labels, uint32_t count,
                   struct view *ret)
 {
-    const struct view *best = NULL;
+    const struct view *best = greatest(labels, count), *chosen = NULL;
     bool tie = false;
 
-    for (uint32_t i = 0; i < count; i++) {
-        const struct view *view = labels[i] ? &labels[i]->view : NULL;
-        int order;
-
-        if (!view)
-            continue;
-        order = best ? view_id_compare(&view->id, &best->id) : 1;
-        if (order > 0) {
-            best = view;
-            tie = false;
-        } else if (order == 0 && !view_id_equal(&view->id, &best->id)) {
-            tie = true;
-        }
-    }
     if (!best)
         return err_set(-ENOENT, "no part has a readable label");
-    if (tie)
+    for (uint32_t i = 0; i < count; i++) {
+        const struct view *view = labels[i] ? &labels[i]->view : NULL;
+
+        if (!view || view_id_compare(&view->id, &best->id) != 0 ||
+            is_void(view, labels, count))
+            continue;
+        tie = tie || (chosen && !view_id_equal(&view->id, &chosen->id));
+        chosen = view;
+    }
+    if (tie || !chosen)
         return err_set(-EEXIST,
                        "two parts claim the same view %u.%u from different "
                        "starts: their histories have diverged",
                        best->id.epoch, best->id.minor);
-    *ret = *best;
+    *ret = *chosen;
     return 0;
 }
 
@@ -94,10 +121,11 @@ missing_count(uint32_t set, uint32_t present)
 }
 
 bool
-membership_proven(const struct view *view, uint32_t present, uint32_t w)
+membership_proven(const struct view *view, uint32_t in_sync,
+                  uint32_t in_sight, uint32_t w)
 {
-    return missing_count(view->members, present) < w &&
-           missing_count(view->complete_members, present) < w;
+    return missing_count(view->members, in_sync) < w &&
+           missing_count(view->complete_members, in_sync | in_sight) < w;
 }
 
 bool

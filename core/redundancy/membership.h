@@ -22,9 +22,10 @@
 uint32_t membership_write_quorum(uint32_t replicas, uint32_t ec_data,
                                  uint32_t ec_parity);
 
-/* The view in force among these labels (NULL: not readable). -ENOENT: none;
- * -EEXIST: two views of equal number that are not the same, and nothing
- * decides. */
+/* The view in force among these labels (by slot; NULL: not readable). -ENOENT:
+ * none; -EEXIST: two views of equal number that are not the same, and nothing
+ * decides. A view decides against itself if one of its own members holds the
+ * other. */
 int membership_choose(const struct label *const *labels, uint32_t count,
                       struct view *ret);
 
@@ -40,8 +41,11 @@ const char *membership_objection(const struct label *label, uint32_t slot,
 uint64_t membership_newest_ckpt(const struct label *const *labels,
                                 uint32_t count, const struct view *view);
 
-/* R3 without a journal. present: bit per part seen. */
-bool membership_proven(const struct view *view, uint32_t present, uint32_t w);
+/* R3 without a journal. in_sync: bit per usable member; in_sight: parts that
+ * the view does not count in, whose labels were seen: they, too, know nothing
+ * newer. */
+bool membership_proven(const struct view *view, uint32_t in_sync,
+                       uint32_t in_sight, uint32_t w);
 
 /* R1: may these be the members of the view after this one? At least w of them,
  * and at least w of them members of the last view known complete: of a forced

@@ -182,7 +182,7 @@ op_new_named(int (*run)(struct crew_op *op), const char *name,
 {
     size_t name_bytes = strlen(name) + 1;
     size_t to_bytes = to != NULL ? strlen(to) + 1 : 0;
-    struct op *op;
+    struct op *op = NULL;
     int r;
 
     r = op_new(run, GUARD_OTHER, name_bytes + to_bytes, &op);

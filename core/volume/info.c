@@ -130,8 +130,10 @@ lsvd_get_info(struct lsvd_volume *v, struct lsvd_info *ret)
     ret->replicas = v->meta.replicas;
     ret->ec_data = v->meta.ec_data;
     ret->ec_parity = v->meta.ec_parity;
+    pthread_mutex_lock(&v->state_lock);
     ret->read_only = v->meta.read_only;
     ret->append_only = v->meta.append_only;
+    pthread_mutex_unlock(&v->state_lock);
     ret->clean = uuid_is_zero(&v->view.journal);
     ret->accepted_loss = volume_has_accepted_loss(v);
     ret->forced_count = v->meta.forced_count;

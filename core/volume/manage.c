@@ -87,6 +87,21 @@ lsvd_list(const struct lsvd_env *env,
     return r;
 }
 
+/* -EIO: the first part that is not in sync is named. */
+static int
+check_all_there(const struct lsvd_volume *v)
+{
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        const struct part *p = &v->part[i];
+
+        if (!(v->usable & UINT32_C(1) << i))
+            return err_set(-EIO, "volume %s: not all its parts are healthy; "
+                           "part %c is %s: %s", v->meta.name, p->letter,
+                           lsvd_part_state_text(p->state), p->problem);
+    }
+    return 0;
+}
+
 /* The volume to ourselves, everything destaged. */
 static int
 open_settled(const struct lsvd_env *env, const char *name,
@@ -97,10 +112,10 @@ open_settled(const struct lsvd_env *env, const char *name,
     r = volume_open(env, name, OPEN_REPAIR, ret);
     if (r < 0)
         return r;
-    if ((*ret)->usable != volume_all_parts(*ret)) {
+    r = check_all_there(*ret);
+    if (r < 0) {
         lsvd_abandon(*ret);
-        return err_set(-EIO, "volume %s: not all its parts are healthy; see "
-                       "lsvd-repair verify %s", name, name);
+        return r;
     }
     if ((*ret)->attached) {
         r = volume_detach(*ret);
@@ -210,28 +225,43 @@ lsvd_resize(const struct lsvd_env *env, const char *name, uint64_t size_bytes,
 }
 
 int
-lsvd_set(const struct lsvd_env *env, const char *name, const char *key,
-         const char *value)
+policy_flag(struct volume_meta *meta, const char *key, const char *value,
+            bool **ret_flag, bool *ret_on)
 {
-    struct lsvd_volume *v;
     bool on = strcmp(value, "on") == 0 || strcmp(value, "true") == 0 ||
               strcmp(value, "yes") == 0 || strcmp(value, "1") == 0;
     bool off = strcmp(value, "off") == 0 || strcmp(value, "false") == 0 ||
                strcmp(value, "no") == 0 || strcmp(value, "0") == 0;
-    int r;
 
-    if (strcmp(key, "read-only") != 0 && strcmp(key, "append-only") != 0)
+    if (strcmp(key, "read-only") == 0)
+        *ret_flag = &meta->read_only;
+    else if (strcmp(key, "append-only") == 0)
+        *ret_flag = &meta->append_only;
+    else
         return err_set(-EINVAL, "%s can't be set; read-only and append-only "
                        "can", key);
     if (!on && !off)
         return err_set(-EINVAL, "%s=%s: on or off is meant", key, value);
-    r = open_settled(env, name, &v);
+    *ret_on = on;
+    return 0;
+}
+
+int
+lsvd_set(const struct lsvd_env *env, const char *name, const char *key,
+         const char *value)
+{
+    struct volume_meta judged;
+    struct lsvd_volume *v;
+    bool *flag, on;
+    int r;
+
+    r = policy_flag(&judged, key, value, &flag, &on);
+    if (r == 0)
+        r = open_settled(env, name, &v);
     if (r < 0)
         return r;
-    if (strcmp(key, "read-only") == 0)
-        v->meta.read_only = on;
-    else
-        v->meta.append_only = on;
+    (void)policy_flag(&v->meta, key, value, &flag, &on);
+    *flag = on;
     return store_and_close(v);
 }
 
@@ -335,13 +365,15 @@ volume_forget(struct io *io, const struct logger *log,
     return 0;
 }
 
+/* What is in the cache directories. */
 static int
 remove_journals(struct lsvd_volume *v)
 {
-    char uuid[UUID_TEXT_BYTES], name[64];
+    char uuid[UUID_TEXT_BYTES], name[64], scrub[64];
 
     uuid_format(&v->meta.uuid, uuid);
     snprintf(name, sizeof name, "%s.journal", uuid);
+    scrub_file_name(v, scrub, sizeof scrub);
     for (size_t i = 0; v->config.cache[i]; i++) {
         struct target *dir;
         int r;
@@ -349,7 +381,9 @@ remove_journals(struct lsvd_volume *v)
         r = v->cache_io->ops->open_dir(v->cache_io, v->config.cache[i], 0,
                                        &dir);
         if (r == 0) {
-            r = target_remove(dir, name);
+            r = target_remove(dir, scrub);
+            if (r == 0 || r == -ENOENT)
+                r = target_remove(dir, name);
             if (r == 0)
                 r = target_sync(dir);
             target_close(dir);

@@ -176,8 +176,7 @@ choose_view(struct lsvd_volume *v)
     if (r < 0)
         return r;
     volume_judge_parts(v);
-    if (!v->journal && !v->observer &&
-        !membership_proven(&v->view, v->usable, volume_write_quorum(v)))
+    if (!v->observer && !volume_is_proven(v))
         log_event(&v->log, LOG_WARNING_LEVEL,
                   "volume %s: too many parts are out of sight to prove that "
                   "this is the newest state; if they were written to "
@@ -556,6 +555,7 @@ open_once(const struct lsvd_env *env, const char *name, unsigned flags,
     v->client_read_only = (flags & (LSVD_OPEN_READ_ONLY | LSVD_OPEN_NO_LOCK |
                                     OPEN_REPAIR)) ||
                           v->meta.read_only;
+    v->append_only = v->meta.append_only;
     v->exclusive = !v->client_read_only || (flags & OPEN_REPAIR);
     if (r == 0 && v->g.is_ec)
         r = ec_new(v->meta.ec_data, v->meta.ec_parity, &v->ec);
@@ -641,9 +641,13 @@ volume_detach(struct lsvd_volume *v)
     view_advance(&next, &id);
     memset(&next.journal, 0, sizeof next.journal);
     r = volume_install_view(v, &next, 0, true);
-    if (r == 0)
-        v->attached = false;
-    return r;
+    if (r < 0)
+        return r;
+    v->attached = false;
+    /* A member may have failed just now: the next start must not need it. */
+    return v->view.complete_members == v->view.members
+               ? 0
+               : volume_complete_view(v, true);
 }
 
 int
@@ -653,6 +657,7 @@ lsvd_close(struct lsvd_volume *v)
     int r = 0;
 
     destage_stop(v);
+    scrub_end(v);
     if (v->attached)
         r = volume_check_fenced(v);
     if (v->attached && r == 0)

@@ -12,9 +12,11 @@
  *       fenced. The watch looks for that too.
  * (OW3) Fenced is for ever: every request gets ESHUTDOWN, and nothing is
  *       written to any part any more (K4). The program is told, to end.
- * (OW4) Who has slept (SIGSTOP, a suspended host) for longer than the watch ever
- *       takes does not go on from where it was: before the next answer, and
- *       before the next batch, one label must have been looked at. */
+ * (OW4) Who has slept (SIGSTOP, a suspended host) for longer than the watch
+ *       ever takes does not go on from where it was: before the next answer,
+ *       and before the next chunk is destaged, one label must have been looked
+ *       at. What was being done at that moment is done: only a fence of the
+ *       storage stops that. */
 #include "base/err.h"
 #include "base/wait.h"
 #include "volume/volume.h"

@@ -310,6 +310,57 @@ candidate_place(struct lsvd_volume *v, struct part *p)
     return 0;
 }
 
+static const char *
+nth_root(const struct lsvd_volume *v, uint32_t slot, size_t n)
+{
+    if (n == 0)
+        return v->meta.part[slot].root;
+    n--;
+    for (size_t i = 0; v->config.data[i]; i++) {
+        if (n-- == 0)
+            return v->config.data[i];
+    }
+    return n < v->g.part_count ? v->meta.part[n].root : NULL;
+}
+
+/* The recorded root of the part, those that the user named, those of the other
+ * parts; each once. False: no more. */
+static bool
+root_to_search(struct lsvd_volume *v, uint32_t slot, size_t nth, char *path)
+{
+    const char *root;
+    bool found = false;
+
+    pthread_mutex_lock(&v->state_lock); /* of others, who may be replaced */
+    for (size_t i = 0; !found && (root = nth_root(v, slot, i)); i++) {
+        bool known = false;
+
+        for (size_t k = 0; k < i && !known; k++)
+            known = strcmp(root, nth_root(v, slot, k)) == 0;
+        found = !known && nth-- == 0;
+        if (found)
+            snprintf(path, PATH_TEXT_MAX, "%s", root);
+    }
+    pthread_mutex_unlock(&v->state_lock);
+    return found;
+}
+
+/* Not one that is in use: it is locked, and by us. */
+static bool
+is_in_use(struct lsvd_volume *v, const char *root, uint32_t letter)
+{
+    char path[PATH_TEXT_MAX + 32];
+    bool used = false;
+
+    snprintf(path, sizeof path, "%s/%u/%c", root, v->meta.number,
+             (int)('a' + letter));
+    pthread_mutex_lock(&v->state_lock);
+    for (uint32_t i = 0; i < v->g.part_count && !used; i++)
+        used = v->part[i].dir && strcmp(v->part[i].dir->path, path) == 0;
+    pthread_mutex_unlock(&v->state_lock);
+    return used;
+}
+
 /* The recorded root first, then the roots the user named. */
 static int
 part_search(struct lsvd_volume *v, uint32_t slot, bool exclusive)
@@ -342,43 +393,85 @@ part_search(struct lsvd_volume *v, uint32_t slot, bool exclusive)
     }
 }
 
-int
-part_find(struct lsvd_volume *v, uint32_t slot, struct part *ret)
+/* Directory `letter` of the root, if it holds the slot's instance. */
+static int
+find_in(struct lsvd_volume *v, const char *root, uint32_t letter,
+        uint32_t slot, struct part *ret)
 {
-    const char *recorded = v->meta.part[slot].root;
-    int r = 0, first = 0;
-    char text[256] = "";
+    int r = candidate_open(v, root, letter, true, ret);
 
-    for (size_t i = 0;; i++) {
-        const char *root = i == 0 ? recorded : v->config.data[i - 1];
+    if (r == 0) {
+        candidate_judge(v, ret);
+        if (ret->slot == slot && (ret->state == LSVD_PART_OK ||
+                                  ret->state == LSVD_PART_REBUILDING))
+            return 0;
+        r = err_set(-ENOENT, "%s",
+                    ret->problem[0] ? ret->problem : "another part");
+    }
+    candidate_close(ret);
+    return r;
+}
 
-        if (!root)
-            return err_set(first, "%s", text);
-        if (i > 0 && strcmp(root, recorded) == 0)
-            continue;
-        r = candidate_open(v, root, slot, true, ret);
-        if (r == 0) {
-            candidate_judge(v, ret);
-            if (ret->slot == slot && (ret->state == LSVD_PART_OK ||
-                                      ret->state == LSVD_PART_REBUILDING))
-                return 0;
-            r = err_set(-ENOENT, "%s",
-                        ret->problem[0] ? ret->problem : "another part");
-        }
-        candidate_close(ret);
-        if (r == -EBUSY || r == -ENOMEM)
-            return r;
-        if (first == 0) {
+/* Under its own letter first; the label decides, so under the others, too: a
+ * part that was swapped with another one is one that is there. */
+int
+part_find(struct lsvd_volume *v, uint32_t slot, bool everywhere,
+          struct part *ret)
+{
+    uint32_t letters = everywhere ? v->g.part_count : 1;
+    int r, first = -ENOENT;
+    char text[256] = "not found", root[PATH_TEXT_MAX];
+
+    for (size_t i = 0; root_to_search(v, slot, i, root); i++) {
+        for (uint32_t k = 0; k < letters; k++) {
+            uint32_t letter = (slot + k) % v->g.part_count;
+
+            if (is_in_use(v, root, letter))
+                continue;
+            r = find_in(v, root, letter, slot, ret);
+            if (r == 0 || r == -ENOMEM)
+                return r;
+            if (i > 0 || k > 0)
+                continue;
             first = r;
             snprintf(text, sizeof text, "%s", err_text());
         }
     }
+    return err_set(first, "%s", text);
 }
 
 void
 part_candidate_close(struct part *p)
 {
     candidate_close(p);
+}
+
+/* Under another letter, or another part's root: it has changed places with
+ * another part. */
+static int
+part_search_all(struct lsvd_volume *v, uint32_t slot, bool exclusive)
+{
+    char root[PATH_TEXT_MAX];
+    struct part found;
+
+    for (size_t i = 0; root_to_search(v, slot, i, root); i++) {
+        for (uint32_t letter = 0; letter < v->g.part_count; letter++) {
+            int r;
+
+            if (is_in_use(v, root, letter))
+                continue;
+            r = candidate_open(v, root, letter, exclusive, &found);
+            if (r == 0) {
+                candidate_judge(v, &found);
+                if (found.slot == slot && found.state != LSVD_PART_FOREIGN)
+                    return candidate_place(v, &found);
+            }
+            candidate_close(&found);
+            if (r == -EBUSY || r == -ENOMEM)
+                return r;
+        }
+    }
+    return 0;
 }
 
 int
@@ -396,6 +489,15 @@ parts_open(struct lsvd_volume *v, bool exclusive)
     }
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         r = part_search(v, i, exclusive);
+        if (r < 0)
+            return r;
+    }
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        const struct part *p = &v->part[i];
+
+        if (p->has_label && p->state != LSVD_PART_FOREIGN)
+            continue;
+        r = part_search_all(v, i, exclusive);
         if (r < 0)
             return r;
     }
@@ -534,6 +636,7 @@ struct chunk_entry
 chunk_truth(struct lsvd_volume *v, uint64_t chunk)
 {
     struct chunk_entry best = {0, CHUNK_HOLE};
+    bool known = false;
 
     pthread_mutex_lock(&v->table_lock);
     for (uint32_t i = 0; i < v->g.part_count; i++) {
@@ -541,11 +644,14 @@ chunk_truth(struct lsvd_volume *v, uint64_t chunk)
 
         if (!(v->usable & UINT32_C(1) << i) || !v->part[i].table)
             continue;
+        known = true;
         entry = chunk_table_get(v->part[i].table, chunk);
         if (entry.seq > best.seq)
             best = entry;
     }
     pthread_mutex_unlock(&v->table_lock);
+    if (!known) /* of no part: it may hold anything */
+        best.state = CHUNK_PRESENT;
     return best;
 }
 

@@ -59,6 +59,7 @@ volume_note_bad(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
     char where[64] = "";
 
     atomic_fetch_add(&v->count.bad_blocks, 1);
+    atomic_fetch_add(&p->bad, 1);
     if (row != UINT32_MAX) {
         uint32_t block = geometry_is_parity(&v->g, slot)
                              ? UINT32_MAX

@@ -123,6 +123,29 @@ fill_resync(struct lsvd_volume *v, struct lsvd_task_status *ret)
 }
 
 static void
+fill_scrub(struct lsvd_volume *v, struct lsvd_status *ret)
+{
+    struct lsvd_task_status *task = &ret->scrub;
+    const struct scrub *s = &v->scrub;
+    uint64_t now = v->io->ops->now_ns(v->io), ns = 0;
+
+    ret->scrub_every_seconds = v->config.scrub_s;
+    pthread_mutex_lock(&v->state_lock);
+    task->active = s->is_loaded;
+    task->chunks_done = s->mark.chunks;
+    task->chunks_total = s->total > s->mark.chunks ? s->total
+                                                   : s->mark.chunks;
+    task->bytes_done = s->mark.bytes;
+    task->copied = s->mark.healed;
+    if (s->is_loaded)
+        ns = s->mark.served_ns + (now > s->since_ns ? now - s->since_ns : 0);
+    ret->scrub_last_end = s->mark.last_end;
+    ret->scrub_passes = s->mark.passes;
+    pthread_mutex_unlock(&v->state_lock);
+    task->seconds = ns / UINT64_C(1000000000);
+}
+
+static void
 fill_health(struct lsvd_volume *v, bool failed, struct lsvd_status *ret)
 {
     bool all = true, stalled;
@@ -203,7 +226,6 @@ lsvd_get_status(struct lsvd_volume *v, struct lsvd_status *ret)
                           UINT64_C(1000000000);
     ret->size_bytes = v->meta.size_bytes;
     ret->chunk_bytes = v->meta.chunk_bytes;
-    ret->scrub_every_seconds = v->config.scrub_s;
     ret->writable = lsvd_can_write(v);
     ret->accepted_loss = volume_has_accepted_loss(v);
     ret->journal_bytes = v->meta.journal_bytes;
@@ -218,6 +240,7 @@ lsvd_get_status(struct lsvd_volume *v, struct lsvd_status *ret)
         fill_lag(v, i, &view, space.dirty_chunks, &ret->part[i]);
     }
     fill_resync(v, &ret->resync);
+    fill_scrub(v, ret);
     fill_health(v, space.failed, ret);
     fill_counts(v, ret);
 }

@@ -17,6 +17,34 @@
 #define ROWS_AT_ONCE 64u
 #define FLUX_POLLS_MAX 1200 /* of 50 ms: a server that hangs is not damage */
 
+int
+chunk_check_new(struct lsvd_volume *v, struct chunk_check **ret)
+{
+    struct chunk_check *check;
+    int r;
+
+    r = mem_new(1, sizeof *check, &check);
+    if (r < 0)
+        return r;
+    check->lost_max = v->g.chunk_blocks;
+    r = mem_new(check->lost_max, sizeof check->lost[0], &check->lost);
+    if (r < 0)
+        free(check);
+    else
+        *ret = check;
+    return r;
+}
+
+void
+chunk_check_free(struct chunk_check *check)
+{
+    if (check) {
+        free(check->odd);
+        free(check->lost);
+    }
+    free(check);
+}
+
 static void
 set_finding(struct chunk_check *check, uint32_t slot,
             enum lsvd_chunk_finding kind, const char *text)
@@ -420,12 +448,25 @@ count_finding(struct lsvd_part_report *part, enum lsvd_chunk_finding kind)
     }
 }
 
-/* Neighbouring lost blocks are told as one range. */
-static void
-emit_lost(struct verify *y, uint64_t chunk, const struct chunk_check *check)
+static int
+block_order(const void *a, const void *b)
 {
-    uint64_t bytes = y->v->g.block_bytes;
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
 
+    return x < y ? -1 : x > y;
+}
+
+void
+chunk_check_lost(struct lsvd_volume *v, uint64_t chunk,
+                 struct chunk_check *check,
+                 void (*lost)(void *ctx, const struct lsvd_lost_range *range),
+                 void *ctx)
+{
+    uint64_t bytes = v->g.block_bytes;
+
+    if (check->lost_count > 1)
+        qsort(check->lost, check->lost_count, sizeof check->lost[0],
+              block_order);
     for (uint32_t i = 0, run; i < check->lost_count; i += run) {
         struct lsvd_lost_range range;
 
@@ -433,16 +474,12 @@ emit_lost(struct verify *y, uint64_t chunk, const struct chunk_check *check)
                       check->lost[i + run] == check->lost[i] + run;
              run++)
             ;
-        range.offset = (geometry_first_block(&y->v->g, chunk) +
-                        check->lost[i]) *
+        range.offset = (geometry_first_block(&v->g, chunk) + check->lost[i]) *
                        bytes;
         range.count = run * bytes;
-        if (range.offset + range.count > y->v->g.volume_bytes)
-            range.count = y->v->g.volume_bytes - range.offset;
-        y->report->data_lost = true;
-        y->report->lost_bytes += range.count;
-        if (y->cb && y->cb->lost)
-            y->cb->lost(y->cb->ctx, &range);
+        if (range.offset + range.count > v->g.volume_bytes)
+            range.count = v->g.volume_bytes - range.offset;
+        lost(ctx, &range);
     }
 }
 
@@ -490,12 +527,15 @@ tell_doubtful(struct verify *y, uint64_t chunk,
         emit_doubtful(y, chunk, check->odd[i] * data, data);
 }
 
-static int
-block_order(const void *a, const void *b)
+static void
+emit_lost(void *ctx, const struct lsvd_lost_range *range)
 {
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    struct verify *y = ctx;
 
-    return x < y ? -1 : x > y;
+    y->report->data_lost = true;
+    y->report->lost_bytes += range->count;
+    if (y->cb && y->cb->lost)
+        y->cb->lost(y->cb->ctx, range);
 }
 
 static int
@@ -521,10 +561,7 @@ verify_chunk(struct verify *y, uint64_t chunk, struct chunk_check *check)
         if (v->usable & UINT32_C(1) << i) /* a part away is told once */
             emit_finding(y, i, chunk, check->kind[i], file, check->text[i]);
     }
-    if (check->lost_count > 1)
-        qsort(check->lost, check->lost_count, sizeof check->lost[0],
-              block_order);
-    emit_lost(y, chunk, check);
+    chunk_check_lost(v, chunk, check, emit_lost, y);
     tell_doubtful(y, chunk, check);
     return 0;
 }
@@ -666,12 +703,10 @@ verify_volume(struct verify *y)
     y->report->part_count = v->g.part_count;
     y->report->beside_server = v->observer;
     y->progress.chunks_total = count_present_chunks(v);
-    r = mem_new(1, sizeof *check, &check);
+    r = chunk_check_new(v, &check);
     if (r < 0)
         return r;
-    check->lost_max = v->g.chunk_blocks;
-    r = mem_new(check->lost_max, sizeof check->lost[0], &check->lost);
-    if (r == 0 && y->report->full && volume_has_accepted_loss(v))
+    if (y->report->full && volume_has_accepted_loss(v))
         r = mem_new(check->lost_max, sizeof check->odd[0], &check->odd);
     if (r == 0)
         r = step_begin(y, &role);
@@ -695,9 +730,7 @@ verify_volume(struct verify *y)
     }
     for (uint32_t i = 0; i < v->g.part_count && r == 0; i++)
         r = verify_names(y, i);
-    free(check->odd);
-    free(check->lost);
-    free(check);
+    chunk_check_free(check);
     return r;
 }
 

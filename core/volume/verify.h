@@ -28,6 +28,15 @@ struct chunk_check {
 int chunk_check(struct lsvd_volume *v, uint64_t number, bool full,
                 struct chunk_check *check);
 
+/* Tell what was found lost; neighbouring blocks are one range. */
+void chunk_check_lost(struct lsvd_volume *v, uint64_t chunk,
+                      struct chunk_check *check,
+                      void (*lost)(void *ctx,
+                                   const struct lsvd_lost_range *range),
+                      void *ctx);
+int chunk_check_new(struct lsvd_volume *v, struct chunk_check **ret);
+void chunk_check_free(struct chunk_check *check); /* NULL is fine */
+
 /* The whole volume, into y->report, telling the callbacks. */
 int verify_volume(struct verify *y);
 

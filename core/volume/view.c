@@ -203,9 +203,17 @@ volume_install_view(struct lsvd_volume *v, const struct view *next,
                     uint32_t joining, bool clean)
 {
     struct view view = *next;
-    uint32_t w = volume_write_quorum(v), failed;
+    uint32_t w = volume_write_quorum(v), failed, away;
     int r;
 
+    /* none is written to a member that is not in use: an old copy of a part
+     * would look like new with it */
+    away = view.members & ~(v->usable | joining);
+    if (away) {
+        err_set(-EIO, "part %c, which is a member, is not in use",
+                v->part[__builtin_ctz(away)].letter);
+        return too_few(v, view.members & ~away);
+    }
     for (;;) {
         /* Q is that of the last complete one, whatever was begun since */
         if (!membership_allows(&view, view.members, w))
@@ -319,15 +327,36 @@ volume_promise(struct lsvd_volume *v, uint32_t *ret_epoch)
     return 0;
 }
 
+/* Those that the view has dropped, and that are here to be asked. */
+static uint32_t
+dropped_in_sight(const struct lsvd_volume *v)
+{
+    uint32_t set = 0;
+
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        const struct part *p = &v->part[i];
+
+        if (!(v->view.members & UINT32_C(1) << i) && p->has_label &&
+            p->state == LSVD_PART_STALE &&
+            uuid_equal(&p->label.instance, &v->view.absent[i].instance))
+            set |= UINT32_C(1) << i;
+    }
+    return set;
+}
+
+bool
+volume_is_proven(struct lsvd_volume *v)
+{
+    return v->journal || v->force.quorum > 0 ||
+           membership_proven(&v->view, v->usable & v->view.members,
+                             dropped_in_sight(v), volume_write_quorum(v));
+}
+
 bool
 volume_may_attach(struct lsvd_volume *v)
 {
-    uint32_t in_sync = v->usable & v->view.members;
-
-    if (!v->journal && v->force.quorum == 0 &&
-        !membership_proven(&v->view, in_sync, volume_write_quorum(v)))
-        return false;
-    return volume_may_be_members(v, in_sync);
+    return volume_is_proven(v) &&
+           volume_may_be_members(v, v->usable & v->view.members);
 }
 
 /* A new epoch, and a random number that tells it from others of its kind. */
@@ -432,8 +461,8 @@ volume_view_with(struct lsvd_volume *v, uint32_t slot)
             p->label.ckpt = v->part[i].label.ckpt;
     }
     p->label.state = LABEL_LIVE;
-    if (p->label.promised < v->view.id.epoch)
-        p->label.promised = v->view.id.epoch;
+    if (p->label.promised < view.id.epoch)
+        p->label.promised = view.id.epoch;
     r = volume_install_view(v, &view, bit, false);
     if (r == 0 && !(v->view.members & bit))
         r = err_set(-EIO, "part %c: %s", p->letter, p->failure_text);

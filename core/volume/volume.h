@@ -42,6 +42,7 @@
 #include "meta/meta.h"
 #include "redundancy/ec.h"
 #include "volume/hedge.h"
+#include "volume/scrub.h"
 #include "volume/latency.h"
 #include "volume/event.h"
 #include <pthread.h>
@@ -73,6 +74,7 @@ struct part {
     char absence_text[256];
     unsigned absences;         /* the watch's: in a row */
     atomic_uint_fast64_t errors; /* operations that failed */
+    atomic_uint_fast64_t bad;    /* files and cells that were wrong */
     struct pace pace;          /* of its reads; see hedge.h */
 };
 
@@ -171,7 +173,8 @@ struct lsvd_volume {
     bool observer;   /* LSVD_OPEN_NO_LOCK */
     bool takes_over; /* OPEN_TAKE_OVER */
     bool exclusive;  /* our locks are: files may be written */
-    bool client_read_only;
+    atomic_bool client_read_only; /* lsvd_live_set turns these two */
+    atomic_bool append_only;
     bool attached;   /* epoch claimed, journal named in the view */
     struct force force;
     struct metadata_problem problem[16]; /* copies that need rewriting */
@@ -225,6 +228,7 @@ struct lsvd_volume {
     uint64_t opened_ns;
 
     struct resync resync;
+    struct scrub scrub;  /* under state_lock; see scrub.h */
     struct batch *batch; /* of the destage caller: being retried, or NULL */
     bool heal_fails;     /* of the destage caller: the last one did */
     uint32_t failed;     /* the role's: parts that failed it (part_failed) */
@@ -240,6 +244,12 @@ int env_load(const struct lsvd_env *env, const char *name,
              struct logger *ret_log);
 /* Nothing that was opened through it is open. */
 void env_done(struct world *w);
+
+/* ---- manage.c ---- */
+
+/* The flag of the policy that lsvd set means by this key. -EINVAL. */
+int policy_flag(struct volume_meta *meta, const char *key, const char *value,
+                bool **ret_flag, bool *ret_on);
 
 /* ---- roots.c: finding a volume and its policy ---- */
 
@@ -313,10 +323,12 @@ void part_suspect(struct lsvd_volume *v, uint32_t slot, int r);
 void part_gone(struct lsvd_volume *v, uint32_t slot, int r);
 /* Do all of these fail in a way that trying again can't cure? The role's. */
 bool parts_are_gone(struct lsvd_volume *v, uint32_t parts);
-/* Look for the instance of the slot that the policy knows, under its root and
- * those that were named: locked, label read, state judged. Nothing of v is
+/* Look for the instance of the slot that the policy knows, under its root,
+ * those that were named and those of the other parts; everywhere: also where
+ * another letter belongs. Locked, label read, state judged. Nothing of v is
  * changed. -ENOENT and others: why not. */
-int part_find(struct lsvd_volume *v, uint32_t slot, struct part *ret);
+int part_find(struct lsvd_volume *v, uint32_t slot, bool everywhere,
+              struct part *ret);
 void part_candidate_close(struct part *p);
 /* Close all that is open of a part that is not usable. */
 void part_let_go(struct lsvd_volume *v, uint32_t slot);
@@ -421,7 +433,9 @@ uint32_t volume_write_quorum(const struct lsvd_volume *v);
 void volume_get_view(struct lsvd_volume *v, struct view *ret);
 /* R1. */
 bool volume_may_be_members(struct lsvd_volume *v, uint32_t members);
-/* R3: may writing begin with the parts that are usable? */
+/* R3: can no newer view be on parts that are out of sight? */
+bool volume_is_proven(struct lsvd_volume *v);
+/* May writing begin with the parts that are usable? */
 bool volume_may_attach(struct lsvd_volume *v);
 /* Make the epoch ours (R4), and install the view without the parts that are
  * away and with the journal attached. */
@@ -559,6 +573,8 @@ int volume_check_range(const struct lsvd_volume *v, uint64_t count,
 void volume_note_bad(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
                      uint32_t row, const char *what);
 void volume_queue_heal(struct lsvd_volume *v, uint64_t chunk, uint32_t slot);
+/* It was tried: not queued any more. */
+void volume_heal_tried(struct lsvd_volume *v, uint64_t chunk, uint32_t slot);
 
 /* A request of a client has ended. error: the counter of those that failed. */
 static inline int

@@ -11,6 +11,7 @@
 
 #define LOOK_MS 1000
 #define HEARTBEAT_NS UINT64_C(5000000000)
+#define EVERYWHERE_EVERY 8 /* looks: also where other parts belong */
 
 /* ---- those in use ---- */
 
@@ -183,7 +184,8 @@ look_for(struct lsvd_volume *v, uint32_t slot)
     int r;
 
     memset(&offer, 0, sizeof offer);
-    r = part_find(v, slot, &offer.part);
+    r = part_find(v, slot, p->absences++ % EVERYWHERE_EVERY == 0,
+                  &offer.part);
     if (r < 0) {
         if (r != -EBUSY && r != -ENOMEM) /* EBUSY: our own lock, going */
             say(v, p, LSVD_PART_MISSING, err_text());

@@ -3,7 +3,8 @@
  *
  * A round: parts that failed or do not answer are dropped -> a batch is
  * destaged -> a damaged file is healed -> a part that came back is filled a
- * little. Writers that wait for space are told how each round ended. */
+ * little. Writers that wait for space are told how each round ended. Between
+ * rounds that have nothing to do the scrub goes on. */
 #include "base/err.h"
 #include "base/wait.h"
 #include "target/guard.h"
@@ -15,15 +16,16 @@
 #include <string.h>
 
 #define TICK_MS 250
+#define TICK_NS UINT64_C(250000000)
 #define HURRIED_DEADLINE_MS 2000
 #define AGE_TICKS_MAX 20 /* oldest record is destaged within 5 s */
 
-static void
-heal_done(struct lsvd_volume *v, const struct heal *heal)
+void
+volume_heal_tried(struct lsvd_volume *v, uint64_t chunk, uint32_t slot)
 {
     pthread_mutex_lock(&v->state_lock);
     for (size_t i = 0; i < v->heal_count; i++) {
-        if (v->heal[i].chunk == heal->chunk && v->heal[i].slot == heal->slot) {
+        if (v->heal[i].chunk == chunk && v->heal[i].slot == slot) {
             v->heal[i] = v->heal[--v->heal_count];
             break;
         }
@@ -52,7 +54,7 @@ heal_one(struct lsvd_volume *v)
             ? fragment_rebuild(v, heal.chunk, heal.slot, &lost)
             : 0;
     v->heal_fails = r < 0;
-    heal_done(v, &heal);
+    volume_heal_tried(v, heal.chunk, heal.slot);
     if (r < 0)
         log_event(&v->log, LOG_ERROR_LEVEL,
                   "volume %s: chunk %llu of part %c could not be healed: %s",
@@ -266,6 +268,36 @@ settle_copies(struct lsvd_volume *v)
     pthread_mutex_unlock(&v->state_lock);
 }
 
+/* A tick, or until somebody asks for something. The scrub may use what of it
+ * nobody else needs. */
+static void
+rest_locked(struct lsvd_volume *v)
+{
+    uint64_t now = v->io->ops->now_ns(v->io), end = now + TICK_NS;
+    bool asked = is_asked_locked(v); /* and it did not work, or is too early */
+
+    while (!asked && now < end) {
+        uint64_t wait = scrub_wait_ns_locked(v);
+
+        if (wait >= end - now)
+            break;
+        if (wait > 0) {
+            wait_ms(&v->work, &v->state_lock, (unsigned)(wait / 1000000) + 1);
+        } else {
+            pthread_mutex_unlock(&v->state_lock);
+            (void)scrub_step(v);
+            pthread_mutex_lock(&v->state_lock);
+        }
+        if (atomic_load(&v->stopping) || !journal_is_settled(v) ||
+            is_asked_locked(v))
+            return;
+        now = v->io->ops->now_ns(v->io);
+    }
+    if (now < end)
+        wait_ms(&v->work, &v->state_lock,
+                (unsigned)((end - now) / 1000000) + 1);
+}
+
 static void *
 destage_thread(void *arg)
 {
@@ -274,6 +306,7 @@ destage_thread(void *arg)
     unsigned age = 0;
     bool idle = true;
 
+    scrub_begin(v);
     pthread_mutex_lock(&v->state_lock);
     while (!atomic_load(&v->stopping)) {
         bool asked = is_asked_locked(v);
@@ -282,7 +315,7 @@ destage_thread(void *arg)
         if (journal_is_settled(v) &&
             (!asked || (idle && (v->space_waiters == 0 ||
                                  atomic_load(&v->destage_error) != 0))))
-            wait_ms(&v->work, &v->state_lock, TICK_MS);
+            rest_locked(v);
         if (atomic_load(&v->stopping))
             break;
         asked = is_asked_locked(v) || v->heal_count > 0;

@@ -28,7 +28,7 @@ check_writable(struct lsvd_volume *v, uint64_t count, uint64_t offset)
         return r;
     if (!lsvd_can_write(v))
         return err_set(-EROFS, "volume %s is %s", v->meta.name,
-                       v->meta.read_only || v->client_read_only
+                       v->client_read_only
                            ? "read-only"
                            : "served read-only: too few of its parts are "
                              "in sync");
@@ -368,7 +368,7 @@ refuse_data(void *ctx, uint64_t offset, uint64_t count, bool is_data)
 static int
 check_append_only(struct lsvd_volume *v, uint64_t count, uint64_t offset)
 {
-    if (!v->meta.append_only || count == 0)
+    if (!v->append_only || count == 0)
         return 0;
     return lsvd_extents(v, count, offset, refuse_data, v);
 }

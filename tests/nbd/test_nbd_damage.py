@@ -344,11 +344,13 @@ def test_verify_beside_a_server_gives_no_false_alarm(place):
     volume.verify(0, "--full")
 
 
-def test_rebuild_is_refused_beside_a_server(place):
+def test_rebuild_is_refused_beside_a_server_that_cant_be_asked(place):
     volume = place.volume("ec21", size=4 * MIB)
     volume.fill(12)
     delete(volume, "a", 1)
     server = volume.serve()
+    for control in volume.cache.glob("*.control"):
+        control.unlink()
     done = volume.repair("rebuild", volume.name)
     assert done.returncode not in (0, 1, 2)
     assert str(server.process.pid) in done.stderr

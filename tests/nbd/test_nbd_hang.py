@@ -23,47 +23,49 @@ SYNC_S = 60
 POLICIES = ["r3", "ec42"]
 
 
-def status(volume):
-    """None while the server can't be asked."""
-    done = run(LSVD, "status", volume.name, "--json", *volume.where(),
-               check=False, timeout=30)
-    return json.loads(done.stdout) if done.stdout.startswith("{") else None
-
-
-def part_of(found, letter):
-    return [p for p in found["parts"] if p["part"] == letter][0]
-
-
-def is_healthy(volume):
-    found = status(volume)
-    return found is not None and found["healthy"] is True
-
-
-def is_away(volume, letter):
-    found = status(volume)
-    return found is not None and found["healthy"] is False and \
-        part_of(found, letter)["state"] != "ok"
-
-
-def wait_in_sync(volume):
-    poll(lambda: is_healthy(volume), "all parts are in sync", SYNC_S, 0.2)
-    for part in status(volume)["parts"]:
-        assert part["lag_bytes"] == 0 and part["lag_chunks"] == 0, part
-
-
 class World:
-    """A volume of which one part can hang, and its clients."""
+    """A volume of which one part can hang, and its clients. While it hangs
+    this process may not look at its directory either: so where everything is
+    was asked before."""
 
     def __init__(self, place, faultfs, policy, size=16 * MIB):
         self.fs = faultfs("root-b")
+        self.place = place
         self.volume = place.volume(policy, size=size, chunk=256 * KIB)
+        self.where = self.volume.where()
+        self.parameters = self.volume.parameters()
         self.clients = Clients(size, seed=policy)
         self.server = None
 
     def serve(self, **kwargs):
-        self.server = self.volume.serve(
-            f"part-timeout={TIMEOUT_S}", "stall-timeout=30", "ram=4M",
-            **kwargs)
+        self.server = self.place.serve(
+            *self.parameters, f"part-timeout={TIMEOUT_S}",
+            "stall-timeout=30", "ram=4M", **kwargs)
+
+    def status(self):
+        """None while the server can't be asked."""
+        done = run(LSVD, "status", self.volume.name, "--json", *self.where,
+                   check=False, timeout=30)
+        return json.loads(done.stdout) if done.stdout.startswith("{") else \
+            None
+
+    def is_healthy(self):
+        found = self.status()
+        return found is not None and found["healthy"] is True
+
+    def is_away(self):
+        """The part that hangs was dropped."""
+        found = self.status()
+        return found is not None and found["healthy"] is False and \
+            [p["part"] for p in found["parts"] if p["state"] != "ok"] == ["b"]
+
+    def wait_away(self):
+        poll(self.is_away, "the part is dropped", LONGEST_S + 10)
+
+    def wait_in_sync(self):
+        poll(self.is_healthy, "all parts are in sync", SYNC_S, 0.2)
+        for part in self.status()["parts"]:
+            assert part["lag_bytes"] == 0 and part["lag_chunks"] == 0, part
 
     def hang_under_load(self):
         """It hangs, and the part is given up; the clients go on."""
@@ -72,8 +74,7 @@ class World:
         self.clients.wait(300)
         self.clients.forget_longest()
         self.fs.hang()
-        poll(lambda: is_away(self.volume, "b"), "the part is dropped",
-             LONGEST_S + 10)
+        self.wait_away()
         self.clients.wait(300)
 
     def kill_and_verify(self):
@@ -106,14 +107,11 @@ def test_a_part_hangs_and_comes_back(make_world, policy):
     world = make_world(policy)
     world.hang_under_load()
     longest = world.clients.longest_s
-    away = status(world.volume)
-    assert away["healthy"] is False
-    assert [p["part"] for p in away["parts"] if p["state"] != "ok"] == ["b"]
     world.clients.check()
     assert longest < LONGEST_S, f"a request took {longest:.1f} s"
 
     world.fs.resume()
-    wait_in_sync(world.volume)
+    world.wait_in_sync()
     world.clients.wait(100)
     world.clients.stop()
     world.clients.check()
@@ -132,15 +130,14 @@ def test_a_server_stops_with_a_part_that_hangs(make_world, policy):
         world.clients.wait(100)
         world.fs.hang()
         if given_up:
-            poll(lambda: is_away(world.volume, "b"), "the part is dropped",
-                 LONGEST_S + 10)
+            world.wait_away()
         world.server.process.send_signal(signal.SIGTERM)
         world.server.process.wait(10)
         world.clients.stop()
         world.clients.model.crashed()
         world.fs.resume()
     world.serve()
-    wait_in_sync(world.volume)
+    world.wait_in_sync()
     world.clients.check_all(world.server)
     world.clients.check()
     world.kill_and_verify()
@@ -161,7 +158,7 @@ def test_a_server_starts_with_a_part_that_hangs(make_world, policy):
     # all of it goes to one crew; and one more for its claim.
     assert time.monotonic() - begin < 2 * TIMEOUT_S + 6
     world.fs.resume()
-    wait_in_sync(world.volume)
+    world.wait_in_sync()
     data = data[:8192] + b"n" * 4096 + data[12288:]
     assert_same(read_all(h, world.volume.size), data)
     world.server.stop()
@@ -182,12 +179,11 @@ def test_tools_return_though_a_part_hangs(make_world, tmp_path, served,
     world.volume.fill(5)
     config = tmp_path / "lsvd.conf"
     config.write_text(f"[defaults]\npart-timeout={TIMEOUT_S}\n")
-    where = world.volume.where()  # looks at the roots
     if served:
         world.serve()
     world.fs.hang()
     process = subprocess.Popen(
-        [*[str(c) for c in command], *where, f"--config={config}"],
+        [*[str(c) for c in command], *world.where, f"--config={config}"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         output = process.communicate(timeout=2 * TIMEOUT_S + 8)[0]
@@ -211,11 +207,10 @@ def test_a_hung_write_that_lands_late_harms_nothing(make_world, policy):
     for _ in range(3):
         world.clients.wait(100)
         world.fs.hang()
-        poll(lambda: is_away(world.volume, "b"), "the part is dropped",
-             LONGEST_S + 10)
+        world.wait_away()
         world.clients.wait(100)
         world.fs.resume()
-        wait_in_sync(world.volume)
+        world.wait_in_sync()
         world.clients.check()
     world.clients.stop()
     world.clients.check()
@@ -236,5 +231,5 @@ def test_a_part_that_hangs_shortly_stays(make_world, policy):
     world.clients.wait(200)
     world.clients.stop()
     world.clients.check()
-    assert is_healthy(world.volume)
+    assert world.is_healthy()
     world.kill_and_verify()

@@ -91,9 +91,6 @@ def test_a_server_that_slept_is_fenced(place, policy):
     data = bytearray(random_bytes(SIZE, policy))
     write_all(client, bytes(data))
     wait_idle(volume, volume.cache)
-    tail = random_bytes(4 * KIB, "tail")  # in its journal, on no part
-    client.pwrite(tail, SIZE - len(tail))
-    data[SIZE - len(tail):] = tail
     first.process.send_signal(signal.SIGSTOP)
     asleep = time.monotonic()
     before = parts(volume)

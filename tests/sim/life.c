@@ -169,6 +169,7 @@ make_roots(struct life *l)
         l->data[0] = "/data";
     }
     l->env.data = l->data;
+    life_parts_begin(l);
 }
 
 void
@@ -208,6 +209,7 @@ life_begin(struct life *l, const struct sim_policy *policy, uint64_t seed,
     else
         life_check_handles(l, "create");
     simio_settle(l->s);
+    rules_begin(l);
     simio_set_bugs(l->s, policy->bugs, table_bytes);
     simio_set_trace(l->s, trace);
 }
@@ -221,6 +223,7 @@ life_end(struct life *l)
         simio_free(l->s);
     life_forget_copies(l);
     life_mirror_end(l);
+    life_parts_end(l);
     model_free(l->m);
     free(l->image);
     free(l->buffer);
@@ -238,6 +241,9 @@ life_open(struct life *l, unsigned flags)
         return r;
     }
     l->v = v;
+    l->tampered = 0;
+    if (lsvd_can_write(v))
+        rules_started(l);
     life_event(l, "open: %s", lsvd_can_write(v) ? "writable" : "read-only");
     return 0;
 }
@@ -280,7 +286,7 @@ life_crash(struct life *l, bool with_power)
     else
         simio_kill(l->s);
     model_crashed(l->m, with_power);
-    l->is_sick = false;
+    l->sick_dirs = l->tampered = 0;
     l->steps_to_death = 0;
     l->cuts++;
 }
@@ -296,7 +302,9 @@ life_read_image(struct life *l)
 
         if (n > l->volume_bytes - done)
             n = l->volume_bytes - done;
+        l->rules.in_client_read = true;
         r = lsvd_pread(l->v, l->image + done, n, done);
+        l->rules.in_client_read = false;
         if (r < 0)
             return r;
         done += n;

@@ -9,6 +9,7 @@
 #include "lsvd.h"
 #include "model.h"
 #include "prng.h"
+#include "rules.h"
 #include "simio.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,6 +20,7 @@
 #define LIFE_EVENT_BYTES 200
 #define LIFE_PARTS_MAX 8
 #define LIFE_COPIES 32
+#define LIFE_DIRS_MAX 16
 
 struct sim_policy {
     uint32_t replicas;           /* 0 with EC */
@@ -56,7 +58,16 @@ struct life {
     bool must_open, rolled_back;
     struct sim_file *journal_copy[2];
     uint64_t copy_start[2], starts, alone, refused;
-    bool is_sick; /* a part is dead, no more than one */
+    /* parts.c; bit per directory of a part */
+    char dir[LIFE_DIRS_MAX][64];
+    uint32_t dir_count;
+    uint32_t hidden_dirs, sick_dirs;
+    uint32_t old_dirs; /* put back from an old copy, not in sync since */
+    uint32_t tampered; /* while the volume served: it sees another one */
+    struct sim_inode *dir_copy[LIFE_DIRS_MAX];
+    bool owes_reads, owes_writes; /* the request that is being served */
+    uint64_t calms, replaced, unwritable;
+    struct rules rules;
     bool damaged; /* rot that may not all have been found: see life_mend */
     uint64_t steps_typical;  /* of one cycle; where to set the next cut */
     uint64_t cuts, recoveries, verifies, degraded;
@@ -128,6 +139,30 @@ void life_mirror_before_open(struct life *l);
 bool life_mirror_after_open(struct life *l, bool opened);
 void life_mirror_closed(struct life *l);
 void life_mirror_end(struct life *l);
+
+/* parts.c: parts that are away, dead, old, replaced. */
+struct owed {
+    bool proven; /* what is newest can be seen */
+    bool serve, write;
+};
+void life_parts_begin(struct life *l);
+void life_parts_end(struct life *l);
+/* While it serves: one of the things that can happen to a part. */
+void life_parts_event(struct life *l);
+/* Between two starts: who is away at the next, what was put back. */
+void life_parts_between(struct life *l);
+void life_parts_replace(struct life *l);
+void life_parts_mend(struct life *l);
+/* Nothing is hidden or dead any more. */
+void life_parts_well(struct life *l);
+/* The same, and the open volume must come to have all parts in sync. */
+void life_calm(struct life *l);
+/* Are enough members well for a request to succeed? */
+bool life_parts_suffice(struct life *l, bool to_write);
+/* What the next start owes, by the records on the media. */
+struct owed life_owed(struct life *l);
+/* The closed volume: is nothing away, and every part a member? */
+bool life_parts_all_in_sync(struct life *l);
 
 /* rot.c: damage the closed, healthy volume within what it can lose; read it;
  * rebuild it. */

@@ -7,6 +7,7 @@
  * - with all of them there, the volume opens;
  * - with others alone, it opens with what it must hold, or is refused. */
 #include "life.h"
+#include <errno.h>
 #include <inttypes.h>
 
 static const char *const dirs[] = {"/cache", "/cache2"};
@@ -31,7 +32,7 @@ die(void *ctx, enum sim_call kind)
     if (l->steps_to_death == 0 || --l->steps_to_death > 0)
         return;
     life_event(l, "%s dies", dirs[l->dying]);
-    simio_set_sick(l->s, dirs[l->dying]);
+    simio_set_sick(l->s, dirs[l->dying], -EIO);
     l->truth &= ~(1u << l->dying);
 }
 
@@ -86,7 +87,7 @@ tamper(struct life *l, unsigned copy)
     if (l->journal_copy[copy] && prng_one_in(&l->prng, 2)) {
         life_event(l, "%s is an old copy", path);
         simio_put_copy(l->s, path, l->journal_copy[copy]);
-        l->rolled_back = l->copy_start[copy] == l->starts;
+        l->rolled_back |= l->copy_start[copy] == l->starts;
     } else {
         life_event(l, "%s is lost", path);
         simio_delete(l->s, path);
@@ -125,7 +126,6 @@ life_mirror_before_open(struct life *l)
         return;
     l->steps_to_death = 0;
     hide(l, 0);
-    l->rolled_back = false;
     if (l->truth == 0) { /* either may be the one: look at both */
         l->must_open = true;
         return;
@@ -148,6 +148,7 @@ life_mirror_after_open(struct life *l, bool opened)
         return false;
     if (opened && lsvd_can_write(l->v) && !simio_halted(l->s)) {
         l->truth = seen;
+        l->rolled_back = false; /* both were seen: it was made equal */
         l->starts++;
         l->alone += seen != 3;
         if (prng_one_in(&l->prng, 3))
@@ -172,6 +173,7 @@ void
 life_mirror_closed(struct life *l)
 {
     l->truth = 3 & ~l->hidden; /* of the journal that is made next */
+    l->rolled_back = false;
     l->steps_to_death = 0;
 }
 

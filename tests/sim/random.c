@@ -20,20 +20,6 @@ learn(struct life *l, uint64_t steps)
         l->steps_typical = 8;
 }
 
-/* One part dies; what is read must go on being right, and what is written is
- * kept or refused. Only a restart brings it back. */
-static void
-fall_sick(struct life *l)
-{
-    uint32_t part = (uint32_t)prng_below(&l->prng, life_parts(&l->policy));
-    char path[64];
-
-    life_part_path(l, part, path, sizeof path);
-    life_event(l, "part %c dies", (int)('a' + part));
-    simio_set_sick(l->s, path);
-    l->is_sick = true;
-}
-
 /* No space on any part for some requests, then there is again: nothing but
  * these requests may have suffered. */
 static void
@@ -54,7 +40,7 @@ run_full(struct life *l)
     if (simio_halted(l->s) || l->failed)
         return;
     r = lsvd_destage_step(l->v);
-    if (r < 0 && !simio_halted(l->s))
+    if (r < 0 && !simio_halted(l->s) && life_parts_suffice(l, true))
         life_fail(l, "destage when there is space again: %s", lsvd_error());
 }
 
@@ -64,21 +50,46 @@ serve(struct life *l)
     static const uint8_t most[] = {2, 10, 30, 80};
     uint64_t requests =
         prng_between(&l->prng, 1, most[prng_below(&l->prng, 4)]);
-    bool sick = l->policy.missing && !l->damaged &&
-                life_tolerated(&l->policy) > 0 && prng_one_in(&l->prng, 12);
+    bool eventful = !prng_one_in(&l->prng, 3);
     bool full = prng_one_in(&l->prng, 20);
     uint64_t when = prng_below(&l->prng, requests);
 
     for (uint64_t i = 0; i < requests && !l->failed; i++) {
         if (simio_halted(l->s))
             return;
-        if (i == when && sick)
-            fall_sick(l);
-        else if (i == when && full)
+        if (i == when && full)
             run_full(l);
+        else if (eventful && prng_one_in(&l->prng, 6))
+            life_parts_event(l);
         else
-            life_request(l, l->is_sick);
+            life_request(l, false);
     }
+}
+
+/* Closed cleanly: is everything where it belongs? */
+static void
+inspect(struct life *l)
+{
+    if (life_parts_all_in_sync(l)) {
+        life_mend(l);
+        life_verify(l);
+        life_rot(l);
+    }
+}
+
+static void
+reopen(struct life *l)
+{
+    bool quiet = life_parts_all_in_sync(l) && !l->policy.rot;
+    int r;
+
+    l->rules.in_quiet_open = quiet;
+    r = life_open(l, 0);
+    l->rules.in_quiet_open = false;
+    if (r < 0)
+        life_fail(l, "open after a clean close: %s", lsvd_error());
+    else
+        life_check_image(l, "reopened");
 }
 
 static void
@@ -91,11 +102,15 @@ cycle(struct life *l)
         arm(l);
     life_mirror_serve(l);
     serve(l);
+    if (l->policy.missing && prng_one_in(&l->prng, 3))
+        life_calm(l);
     if (l->failed)
         return;
     if (!simio_halted(l->s) && !prng_one_in(&l->prng, 3)) {
+        bool owed = life_parts_suffice(l, true);
+
         closed = life_close(l) == 0;
-        if (!closed && !simio_halted(l->s) && !l->is_sick)
+        if (!closed && !simio_halted(l->s) && owed)
             life_fail(l, "close: %s", lsvd_error());
     }
     learn(l, simio_get_stats(l->s)->steps - steps);
@@ -104,21 +119,18 @@ cycle(struct life *l)
     if (l->failed)
         return;
     if (closed && !simio_halted(l->s)) {
-        simio_set_sick(l->s, NULL);
-        l->is_sick = false;
+        simio_set_sick(l->s, NULL, 0);
+        l->sick_dirs = l->tampered = 0;
         life_mirror_closed(l);
         model_flushed(l->m); /* a clean close is as good as a flush */
-        life_mend(l);
-        life_verify(l);
-        life_rot(l);
-        if (prng_one_in(&l->prng, 2) && !l->failed) {
-            life_crash(l, true);
-        } else if (!l->failed && life_open(l, 0) < 0) {
-            life_fail(l, "open after a clean close: %s", lsvd_error());
-        } else if (!l->failed) {
-            life_check_image(l, "reopened");
+        inspect(l);
+        if (l->failed)
+            return;
+        if (!prng_one_in(&l->prng, 2) && life_parts_all_in_sync(l)) {
+            reopen(l);
             return;
         }
+        life_crash(l, true);
     } else {
         life_crash(l, !prng_one_in(&l->prng, 4));
     }
@@ -134,7 +146,8 @@ life_run(struct life *l, uint64_t cuts)
         cycle(l);
     if (l->failed || !l->v)
         return;
-    if (life_close(l) < 0)
+    life_calm(l);
+    if (!l->failed && life_close(l) < 0)
         life_fail(l, "last close: %s", lsvd_error());
     life_mend(l);
     life_verify(l);

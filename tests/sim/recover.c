@@ -3,125 +3,110 @@
 #include "life.h"
 #include <inttypes.h>
 
-static void
-hide(struct life *l, uint32_t part, bool hidden)
-{
-    char path[64];
-
-    life_part_path(l, part, path, sizeof path);
-    simio_hide(l->s, path, hidden);
-}
-
-static uint32_t
-count_bits(uint32_t set)
-{
-    return (uint32_t)__builtin_popcount(set);
-}
-
-static uint32_t
-choose_missing(struct life *l)
-{
-    uint32_t parts = life_parts(&l->policy);
-    uint32_t count = (uint32_t)prng_between(&l->prng, 1,
-                                            life_tolerated(&l->policy));
-    uint32_t set = 0;
-
-    while (count_bits(set) < count)
-        set |= 1u << prng_below(&l->prng, parts);
-    return set;
-}
-
-/* A request that must be refused while parts are away. */
+/* Requests that must be refused by a volume that is not writable. */
 static void
 check_refuses_writes(struct life *l)
 {
     uint8_t byte = 1;
 
-    if (lsvd_can_write(l->v))
-        life_fail(l, "writable with parts away");
-    else if (lsvd_pwrite(l->v, &byte, 1, 0, 0) == 0)
-        life_fail(l, "a write was taken with parts away");
+    if (lsvd_pwrite(l->v, &byte, 1, 0, 0) == 0)
+        life_fail(l, "a write was taken by a volume that is not writable");
     else if (lsvd_trim(l->v, l->volume_bytes, 0, 0) == 0)
-        life_fail(l, "a trim was taken with parts away");
+        life_fail(l, "a trim was taken by a volume that is not writable");
 }
 
-/* Read with parts away; what was read must be what stays. May end in a crash
- * of its own. */
+/* It serves reads only, or not at all: what was read must be what stays. May
+ * end in a crash of its own. */
 static void
-serve_degraded(struct life *l, uint32_t set)
+leave(struct life *l, bool proven)
 {
-    for (uint32_t i = 0; i < LIFE_PARTS_MAX; i++) {
-        if (set & 1u << i)
-            hide(l, i, true);
+    if (l->v && proven)
+        life_check_image(l, "read-only");
+    if (l->v && !l->failed && !simio_halted(l->s)) {
+        check_refuses_writes(l);
+        l->unwritable++;
     }
-    life_mirror_before_reading(l);
-    life_event(l, "parts %#x away", set);
-    if (prng_one_in(&l->prng, 3))
-        simio_arm_cut(l->s, prng_between(&l->prng, 1, 12));
-    if (life_open(l, prng_one_in(&l->prng, 4) ? LSVD_OPEN_READ_ONLY : 0) < 0) {
-        if (!simio_halted(l->s))
-            life_fail(l, "open with parts %#x away: %s", set, lsvd_error());
-    } else {
-        life_check_image(l, "degraded");
-        if (!l->failed && !simio_halted(l->s)) {
-            check_refuses_writes(l);
-            l->degraded++;
-        }
-    }
-    if (!l->failed && !simio_halted(l->s) && prng_one_in(&l->prng, 2)) {
-        if (life_close(l) < 0 && !simio_halted(l->s))
-            life_fail(l, "close with parts away: %s", lsvd_error());
-    }
+    if (l->v && !l->failed && !simio_halted(l->s) &&
+        prng_one_in(&l->prng, 2) && life_close(l) < 0 && !simio_halted(l->s))
+        life_fail(l, "close of what is not writable: %s", lsvd_error());
     simio_arm_cut(l->s, 0);
     if (l->v || simio_halted(l->s))
         life_crash(l, prng_one_in(&l->prng, 2));
-    for (uint32_t i = 0; i < LIFE_PARTS_MAX; i++) {
-        if (set & 1u << i)
-            hide(l, i, false);
+    if (!l->failed && prng_one_in(&l->prng, 2))
+        life_parts_well(l);
+}
+
+/* The start has ended without a cut: was it as it must be? True: it serves, and
+ * is writable. */
+static bool
+judge(struct life *l, const struct owed *owed, bool read_only)
+{
+    if (!l->v && owed->serve) {
+        life_fail(l, "open after a crash: %s", lsvd_error());
+        return false;
     }
-    life_event(l, "parts back");
+    if (!l->v || read_only)
+        return false;
+    if (lsvd_can_write(l->v))
+        return true;
+    if (owed->write)
+        life_fail(l, "not writable, with parts enough (away: %#x)",
+                  l->hidden_dirs);
+    return false;
+}
+
+/* Everything is there, and yet the rules do not let it be written: only old
+ * copies can be why. */
+static void
+mend(struct life *l)
+{
+    if (l->old_dirs == 0)
+        life_fail(l, "all parts are there, and it is not writable");
+    else
+        life_parts_mend(l);
 }
 
 void
 life_recover(struct life *l)
 {
     while (!l->failed) {
-        bool missing = l->policy.missing && life_tolerated(&l->policy) > 0;
+        bool read_only, writable, whole;
+        struct owed owed;
 
         life_rot_crashed(l);
-        if (l->damaged) /* that is all it can bear */
-            missing = false;
-        if (missing && prng_one_in(&l->prng, 3)) {
-            serve_degraded(l, choose_missing(l));
-            continue;
-        }
+        life_parts_between(l);
+        life_parts_replace(l);
+        read_only = l->policy.missing && !l->policy.mirror &&
+                    prng_one_in(&l->prng, 10);
+        whole = l->hidden_dirs == 0;
+        owed = life_owed(l);
+        if (l->failed)
+            return;
         if (prng_one_in(&l->prng, 4))
             simio_arm_cut(l->s, prng_between(&l->prng, 1, 30));
         life_mirror_before_open(l);
-        if (life_open(l, 0) < 0) {
-            if (life_mirror_after_open(l, false)) {
-                simio_arm_cut(l->s, 0);
-                continue;
-            }
-            if (!simio_halted(l->s)) {
-                life_fail(l, "open after a crash: %s", lsvd_error());
-                return;
-            }
+        (void)life_open(l, read_only ? LSVD_OPEN_READ_ONLY : 0);
+        if (life_mirror_after_open(l, l->v != NULL)) {
+            simio_arm_cut(l->s, 0);
+            continue;
+        }
+        if (simio_halted(l->s)) { /* also: a part that failed was let go */
             life_crash(l, !prng_one_in(&l->prng, 4));
             continue;
         }
-        life_mirror_after_open(l, true);
-        if (simio_halted(l->s)) { /* a part that failed was let go */
-            life_crash(l, !prng_one_in(&l->prng, 4));
+        writable = judge(l, &owed, read_only);
+        if (l->failed)
+            return;
+        if (!writable) {
+            leave(l, owed.proven);
+            if (!l->failed && whole && !read_only)
+                mend(l);
             continue;
         }
         simio_arm_cut(l->s, 0);
-        if (!lsvd_can_write(l->v)) {
-            life_fail(l, "not writable after a crash, all parts there");
-            return;
-        }
         life_check_image(l, "recovered");
         l->recoveries++;
+        l->degraded += l->hidden_dirs != 0;
         return;
     }
 }

@@ -132,6 +132,15 @@ simio_set_step_hook(struct simio *s,
     s->hook_ctx = ctx;
 }
 
+void
+simio_set_witness(struct simio *s,
+                  void (*witness)(void *ctx, const struct sim_seen *seen),
+                  void *ctx)
+{
+    s->witness = witness;
+    s->witness_ctx = ctx;
+}
+
 struct sim_cut
 sim_random_cut(struct simio *s)
 {
@@ -156,7 +165,7 @@ end_of_life(struct simio *s)
 {
     assert(s->handles == 0);
     s->halted = s->full = false;
-    s->sick[0] = '\0';
+    s->sick_count = 0;
     s->cut_at_step = s->fail_at_call = 0;
     s->serial = 1; /* nothing older is pending, or order among them is kept */
     sim_tree_forget_locks(s->root);
@@ -241,13 +250,18 @@ needs_space(enum sim_call kind, bool is_step)
            (kind == SIM_CALL_OPEN && is_step);
 }
 
-static bool
-is_sick(const struct simio *s, const char *dir)
+/* 0, or what every call there gets. */
+static int
+sickness(const struct simio *s, const char *dir)
 {
-    size_t n = strlen(s->sick);
+    for (size_t i = 0; i < s->sick_count; i++) {
+        size_t n = strlen(s->sick[i].path);
 
-    return n > 0 && strncmp(dir, s->sick, n) == 0 &&
-           (dir[n] == '\0' || dir[n] == '/');
+        if (strncmp(dir, s->sick[i].path, n) == 0 &&
+            (dir[n] == '\0' || dir[n] == '/'))
+            return s->sick[i].code;
+    }
+    return 0;
 }
 
 enum sim_verdict
@@ -255,6 +269,7 @@ sim_judge(struct simio *s, enum sim_call kind, bool is_step, const char *dir,
           const char *name, int *ret_code)
 {
     const char *slash = name[0] ? "/" : "";
+    int code;
 
     if (s->halted) {
         *ret_code = err_set(-EIO, "%s%s%s: halted", dir, slash, name);
@@ -277,8 +292,7 @@ sim_judge(struct simio *s, enum sim_call kind, bool is_step, const char *dir,
         return SIM_TEAR;
     }
     if (s->stats.all_calls == s->fail_at_call) {
-        int code = s->fail_code;
-
+        code = s->fail_code;
         if (code == -ENOSPC && !needs_space(kind, is_step))
             code = -EIO;
         s->failed = true;
@@ -288,9 +302,10 @@ sim_judge(struct simio *s, enum sim_call kind, bool is_step, const char *dir,
         /* reads that fail do nothing; a write may have been half done */
         return is_step && prng_one_in(&s->prng, 2) ? SIM_TEAR : SIM_REFUSE;
     }
-    if (is_sick(s, dir)) {
-        *ret_code = err_set(-EIO, "%s%s%s: the medium is dead", dir, slash,
-                            name);
+    code = sickness(s, dir);
+    if (code < 0) {
+        *ret_code = err_set(code, "%s%s%s: the medium is dead (%s)", dir,
+                            slash, name, strerror(-code));
         return SIM_REFUSE;
     }
     if (s->full && (kind == SIM_CALL_ALLOCATE || kind == SIM_CALL_MAKE_DIR ||
@@ -299,6 +314,11 @@ sim_judge(struct simio *s, enum sim_call kind, bool is_step, const char *dir,
         return SIM_REFUSE;
     }
     *ret_code = 0;
+    if (s->witness)
+        s->witness(s->witness_ctx, &(struct sim_seen){.kind = kind,
+                                                      .is_step = is_step,
+                                                      .dir = dir,
+                                                      .name = name});
     return SIM_GO;
 }
 
@@ -371,9 +391,24 @@ static const struct io_ops sim_io_ops = {
 };
 
 void
-simio_set_sick(struct simio *s, const char *path)
+simio_set_sick(struct simio *s, const char *path, int code)
 {
-    snprintf(s->sick, sizeof s->sick, "%s", path ? path : "");
+    size_t i = 0;
+
+    if (!path) {
+        s->sick_count = 0;
+        return;
+    }
+    while (i < s->sick_count && strcmp(s->sick[i].path, path) != 0)
+        i++;
+    if (i < s->sick_count)
+        s->sick[i] = s->sick[--s->sick_count];
+    if (code == 0)
+        return;
+    assert(s->sick_count < SIM_SICK_MAX);
+    i = s->sick_count++;
+    snprintf(s->sick[i].path, sizeof s->sick[i].path, "%s", path);
+    s->sick[i].code = code;
 }
 
 void
@@ -389,6 +424,74 @@ simio_hide(struct simio *s, const char *path, bool hidden)
 
     assert(dir);
     dir->hidden = hidden;
+}
+
+/* The directory that holds the name which the path ends with. */
+static struct sim_inode *
+find_above(struct simio *s, const char *path, const char **ret_name)
+{
+    const char *slash = strrchr(path, '/');
+    char text[1024];
+    struct sim_inode *dir;
+
+    assert(slash);
+    snprintf(text, sizeof text, "%.*s", (int)(slash - path), path);
+    dir = sim_tree_find(s->root, text[0] ? text : "/", true);
+    assert(dir);
+    *ret_name = slash + 1;
+    return dir;
+}
+
+struct sim_inode *
+simio_take_dir(struct simio *s, const char *path)
+{
+    struct sim_inode *dir = sim_tree_find(s->root, path, true), *copy;
+
+    if (!dir)
+        return NULL;
+    copy = sim_tree_clone(dir);
+    sim_tree_sync(copy);
+    return copy;
+}
+
+void
+simio_put_dir(struct simio *s, const char *path, struct sim_inode *copy)
+{
+    struct sim_inode *old = sim_tree_find(s->root, path, true);
+    struct sim_inode *fresh = sim_tree_clone(copy);
+    const char *name;
+    struct sim_inode *above = find_above(s, path, &name);
+
+    fresh->hidden = old && old->hidden;
+    sim_dir_replace(above, name, fresh);
+    sim_inode_put(fresh);
+}
+
+void
+simio_dir_free(struct sim_inode *copy)
+{
+    if (copy)
+        sim_inode_put(copy);
+}
+
+void
+simio_swap_dirs(struct simio *s, const char *a, const char *b)
+{
+    struct sim_inode *first = sim_tree_find(s->root, a, true);
+    struct sim_inode *second = sim_tree_find(s->root, b, true);
+    const char *name;
+    struct sim_inode *above;
+
+    assert(first);
+    assert(second);
+    sim_inode_get(first);
+    sim_inode_get(second);
+    above = find_above(s, a, &name);
+    sim_dir_replace(above, name, second);
+    above = find_above(s, b, &name);
+    sim_dir_replace(above, name, first);
+    sim_inode_put(first);
+    sim_inode_put(second);
 }
 
 static struct sim_inode *
@@ -410,6 +513,26 @@ simio_flip(struct simio *s, const char *path, uint64_t at, uint8_t mask)
         return -ERANGE;
     sim_file_flip(&inode->file, at, mask);
     return 0;
+}
+
+int64_t
+simio_peek(struct simio *s, const char *path, bool durable, uint64_t at,
+           void *to, size_t bytes)
+{
+    struct sim_inode *inode = find_file(s, path);
+    struct sim_map *map;
+    struct sim_file only = {0};
+
+    if (!inode)
+        return -ENOENT;
+    map = durable ? &inode->file.medium : &inode->file.now;
+    if (at >= map->size_bytes)
+        return 0;
+    if (bytes > map->size_bytes - at)
+        bytes = map->size_bytes - at;
+    only.now = *map;
+    sim_file_read(&only, at, to, bytes);
+    return (int64_t)bytes;
 }
 
 bool

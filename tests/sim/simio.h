@@ -21,6 +21,7 @@
 #include <stdio.h>
 
 struct simio;
+struct sim_inode;
 
 enum sim_call {
     SIM_CALL_OPEN,
@@ -79,6 +80,20 @@ void simio_set_step_hook(struct simio *s,
                          void (*hook)(void *ctx, enum sim_call kind),
                          void *ctx);
 
+/* A call that is carried out, or begun. */
+struct sim_seen {
+    enum sim_call kind;
+    bool is_step;
+    const char *dir, *name;
+    uint64_t at;         /* data and bytes: of writes, which come a second */
+    const uint8_t *data; /* time, with them */
+    size_t bytes;
+};
+/* Called for each, before it has an effect. */
+void simio_set_witness(struct simio *s,
+                       void (*witness)(void *ctx, const struct sim_seen *seen),
+                       void *ctx);
+
 /* What comes after a halt (or at any time that no handle is open). The cut
  * draws what it keeps; simio_power_cut_with is told. */
 void simio_power_cut(struct simio *s);
@@ -95,15 +110,29 @@ void simio_arm_failure(struct simio *s, uint64_t nth_call, int code);
 bool simio_failure_fired(const struct simio *s);
 enum sim_call simio_failure_kind(const struct simio *s);
 
-/* A medium that has died: -EIO for all calls on this directory and below, of
- * handles too that are open. NULL: well again. */
-void simio_set_sick(struct simio *s, const char *path);
+/* A medium that has died: this error for all calls on the directory and below,
+ * of handles too that are open. 0: well again. NULL: all are. */
+#define SIM_SICK_MAX 8
+void simio_set_sick(struct simio *s, const char *path, int code);
 
 /* No space is left: -ENOSPC for what needs some. Bytes over bytes do not. */
 void simio_set_full(struct simio *s, bool is_full);
 
 /* A directory that is away: -ENOENT for it and all below. */
 void simio_hide(struct simio *s, const char *path, bool hidden);
+
+/* A directory with all that is in it, as it is now. NULL: not there. */
+struct sim_inode *simio_take_dir(struct simio *s, const char *path);
+/* Durably in place of the one that is there; handles that are open go on
+ * seeing that one. */
+void simio_put_dir(struct simio *s, const char *path, struct sim_inode *copy);
+void simio_dir_free(struct sim_inode *copy);
+void simio_swap_dirs(struct simio *s, const char *a, const char *b);
+
+/* Bytes of a file, hidden or not; durable: of the medium. How many there are
+ * at that place, or -ENOENT. */
+int64_t simio_peek(struct simio *s, const char *path, bool durable,
+                   uint64_t at, void *to, size_t bytes);
 
 /* Damage. -ENOENT if there is no such file; -ERANGE if it is shorter. */
 int simio_flip(struct simio *s, const char *path, uint64_t at, uint8_t mask);

@@ -372,6 +372,12 @@ sim_writev(struct object *base, const struct iovec *iov, int count,
     if (o->s->trace)
         fprintf(o->s->trace, "    at %" PRIu64 " bytes %" PRIu64 "\n", at,
                 bytes);
+    if (o->s->witness) {
+        struct sim_seen seen = {SIM_CALL_WRITE, true, base->target->path,
+                                o->name, at, all, bytes};
+
+        o->s->witness(o->s->witness_ctx, &seen);
+    }
     if (!loses_write(o, at))
         sim_file_write(&o->inode->file, o->s->serial++, at, all, bytes);
     free(all);

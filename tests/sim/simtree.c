@@ -208,6 +208,14 @@ sim_dir_sync(struct sim_inode *dir)
     pending_clear(dir);
 }
 
+void
+sim_dir_replace(struct sim_inode *dir, const char *name,
+                struct sim_inode *inode)
+{
+    names_set(&dir->now, name, inode);
+    names_set(&dir->medium, name, inode);
+}
+
 static void
 dir_power_cut(struct sim_inode *dir, const struct sim_cut *cut)
 {

@@ -53,13 +53,19 @@ struct simio {
     uint64_t cut_at_step, fail_at_call;
     int fail_code;
     bool halted, failed, full;
-    char sick[64]; /* path; "": none */
+    struct sim_sick {
+        char path[64];
+        int code;
+    } sick[SIM_SICK_MAX];
+    size_t sick_count;
     enum sim_call failed_kind;
     size_t handles;
     unsigned bugs;
     uint64_t table_bytes;
     void (*hook)(void *ctx, enum sim_call kind);
     void *hook_ctx;
+    void (*witness)(void *ctx, const struct sim_seen *seen);
+    void *witness_ctx;
     struct simio_stats stats;
     FILE *trace;
 };
@@ -78,6 +84,9 @@ void sim_dir_remove(struct sim_inode *dir, uint64_t serial, const char *name);
 void sim_dir_rename(struct sim_inode *dir, uint64_t serial, const char *from,
                     const char *to);
 void sim_dir_sync(struct sim_inode *dir);
+/* Now and on the medium, at once. */
+void sim_dir_replace(struct sim_inode *dir, const char *name,
+                     struct sim_inode *inode);
 
 /* Names first, then the content of what is left: all of the tree. */
 void sim_tree_power_cut(struct sim_inode *root, const struct sim_cut *cut);

@@ -421,10 +421,12 @@ test_dead_and_full_media(void **state)
                      -ENOSPC);
     simio_set_full(w.s, false);
     assert_int_equal(put(o, 'b', 512, 4000), 0);
-    simio_set_sick(w.s, "/d");
+    simio_set_sick(w.s, "/d", -EIO);
     assert_int_equal(put(o, 'c', 512, 0), -EIO);
     assert_int_equal(o->ops->readv(o, &iov, 1, 0), -EIO);
-    simio_set_sick(w.s, "/other");
+    simio_set_sick(w.s, "/other", -ESTALE);
+    assert_int_equal(put(o, 'c', 512, 0), -EIO);
+    simio_set_sick(w.s, "/d", 0);
     assert_int_equal(get(o, 0), 'b');
     o->ops->object_close(o);
     world_free(&w);

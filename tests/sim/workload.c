@@ -64,6 +64,14 @@ choose_range(struct life *l, uint64_t *offset, uint64_t *count)
     clip(l, offset, count);
 }
 
+/* Before a request: what it needs may come back while it is served. */
+static void
+note_owed(struct life *l)
+{
+    l->owes_reads = life_parts_suffice(l, false);
+    l->owes_writes = life_parts_suffice(l, true);
+}
+
 /* False: the request failed and that is the end of this cycle. */
 static bool
 went_well(struct life *l, const char *what, int r, bool may_fail)
@@ -71,7 +79,8 @@ went_well(struct life *l, const char *what, int r, bool may_fail)
     if (r >= 0)
         return true;
     life_event(l, "    -> %s", lsvd_error());
-    if (!may_fail && !simio_halted(l->s))
+    if (!may_fail && !simio_halted(l->s) &&
+        (strcmp(what, "read") == 0 ? l->owes_reads : l->owes_writes))
         life_fail(l, "%s: unexpected error: %s", what, lsvd_error());
     return false;
 }
@@ -127,10 +136,12 @@ request_read(struct life *l, bool may_fail)
     int r;
 
     choose_range(l, &offset, &count);
+    l->rules.in_client_read = true;
     r = lsvd_pread(l->v, l->buffer, count, offset);
+    l->rules.in_client_read = false;
     if (r < 0) {
         life_event(l, "read %" PRIu64 " +%" PRIu64, offset, count);
-        went_well(l, "read", r, may_fail && !l->is_sick);
+        went_well(l, "read", r, may_fail);
     } else if (!model_check_read(l->m, offset, count, l->buffer, why,
                                  sizeof why)) {
         life_fail(l, "read %" PRIu64 " +%" PRIu64 ": %s", offset, count, why);
@@ -157,6 +168,7 @@ request_destage(struct life *l, bool may_fail)
         int r;
 
         life_event(l, "destage");
+        note_owed(l);
         r = lsvd_destage_step(l->v);
         if (!went_well(l, "destage", r, may_fail) || r == 0)
             return;
@@ -208,6 +220,7 @@ life_request(struct life *l, bool may_fail)
 {
     uint64_t offset, count;
 
+    note_owed(l);
     switch (prng_below(&l->prng, 20)) {
     case 0:
     case 1:

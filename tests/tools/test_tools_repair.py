@@ -257,19 +257,6 @@ def test_a_healthy_part_is_not_replaced(world):
     assert world.files() == before
 
 
-def test_beside_a_server_verify_runs_and_rebuild_does_not(world):
-    world.create("vm1", "--replicas", "3")
-    world.fill("vm1", 1 << 20)
-    where = " ".join(str(w) for w in world.where())
-    done = world.while_served(
-        "vm1", "%s verify vm1 %s --json" % (REPAIR, where))
-    assert done.code == 0, done.err
-    assert done.json()["beside_server"] is True
-    done = world.while_served("vm1", "%s rebuild vm1 %s" % (REPAIR, where))
-    assert done.code == 3
-    assert "pid" in done.err
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_is_not_checked(world, number):
     """The signal is already pending when the program begins."""

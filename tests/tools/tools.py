@@ -92,11 +92,21 @@ class Server:
         self.stop(signal.SIGTERM if kind is None else signal.SIGKILL)
 
 
-def say(path, line, timeout=30):
+def connect(path):
+    """To a Unix socket, however long its path is."""
+    directory = os.open(path.parent, os.O_PATH)
+    try:
+        s = socket.socket(socket.AF_UNIX)
+        s.settimeout(30)
+        s.connect("/proc/self/fd/%d/%s" % (directory, path.name))
+        return s
+    finally:
+        os.close(directory)
+
+
+def say(path, line):
     """Send bytes to a Unix socket; the lines of the answer."""
-    with socket.socket(socket.AF_UNIX) as s:
-        s.settimeout(timeout)
-        s.connect(str(path))
+    with connect(path) as s:
         try:
             s.sendall(line)
         except BrokenPipeError:

@@ -111,7 +111,7 @@ test_proven(void **state)
         struct view view = {.members = cases[i].members,
                             .complete_members = cases[i].complete};
 
-        if (membership_proven(&view, cases[i].present, cases[i].w) !=
+        if (membership_proven(&view, cases[i].present, 0, cases[i].w) !=
             cases[i].proven)
             fail_msg("case %zu", i);
     }
@@ -151,6 +151,44 @@ test_choose(void **state)
     assert_true(view_id_equal(&view.id, &newest.view.id));
     labels[0] = labels[1] = labels[2] = labels[3] = NULL;
     assert_int_equal(membership_choose(labels, 4, &view), -ENOENT);
+}
+
+/* Two views of one number: one of them may be void. */
+static void
+test_choose_between_siblings(void **state)
+{
+    struct label a = label_of(id_of(4, 0, 1)), b = label_of(id_of(4, 0, 1));
+    struct label c = label_of(id_of(4, 0, 2));
+    const struct label *labels[3] = {&a, &b, &c};
+    struct view view;
+
+    (void)state;
+    a.instance = uuid_of(10);
+    b.instance = uuid_of(11);
+    c.instance = uuid_of(12);
+    a.view.members = A | B;
+    c.view.members = B | C;
+    for (uint8_t i = 0; i < 3; i++)
+        a.view.instance[i] = c.view.instance[i] = uuid_of(10 + i);
+    b.view = a.view;
+    /* b is a member of both, and holds the one of a */
+    assert_int_equal(membership_choose(labels, 3, &view), 0);
+    assert_true(view_id_equal(&view.id, &a.view.id));
+    /* the b that c knows is another instance: nothing decides */
+    c.view.instance[1] = uuid_of(99);
+    assert_int_equal(membership_choose(labels, 3, &view), -EEXIST);
+    /* nor does it when b is out of sight */
+    c.view.instance[1] = uuid_of(11);
+    labels[1] = NULL;
+    assert_int_equal(membership_choose(labels, 3, &view), -EEXIST);
+    /* or when each has one of the other's members */
+    labels[1] = &b;
+    a.view.members = b.view.members = A | B | C;
+    assert_int_equal(membership_choose(labels, 3, &view), -EEXIST);
+    /* one that has an older view says nothing */
+    a.view.members = b.view.members = A | B;
+    b.view.id = id_of(3, 0, 1);
+    assert_int_equal(membership_choose(labels, 3, &view), -EEXIST);
 }
 
 /* ---- a part that returns ---- */
@@ -344,6 +382,7 @@ main(void)
         cmocka_unit_test(test_allows),
         cmocka_unit_test(test_proven),
         cmocka_unit_test(test_choose),
+        cmocka_unit_test(test_choose_between_siblings),
         cmocka_unit_test(test_returning),
         cmocka_unit_test(test_returning_beyond_the_history),
         cmocka_unit_test(test_returning_after_a_loss),

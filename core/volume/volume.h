@@ -223,7 +223,7 @@ struct lsvd_volume {
     uint64_t redo_rows; /* EC: at most so many rows need a redo record, … */
     uint64_t admitted_blocks, admitted_bytes; /* … and are being appended */
     pthread_t thread, watcher;
-    bool is_watched;
+    atomic_bool is_watched;
     uint64_t beat_ns; /* the watch's: the last heartbeat */
     uint64_t opened_ns;
 

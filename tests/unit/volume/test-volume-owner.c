@@ -231,6 +231,45 @@ refusals_change_nothing(void **state)
     rig_free(rig);
 }
 
+static bool
+at_once(void *ctx)
+{
+    (void)ctx;
+    return true;
+}
+
+/* Begun and not verified: the volume says so until somebody has. */
+static void
+one_that_was_interrupted_says_so(void **state)
+{
+    static uint8_t old[BYTES];
+    const struct lsvd_repair_callbacks cb = {.cancelled = at_once};
+
+    (void)state;
+    for (size_t i = 0; i < KINDS; i++) {
+        struct rig *rig = rig_that_lost_its_journal(kinds[i], old);
+        struct lsvd_report report;
+        struct lsvd_info *info;
+
+        assert_int_equal(lsvd_force_start(&rig->world.env, NAME, "somebody",
+                                          "a test", &cb, &report), -EINTR);
+        info = info_of(rig);
+        assert_true(info->accepted_loss);
+        assert_int_equal(info->forced_count, 1);
+        free(info);
+        rig_forget_said(rig);
+        rig_open(rig, false);
+        assert_true(rig_has_said(rig, "a loss was accepted"));
+        assert_true(rig_status(rig)->accepted_loss);
+        assert_false(rig_is_healthy(rig_status(rig), 0));
+        MUST(lsvd_live_rebuild(rig->world.volume, 0, NULL, &report));
+        assert_true(rig_is_healthy(rig_status(rig), 0));
+        rig_close(rig);
+        world_check_sound(&rig->world);
+        rig_free(rig);
+    }
+}
+
 /* Whatever allocation fails: an error, and once more ends it. */
 static void
 any_allocation_may_fail(void **state)
@@ -300,6 +339,7 @@ main(void)
         cmocka_unit_test(a_lost_journal_is_given_up),
         cmocka_unit_test(copies_that_differ_are_told),
         cmocka_unit_test(refusals_change_nothing),
+        cmocka_unit_test(one_that_was_interrupted_says_so),
         cmocka_unit_test(any_allocation_may_fail),
         cmocka_unit_test(nobody_is_robbed),
     };

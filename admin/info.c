@@ -39,9 +39,9 @@ json_t *
 info_to_json(const struct lsvd_info *info)
 {
     char redundancy[CLI_SIZE_BYTES];
-    json_t *o = new_object(), *parts = json_array();
+    json_t *o = new_object(), *parts = json_array(), *history = json_array();
 
-    if (!parts)
+    if (!parts || !history)
         cli_no_memory();
     cli_json_set(o, "name", cli_json_text(info->name));
     cli_json_set(o, "number", cli_json_u64(info->number));
@@ -59,6 +59,10 @@ info_to_json(const struct lsvd_info *info)
     cli_json_set(o, "in_use", json_boolean(info->in_use));
     cli_json_set(o, "owner", text_or_null(info->owner));
     cli_json_set(o, "clean", json_boolean(info->clean));
+    cli_json_set(o, "accepted_loss", json_boolean(info->accepted_loss));
+    for (uint32_t i = 0; i < info->forced_count; i++)
+        cli_json_append(history, cli_json_text(info->forced[i]));
+    cli_json_set(o, "history", history);
     cli_json_set(o, "chunks_present", cli_json_u64(info->chunks_present));
     cli_json_set(o, "epoch", cli_json_u64(info->epoch));
     cli_json_set(o, "view_minor", cli_json_u64(info->view_minor));
@@ -117,6 +121,13 @@ info_print(const struct lsvd_info *info)
            cli_size(info->journal_used_bytes, b));
     printf("view        %" PRIu64 ".%" PRIu64 "\n", info->epoch,
            info->view_minor);
+    if (info->accepted_loss)
+        puts("loss        accepted, not verified: lsvd-repair verify --full");
+    for (uint32_t i = 0; i < info->forced_count; i++) {
+        fputs("history     loss accepted ", stdout);
+        cli_print_safe(info->forced[i]);
+        putchar('\n');
+    }
     for (uint32_t i = 0; i < info->part_count; i++)
         print_part(&info->part[i]);
 }

@@ -77,6 +77,8 @@ first_problem(const struct lsvd_info *info, const char *why_no_answer)
                            info->part[i].problem);
             return cli_json_text(text);
         }
+    if (info->accepted_loss)
+        return cli_json_text("a loss was accepted, and is not verified");
     return json_null();
 }
 
@@ -97,6 +99,8 @@ offline_status(const struct lsvd_info *info, const char *why_no_answer)
     cli_json_set(s, "name", cli_json_text(info->name));
     cli_json_set(s, "uuid", cli_json_text(info->uuid));
     cli_json_set(s, "served", json_false());
+    all = all && !info->accepted_loss;
+    cli_json_set(s, "accepted_loss", json_boolean(info->accepted_loss));
     cli_json_set(s, "healthy", info->in_use ? json_null()
                                             : json_boolean(all));
     cli_json_set(s, "health", cli_json_text(info->in_use ? "unknown"

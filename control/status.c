@@ -164,7 +164,7 @@ json_t *
 status_to_json(const struct lsvd_status *s)
 {
     return json_pack(
-        "{s:s, s:s, s:b, s:b, s:s, s:o, s:b, s:I, s:{s:I, s:I},"
+        "{s:s, s:s, s:b, s:b, s:s, s:o, s:b, s:b, s:I, s:{s:I, s:I},"
         " s:{s:I, s:I, s:I, s:I}, s:o, s:o, s:o, s:o,"
         " s:{s:o, s:o, s:o, s:o}}",
         "name", s->name,
@@ -174,6 +174,7 @@ status_to_json(const struct lsvd_status *s)
         "health", lsvd_health_text(s->health),
         "problem", text_or_null(s->problem),
         "writable", s->writable,
+        "accepted_loss", s->accepted_loss,
         "uptime_seconds", INT(s->uptime_seconds),
         "view", "epoch", INT(s->epoch), "minor", INT(s->view_minor),
         "journal",

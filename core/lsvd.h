@@ -200,6 +200,9 @@ struct lsvd_counters {
     uint64_t bad_blocks, healed_blocks, lost_blocks;
 };
 
+#define LSVD_FORCED_MAX 32
+#define LSVD_FORCED_BYTES 513
+
 struct lsvd_info {
     char name[65], uuid[37];
     uint32_t number;
@@ -210,6 +213,9 @@ struct lsvd_info {
     bool in_use;        /* another process holds the lock */
     char owner[256];    /* "" or who: "host h, pid 1, since …" */
     bool clean;         /* nothing to replay */
+    bool accepted_loss; /* lsvd_force_start, and not verified since */
+    uint32_t forced_count;
+    char forced[LSVD_FORCED_MAX][LSVD_FORCED_BYTES]; /* "when who: why" */
     uint64_t chunks_present;
     uint64_t epoch, view_minor;
     uint64_t journal_bytes, journal_used_bytes;
@@ -247,6 +253,37 @@ struct lsvd_location {
 };
 int lsvd_locate(const struct lsvd_env *env, const char *name,
                 struct lsvd_location *ret);
+
+/* Who has, or had last, the lock of a part: what it wrote of itself. */
+struct lsvd_owner {
+    char part;
+    bool held;     /* somebody has the lock */
+    bool is_known; /* the record can be read; else the rest is empty */
+    bool is_here;  /* it was written on this host, since it was started */
+    char text[256]; /* as it is written */
+    char host[65];
+    long pid;
+    uint32_t epoch;
+    uint64_t heartbeat; /* wall clock seconds, of that host; 0: unknown */
+};
+#define LSVD_OWNERS_MAX 20
+/* Of all parts that can be reached, in order. Needs no lock. */
+int lsvd_owners(const struct lsvd_env *env, const char *name,
+                struct lsvd_owner *ret, uint32_t *ret_count);
+
+/* fence-cmd of the volume: "" if there is none. */
+int lsvd_fence_command(const struct lsvd_env *env, const char *name,
+                       char *text, size_t bytes);
+
+/* Take the locks away from a server on another host, of which the caller knows
+ * that it can't write any more (how: one line that says why). Its locks stay on
+ * files that nobody finds; an epoch above its own is promised on every part, so
+ * that it is fenced if it lives after all. An ordinary start may follow.
+ * -EALREADY: nobody has the volume; -EBUSY: somebody on this host has, or
+ * nobody knows who. Nothing is changed then. how NULL: only looks whether it
+ * could be done. */
+int lsvd_takeover(const struct lsvd_env *env, const char *name,
+                  const char *how);
 
 /* ---- an open volume, seen while it serves; any thread ---- */
 
@@ -296,6 +333,7 @@ struct lsvd_status {
     enum lsvd_health health;
     bool healthy;            /* health is LSVD_HEALTHY */
     bool writable;
+    bool accepted_loss;      /* as in lsvd_info */
     char problem[256];       /* "" or why it is not healthy, one line */
     uint64_t size_bytes;
     uint32_t chunk_bytes;
@@ -397,6 +435,8 @@ struct lsvd_progress {
 struct lsvd_repair_callbacks {
     void (*finding)(void *ctx, const struct lsvd_finding *f);
     void (*lost)(void *ctx, const struct lsvd_lost_range *range);
+    /* After a loss was accepted: here the parts do not agree. */
+    void (*doubtful)(void *ctx, const struct lsvd_lost_range *range);
     void (*progress)(void *ctx, const struct lsvd_progress *p);
     bool (*cancelled)(void *ctx); /* true: stop soon, -EINTR */
     void *ctx;
@@ -415,6 +455,8 @@ struct lsvd_report {
     bool data_lost;
     uint64_t lost_bytes;
     uint64_t rebuilt; /* chunks of parts written back (rebuild) */
+    bool journal_given_up; /* force-start: writes after this sequence, */
+    uint64_t kept_seq;     /* that no part has, are lost */
     uint32_t part_count;
     struct lsvd_part_report part[20];
 };
@@ -440,5 +482,19 @@ int lsvd_replace(const struct lsvd_env *env, const char *name, char part,
                  const char *new_root,
                  const struct lsvd_repair_callbacks *cb,
                  struct lsvd_report *ret);
+
+/* Start anew without what can't be had: the journal is missing or damaged, or
+ * too few parts are there to prove that nothing newer exists, and nobody will
+ * find any of it again. Ends with the volume closed: a new epoch; parts that
+ * are not there are dropped; the journal, if it can't be used, is detached and
+ * what is left of its file renamed; all was verified, what is doubtful was
+ * told and made alike on all parts. Who (a user's name) and why (a line of
+ * text) are kept in the policy for ever. -EINVAL: no reason; -EALREADY: it
+ * starts without this. Nothing is changed then. -EINTR: begun, but not
+ * verified. */
+int lsvd_force_start(const struct lsvd_env *env, const char *name,
+                     const char *user, const char *reason,
+                     const struct lsvd_repair_callbacks *cb,
+                     struct lsvd_report *ret);
 
 #endif

@@ -134,7 +134,7 @@ static const struct parameter {
 /* Those of the configuration file that a command line may have, too. */
 static const char *const settings[] = {
     "part-timeout", "stall-timeout", "resync-rate", "scrub", "scrub-rate",
-    "slow-part", "failing-part", "fence-cmd",
+    "slow-part", "failing-part", "fence-cmd", "unsafe-nolock",
 };
 
 static int

@@ -24,7 +24,8 @@ static const char common_help[] =
     "Exit status, the worst of all volumes:\n"
     "  0   every part holds all that it should\n"
     "  1   redundancy is below policy; all data can be read\n"
-    "  2   data is lost (the ranges are printed)\n"
+    "  2   data is lost or, after force-start, doubtful (the ranges are\n"
+    "      printed)\n"
     "  3   could not check\n"
     "  64  wrong usage\n";
 
@@ -34,6 +35,10 @@ static const char program_help[] =
     "  lsvd-repair verify NAME...        is everything there and right?\n"
     "  lsvd-repair rebuild NAME...       write back what is not\n"
     "  lsvd-repair replace NAME b[=DIR]  a new, empty part b, refilled\n"
+    "  lsvd-repair force-start NAME --accept-loss=TEXT  start anew without "
+    "what\n"
+    "                                    is lost for good\n"
+    "  lsvd-repair takeover NAME         take it from a host that is gone\n"
     "\n"
     "Examples:\n"
     "  lsvd-repair verify --all --data /data --cache /cache\n"
@@ -88,12 +93,44 @@ static const char replace_help[] =
     "  lsvd-repair replace mydevice1 b\n"
     "  lsvd-repair replace mydevice1 b=/mnt/newdisk\n";
 
+static const char force_start_help[] =
+    "lsvd-repair force-start NAME --accept-loss=TEXT [options]: start anew\n"
+    "without what is lost for good\n"
+    "\n"
+    "For a volume whose journal is missing or damaged, or of which too few\n"
+    "parts are left to prove that nothing newer exists. Look everywhere else\n"
+    "first: what was answered, and is only there, is given up. Parts that are\n"
+    "not there are dropped; all others are read and made alike; what is\n"
+    "doubtful is listed. TEXT, who and when are kept in the volume for ever.\n"
+    "Refused when the volume starts without it. Afterwards run fsck.\n"
+    "\n"
+    "Example:\n"
+    "  lsvd-repair force-start db --accept-loss=\"NVMe of n2 died, ticket "
+    "77\"\n";
+
+static const char takeover_help[] =
+    "lsvd-repair takeover NAME [--i-fenced-it] [options]: take a volume from\n"
+    "a host that is gone\n"
+    "\n"
+    "For a volume that does not start because a server on another host has\n"
+    "its lock. That server must not be able to write any more: power it off,\n"
+    "or take its access to the storage away. A fence-cmd in the configuration\n"
+    "is run to do so, and must succeed; without one say that you did it. Then\n"
+    "its heartbeat is watched for 180 s. Start the volume afterwards; it\n"
+    "needs its journal.\n"
+    "  --i-fenced-it  you have made sure of that; fence-cmd is not run\n"
+    "\n"
+    "Example:\n"
+    "  lsvd-repair takeover db --i-fenced-it\n";
+
 static const struct {
     const char *command, *text;
 } helps[] = {
     { "verify", verify_help },
     { "rebuild", rebuild_help },
     { "replace", replace_help },
+    { "force-start", force_start_help },
+    { "takeover", takeover_help },
 };
 
 void

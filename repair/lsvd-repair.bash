@@ -60,14 +60,16 @@ _lsvd_repair()
         case $command in
         verify) common+=' --all --quick --full --no-lock' ;;
         rebuild) common+=' --all --part --dry-run' ;;
+        takeover) common+=' --i-fenced-it' ;;
+        force-start) common+=' --accept-loss=' ;;
         esac
         mapfile -t COMPREPLY < <(compgen -W "$common" -- "$cur")
     elif [[ -z $command ]]; then
-        mapfile -t COMPREPLY < <(compgen -W 'verify rebuild replace' \
-            -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W 'verify rebuild replace \
+            force-start takeover' -- "$cur")
     elif [[ $command == replace && $words == 1 ]]; then
         mapfile -t COMPREPLY < <(compgen -W 'a b c d e f' -- "$cur")
-    elif [[ $command != replace || $words == 0 ]]; then
+    elif [[ $command != @(replace|force-start|takeover) || $words == 0 ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_lsvd_repair_names)" \
             -- "$cur")
     fi

@@ -17,6 +17,8 @@ static const struct command commands[] = {
     { "verify", COMMAND_VERIFY },
     { "rebuild", COMMAND_REBUILD },
     { "replace", COMMAND_REPLACE },
+    { "force-start", COMMAND_FORCE_START },
+    { "takeover", COMMAND_TAKEOVER },
 };
 
 static const struct cli_option options[] = {
@@ -35,6 +37,11 @@ static const struct cli_option options[] = {
     { "full", 0, false, COMMAND_VERIFY },
     { "part", 0, true, COMMAND_REBUILD },
     { "dry-run", 'n', false, COMMAND_REBUILD },
+    { "accept-loss", 0, true, COMMAND_FORCE_START },
+    { "i-fenced-it", 0, false, COMMAND_TAKEOVER },
+#ifdef LSVD_FAULTS
+    { "observe-seconds", 0, true, COMMAND_TAKEOVER }, /* for tests */
+#endif
     { NULL, 0, false, 0 },
 };
 
@@ -67,6 +74,7 @@ take_option(void *ctx, const struct cli_option *option, const char *value)
         { "no-lock", &req->no_lock },
         { "full", &req->full },
         { "dry-run", &req->dry_run },
+        { "i-fenced-it", &req->fenced_it },
     };
 
     if (cli_common_option(&req->cli, option, value))
@@ -74,6 +82,10 @@ take_option(void *ctx, const struct cli_option *option, const char *value)
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++)
         if (strcmp(flags[i].name, option->name) == 0)
             *flags[i].flag = true;
+    if (strcmp(option->name, "accept-loss") == 0)
+        req->reason = value;
+    if (strcmp(option->name, "observe-seconds") == 0)
+        req->observe_seconds = (unsigned)strtoul(value, NULL, 10);
     if (strcmp(option->name, "part") != 0)
         return 0;
     if (!is_letter(value[0]) || value[1])
@@ -219,10 +231,26 @@ take_replace_words(struct request *req, char *const *words, int count)
 }
 
 static int
+check_force(struct request *req, int count)
+{
+    if (count != 1)
+        return cli_usage(&req->cli, "force-start takes one NAME");
+    if (!req->reason || !req->reason[strspn(req->reason, " \t")])
+        return cli_usage(&req->cli, "force-start takes --accept-loss=TEXT: "
+                         "what happened, and why that can't be helped");
+    return 0;
+}
+
+static int
 check_words(struct request *req, char *const *words, int count)
 {
     if (req->command == COMMAND_REPLACE)
         return take_replace_words(req, words, count);
+    if (req->command == COMMAND_FORCE_START)
+        return check_force(req, count);
+    if (req->command == COMMAND_TAKEOVER)
+        return count == 1 ? 0 : cli_usage(&req->cli, "takeover takes one "
+                                          "NAME");
     if (req->all && count)
         return cli_usage(&req->cli, "NAME or --all, not both");
     if (!req->all && count == 0)
@@ -253,7 +281,9 @@ run_command(struct request *req, uint64_t seen, char *const *words,
     progress_init(&req->progress, !req->no_progress && !req->cli.quiet);
     req->cli.before_line = before_line;
     req->cli.before_line_ctx = &req->progress;
-    if (req->all)
+    if (req->command == COMMAND_TAKEOVER)
+        r = (int)takeover(req, words[0]);
+    else if (req->all)
         r = do_all(req);
     else
         r = do_volumes(req, words,

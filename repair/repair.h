@@ -11,7 +11,7 @@
 enum repair_code {
     CODE_OK = 0,      /* every part holds all that it should */
     CODE_REDUCED = 1, /* all data can be read; redundancy is below policy */
-    CODE_LOST = 2,    /* some data can't be read any more */
+    CODE_LOST = 2,    /* some data can't be read any more, or is doubtful */
     CODE_FAILED = 3,  /* could not check */
 };
 
@@ -23,7 +23,9 @@ enum command_bit {
     COMMAND_VERIFY = 1,
     COMMAND_REBUILD = 2,
     COMMAND_REPLACE = 4,
-    COMMAND_ALL = 7,
+    COMMAND_FORCE_START = 8,
+    COMMAND_TAKEOVER = 16,
+    COMMAND_ALL = 31,
 };
 
 /* ---- progress.c: a bar on stderr, if that is a terminal ---- */
@@ -50,6 +52,9 @@ struct request {
     bool all, quick, full, dry_run, no_lock, no_progress;
     char part; /* 0: all */
     char *new_root; /* replace; owned; NULL: where it was */
+    bool fenced_it;     /* takeover: --i-fenced-it */
+    unsigned observe_seconds; /* takeover; 0: as long as it must be */
+    const char *reason; /* force-start: of --accept-loss; NULL: not given */
     struct progress progress;
 };
 
@@ -62,6 +67,12 @@ struct kept_finding {
 
 /* What came of one volume. Callbacks of the engine may come from any of its
  * threads: lock guards the lists. */
+struct ranges { /* neighbours joined */
+    struct lsvd_lost_range *range; /* owned */
+    size_t count;                  /* kept */
+    uint64_t dropped;
+};
+
 struct outcome {
     struct request *req; /* only its progress changes */
     const char *volume;
@@ -74,9 +85,7 @@ struct outcome {
     struct kept_finding *finding; /* in order of discovery; owned */
     size_t finding_count;         /* kept */
     uint64_t findings_total;
-    struct lsvd_lost_range *range; /* neighbours joined; owned */
-    size_t range_count;            /* kept */
-    uint64_t ranges_dropped;
+    struct ranges lost, doubtful;
 };
 
 /* ---- work.c ---- */
@@ -101,6 +110,10 @@ void outcome_progress(struct outcome *o, const struct lsvd_progress *at);
  * cli_ask does (ask.h), with a line of text. */
 int served_ask(struct request *req, struct outcome *o,
                char error[CONTROL_ERROR_BYTES]);
+
+/* ---- takeover.c ---- */
+
+enum repair_code takeover(struct request *req, const char *volume);
 
 /* ---- report.c ---- */
 

@@ -31,7 +31,10 @@ command_text(const struct request *req)
         return req->dry_run ? "rebuild --dry-run" : "rebuild";
     case COMMAND_REPLACE:
         return "replace";
+    case COMMAND_FORCE_START:
+        return "force-start";
     case COMMAND_VERIFY:
+    case COMMAND_TAKEOVER: /* takeover.c */
     case COMMAND_ALL:
         break;
     }
@@ -64,7 +67,8 @@ verdict(const struct outcome *o)
     case CODE_REDUCED:
         return "redundancy is reduced; all data can be read";
     case CODE_LOST:
-        return "DATA IS LOST";
+        return o->report.data_lost || o->lost.count ? "DATA IS LOST"
+                                                    : "a loss was accepted";
     case CODE_FAILED:
         return "could not check";
     }
@@ -131,11 +135,12 @@ print_table(const struct lsvd_report *report)
 }
 
 static void
-print_range(const struct lsvd_lost_range *range, uint32_t block_bytes)
+print_range(const char *what, const struct lsvd_lost_range *range,
+            uint32_t block_bytes)
 {
     uint64_t end = range->offset + range->count;
 
-    printf("  lost: bytes %" PRIu64 "-%" PRIu64, range->offset, end - 1);
+    printf("  %s: bytes %" PRIu64 "-%" PRIu64, what, range->offset, end - 1);
     if (block_bytes)
         printf(" (blocks %" PRIu64 "-%" PRIu64 ")",
                range->offset / block_bytes, (end - 1) / block_bytes);
@@ -143,17 +148,17 @@ print_range(const struct lsvd_lost_range *range, uint32_t block_bytes)
 }
 
 static void
-print_lost(const struct outcome *o)
+print_ranges(const char *what, const struct ranges *r, uint32_t block_bytes)
 {
-    size_t shown = o->range_count;
+    size_t shown = r->count;
 
     if (shown > RANGES_SHOWN_MAX)
         shown = RANGES_SHOWN_MAX;
     for (size_t i = 0; i < shown; i++)
-        print_range(&o->range[i], o->block_bytes);
-    if (o->range_count - shown + o->ranges_dropped)
-        printf("  lost: ... and %" PRIu64 " more ranges (see --json)\n",
-               o->range_count - shown + o->ranges_dropped);
+        print_range(what, &r->range[i], block_bytes);
+    if (r->count - shown + r->dropped)
+        printf("  %s: ... and %" PRIu64 " more ranges (see --json)\n", what,
+               r->count - shown + r->dropped);
 }
 
 void
@@ -172,7 +177,12 @@ report_print(const struct outcome *o)
                cli_size(report->lost_bytes, lost), report->lost_bytes);
     putchar('\n');
     print_findings(o);
-    print_lost(o);
+    print_ranges("lost", &o->lost, o->block_bytes);
+    if (report->journal_given_up)
+        printf("  writes since sequence %" PRIu64 " that were only in the "
+               "journal are lost; which blocks is not known\n",
+               report->kept_seq);
+    print_ranges("doubtful", &o->doubtful, o->block_bytes);
     print_table(report);
     if (o->req->command != COMMAND_VERIFY && !o->req->dry_run)
         printf("  written back: %" PRIu64 " chunks\n", report->rebuilt);
@@ -257,15 +267,15 @@ findings_to_json(const struct outcome *o)
 }
 
 static json_t *
-lost_to_json(const struct outcome *o)
+ranges_to_json(const struct ranges *r)
 {
     json_t *array = new_array();
 
-    for (size_t i = 0; i < o->range_count; i++) {
+    for (size_t i = 0; i < r->count; i++) {
         json_t *object = new_object();
 
-        cli_json_set(object, "offset", cli_json_u64(o->range[i].offset));
-        cli_json_set(object, "bytes", cli_json_u64(o->range[i].count));
+        cli_json_set(object, "offset", cli_json_u64(r->range[i].offset));
+        cli_json_set(object, "bytes", cli_json_u64(r->range[i].count));
         cli_json_append(array, object);
     }
     return array;
@@ -293,7 +303,7 @@ report_to_json(const struct outcome *o)
     cli_json_set(object, "policy_met",
                  bool_if_checked(o, report->policy_met));
     cli_json_set(object, "data_lost",
-                 bool_if_checked(o, o->code == CODE_LOST));
+                 bool_if_checked(o, report->data_lost || o->lost.count));
     cli_json_set(object, "full", bool_if_checked(o, report->full));
     cli_json_set(object, "beside_server",
                  bool_if_checked(o, report->beside_server));
@@ -301,9 +311,15 @@ report_to_json(const struct outcome *o)
     cli_json_set(object, "sum", total);
     cli_json_set(object, "rebuilt", cli_json_u64(report->rebuilt));
     cli_json_set(object, "lost_bytes", cli_json_u64(report->lost_bytes));
-    cli_json_set(object, "lost", lost_to_json(o));
+    cli_json_set(object, "lost", ranges_to_json(&o->lost));
     cli_json_set(object, "lost_ranges_dropped",
-                 cli_json_u64(o->ranges_dropped));
+                 cli_json_u64(o->lost.dropped));
+    cli_json_set(object, "doubtful", ranges_to_json(&o->doubtful));
+    cli_json_set(object, "doubtful_ranges_dropped",
+                 cli_json_u64(o->doubtful.dropped));
+    cli_json_set(object, "journal_lost_since",
+                 report->journal_given_up ? cli_json_u64(report->kept_seq)
+                                          : json_null());
     cli_json_set(object, "findings_count", cli_json_u64(o->findings_total));
     cli_json_set(object, "findings", findings_to_json(o));
     return object;

@@ -93,7 +93,7 @@ take_report(struct outcome *o, const json_t *result)
         if (i < room)
             r->part[r->part_count++] = part_of(part);
     o->findings_total = ask_u64(result, "findings");
-    o->ranges_dropped += ask_u64(result, "ranges_dropped");
+    o->lost.dropped += ask_u64(result, "ranges_dropped");
 }
 
 /* ---- the request ---- */
@@ -142,6 +142,9 @@ make_args(struct request *req, const char *volume, json_t *args, char *error)
     case COMMAND_REBUILD:
     case COMMAND_ALL:
         cli_json_set(args, "full", json_true()); /* --dry-run */
+        break;
+    case COMMAND_FORCE_START: /* of volumes that nobody serves */
+    case COMMAND_TAKEOVER:
         break;
     }
     return 0;

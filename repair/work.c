@@ -4,9 +4,11 @@
 #include <ask.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* A signal handler can reach nothing else. */
 static volatile sig_atomic_t interrupted;
@@ -81,45 +83,52 @@ outcome_finding(struct outcome *o, const struct lsvd_finding *f)
 }
 
 static bool
-joins_last(const struct outcome *o, const struct lsvd_lost_range *range)
+joins_last(const struct ranges *r, const struct lsvd_lost_range *range)
 {
     const struct lsvd_lost_range *last;
 
-    if (o->range_count == 0)
+    if (r->count == 0)
         return false;
-    last = &o->range[o->range_count - 1];
+    last = &r->range[r->count - 1];
     return last->offset + last->count == range->offset;
 }
 
 static void
-add_range(struct outcome *o, const struct lsvd_lost_range *range)
+add_range(struct ranges *r, const struct lsvd_lost_range *range)
 {
-    size_t count = o->range_count;
+    size_t count = r->count;
 
     /* Grown at each power of two. */
     if ((count & (count - 1)) == 0) {
         size_t room = count ? 2 * count : 1;
         struct lsvd_lost_range *grown =
-            realloc(o->range, room * sizeof *grown);
+            realloc(r->range, room * sizeof *grown);
 
         if (!grown)
             cli_no_memory();
-        o->range = grown;
+        r->range = grown;
     }
-    o->range[o->range_count++] = *range;
+    r->range[r->count++] = *range;
+}
+
+static void
+note_range(struct outcome *o, struct ranges *r,
+           const struct lsvd_lost_range *range)
+{
+    pthread_mutex_lock(&o->lock);
+    if (joins_last(r, range))
+        r->range[r->count - 1].count += range->count;
+    else if (r->count < RANGES_KEPT_MAX)
+        add_range(r, range);
+    else
+        r->dropped++;
+    pthread_mutex_unlock(&o->lock);
 }
 
 void
 outcome_lost(struct outcome *o, const struct lsvd_lost_range *range)
 {
-    pthread_mutex_lock(&o->lock);
-    if (joins_last(o, range))
-        o->range[o->range_count - 1].count += range->count;
-    else if (o->range_count < RANGES_KEPT_MAX)
-        add_range(o, range);
-    else
-        o->ranges_dropped++;
-    pthread_mutex_unlock(&o->lock);
+    note_range(o, &o->lost, range);
 }
 
 void
@@ -141,6 +150,14 @@ on_lost(void *ctx, const struct lsvd_lost_range *range)
 }
 
 static void
+on_doubtful(void *ctx, const struct lsvd_lost_range *range)
+{
+    struct outcome *o = ctx;
+
+    note_range(o, &o->doubtful, range);
+}
+
+static void
 on_progress(void *ctx, const struct lsvd_progress *at)
 {
     outcome_progress(ctx, at);
@@ -154,6 +171,15 @@ is_cancelled(void *ctx)
 }
 
 /* ---- one volume ---- */
+
+/* Who gives the reason. */
+static const char *
+user_name(void)
+{
+    const struct passwd *user = getpwuid(getuid());
+
+    return user && user->pw_name[0] ? user->pw_name : "?";
+}
 
 /* A volume that somebody has, who can't be asked: a look at it from beside
  * says little, and only who wants that gets it. */
@@ -186,6 +212,7 @@ call_engine(struct request *req, struct outcome *o)
     const struct lsvd_repair_callbacks cb = {
         .finding = on_finding,
         .lost = on_lost,
+        .doubtful = on_doubtful,
         .progress = on_progress,
         .cancelled = is_cancelled,
         .ctx = o,
@@ -198,7 +225,11 @@ call_engine(struct request *req, struct outcome *o)
     case COMMAND_REPLACE:
         return lsvd_replace(&env, o->volume, req->part, req->new_root, &cb,
                             &o->report);
+    case COMMAND_FORCE_START:
+        return lsvd_force_start(&env, o->volume, user_name(), req->reason,
+                                &cb, &o->report);
     case COMMAND_VERIFY:
+    case COMMAND_TAKEOVER: /* takeover.c */
     case COMMAND_ALL:
         break;
     }
@@ -208,7 +239,8 @@ call_engine(struct request *req, struct outcome *o)
 static enum repair_code
 judge(const struct outcome *o)
 {
-    if (o->report.data_lost || o->range_count)
+    if (o->report.data_lost || o->lost.count || o->doubtful.count ||
+        o->report.journal_given_up)
         return CODE_LOST;
     return o->report.policy_met ? CODE_OK : CODE_REDUCED;
 }
@@ -231,6 +263,8 @@ do_request(struct request *req, struct outcome *o)
     char text[CONTROL_ERROR_BYTES];
     int r = -ENOENT;
 
+    if (req->command == COMMAND_FORCE_START)
+        return call_engine(req, o);
     if (!req->no_lock)
         r = served_ask(req, o, text);
     /* One that is served read-only does not change: a look from beside it is
@@ -271,7 +305,7 @@ work_on_volume(struct request *req, const char *volume, struct outcome *ret)
     }
     if (r >= 0) {
         ret->code = judge(ret);
-        if (ret->code == CODE_LOST)
+        if (ret->lost.count || ret->doubtful.count)
             ret->block_bytes = find_block_bytes(req, volume);
         return;
     }
@@ -291,7 +325,8 @@ outcome_done(struct outcome *o)
         free(o->finding[i].text);
     }
     free(o->finding);
-    free(o->range);
+    free(o->lost.range);
+    free(o->doubtful.range);
     free(o->error);
     pthread_mutex_destroy(&o->lock);
 }

@@ -231,6 +231,17 @@ set_fence_cmd(struct config *c, const char *const *texts, size_t count)
 }
 
 static int
+set_unsafe_nolock(struct config *c, const char *const *texts, size_t count)
+{
+    if (check_one(count) < 0)
+        return -EINVAL;
+    if (strcmp(texts[0], "0") != 0 && strcmp(texts[0], "1") != 0)
+        return err_set(-EINVAL, "must be 0 or 1");
+    c->unsafe_nolock = texts[0][0] == '1';
+    return 0;
+}
+
+static int
 set_metrics(struct config *c, const char *const *texts, size_t count)
 {
     if (count == 1 && texts[0][0] != '/')
@@ -254,6 +265,7 @@ static const struct key {
     { "slow-part", set_slow_part },
     { "failing-part", set_failing_part },
     { "fence-cmd", set_fence_cmd },
+    { "unsafe-nolock", set_unsafe_nolock },
     { "metrics", set_metrics },
 };
 

@@ -2,7 +2,8 @@
  * overrides it. Keys: data, cache (lists separated by ;), ram, journal-size,
  * resync-rate, scrub-rate (sizes with K M G T P E suffixes, powers of 1024),
  * part-timeout, stall-timeout, scrub (times: seconds, or with the suffix s, m,
- * h or d), slow-part, failing-part (warn or drop), fence-cmd, metrics (text).
+ * h or d), slow-part, failing-part (warn or drop), fence-cmd, metrics (text),
+ * unsafe-nolock (0 or 1).
  * Unknown keys and a file that is not a key file are errors that name the file
  * and the key. */
 #ifndef LSVD_META_CONFIG_H
@@ -34,6 +35,7 @@ struct config {
     bool drop_slow;           /* a slow part is dropped, not only named */
     bool drop_failing;        /* so is one with many errors an hour */
     char *fence_cmd;          /* owned; NULL: none */
+    bool unsafe_nolock;       /* start though a part can't be locked */
     char *metrics;            /* owned; NULL: none */
 };
 

@@ -2,6 +2,7 @@
  *
  * [volume]            format, features, identity, size, policy
  * [part a] …          instance and root of each part
+ * [history]           only if a loss was accepted: by whom, when, why
  * [end]               the checksum (keyfile.h) */
 #include "meta/meta.h"
 
@@ -16,6 +17,7 @@
 #include <string.h>
 
 #define VOLUME_GROUP "volume"
+#define HISTORY_GROUP "history"
 #define META_LINES_MAX 1024u
 
 void
@@ -23,6 +25,8 @@ meta_done(struct volume_meta *meta)
 {
     for (size_t i = 0; i < PARTS_MAX; i++)
         free(meta->part[i].root);
+    for (size_t i = 0; i < META_FORCED_MAX; i++)
+        free(meta->forced[i]);
     memset(meta, 0, sizeof *meta);
 }
 
@@ -34,9 +38,12 @@ meta_copy(const struct volume_meta *from, struct volume_meta *ret)
 
     for (size_t i = 0; i < PARTS_MAX; i++)
         copy.part[i].root = NULL;
+    memset(copy.forced, 0, sizeof copy.forced);
     for (size_t i = 0; i < PARTS_MAX && r == 0; i++)
         if (from->part[i].root != NULL)
             r = mem_dup(from->part[i].root, &copy.part[i].root);
+    for (size_t i = 0; i < from->forced_count && r == 0; i++)
+        r = mem_dup(from->forced[i], &copy.forced[i]);
     if (r < 0) {
         meta_done(&copy);
         return r;
@@ -183,6 +190,39 @@ check_parts(const struct volume_meta *m)
     return 0;
 }
 
+/* A line of the history: shown to people, and stored as a line. */
+static int
+check_forced(const char *line)
+{
+    size_t bytes = strnlen(line, META_FORCED_BYTES_MAX + 1);
+
+    if (bytes == 0 || bytes > META_FORCED_BYTES_MAX)
+        return err_set(-EINVAL, "a line of the history has 1 to %d bytes",
+                       META_FORCED_BYTES_MAX);
+    if (!g_utf8_validate(line, -1, NULL))
+        return err_set(-EINVAL, "a line of the history must be UTF-8");
+    for (const char *c = line; *c != '\0'; c++)
+        if ((unsigned char)*c < ' ' || *c == '\x7f')
+            return err_set(-EINVAL, "a line of the history has a control "
+                           "character");
+    return 0;
+}
+
+int
+meta_add_forced(struct volume_meta *m, const char *line)
+{
+    int r = check_forced(line);
+
+    if (r == 0 && m->forced_count == META_FORCED_MAX)
+        r = err_set(-ENOSPC, "a loss was accepted %d times: no more",
+                    META_FORCED_MAX);
+    if (r == 0)
+        r = mem_dup(line, &m->forced[m->forced_count]);
+    if (r == 0)
+        m->forced_count++;
+    return r;
+}
+
 int
 meta_check(const struct volume_meta *m)
 {
@@ -201,6 +241,8 @@ meta_check(const struct volume_meta *m)
         r = check_redundancy(m);
     if (r == 0)
         r = check_parts(m);
+    for (uint32_t i = 0; i < m->forced_count && r == 0; i++)
+        r = check_forced(m->forced[i]);
     return r;
 }
 
@@ -348,6 +390,36 @@ parse_part(GKeyFile *file, uint32_t i, struct volume_meta *m)
     return r;
 }
 
+static void
+forced_key(uint32_t i, char key[24])
+{
+    snprintf(key, 24, "forced-%" PRIu32, i + 1);
+}
+
+/* Absent from most files, and from all of older versions. */
+static int
+parse_history(GKeyFile *file, struct volume_meta *m)
+{
+    char key[24];
+    int r;
+
+    if (!g_key_file_has_group(file, HISTORY_GROUP))
+        return 0;
+    r = keyfile_bool(file, HISTORY_GROUP, "accepted-loss",
+                     &m->accepted_loss);
+    for (uint32_t i = 0; i < META_FORCED_MAX && r == 0; i++) {
+        g_autofree char *line = NULL;
+
+        forced_key(i, key);
+        if (!g_key_file_has_key(file, HISTORY_GROUP, key, NULL))
+            break;
+        r = keyfile_text(file, HISTORY_GROUP, key, &line);
+        if (r == 0)
+            r = meta_add_forced(m, line);
+    }
+    return r;
+}
+
 static int
 parse_volume(GKeyFile *file, struct volume_meta *m)
 {
@@ -369,6 +441,8 @@ parse_volume(GKeyFile *file, struct volume_meta *m)
         r = parse_flags(file, m);
     for (uint32_t i = 0; i < m->part_count && r == 0; i++)
         r = parse_part(file, i, m);
+    if (r == 0)
+        r = parse_history(file, m);
     if (r == 0)
         r = meta_check(m);
     if (m->ro_compat & ~META_RO_COMPAT_KNOWN)
@@ -438,6 +512,21 @@ put_volume(GString *out, const struct volume_meta *m)
     keyfile_put_u64(out, "generation", m->generation);
 }
 
+static void
+put_history(GString *out, const struct volume_meta *m)
+{
+    char key[24];
+
+    if (m->forced_count == 0)
+        return;
+    g_string_append(out, "\n[" HISTORY_GROUP "]\n");
+    keyfile_put_bool(out, "accepted-loss", m->accepted_loss);
+    for (uint32_t i = 0; i < m->forced_count; i++) {
+        forced_key(i, key);
+        keyfile_put_text(out, key, m->forced[i]);
+    }
+}
+
 int
 meta_format(const struct volume_meta *m, char **ret, size_t *ret_bytes)
 {
@@ -462,5 +551,6 @@ meta_format(const struct volume_meta *m, char **ret, size_t *ret_bytes)
         keyfile_put_uuid(out, "instance", &m->part[i].instance);
         keyfile_put_text(out, "root", m->part[i].root);
     }
+    put_history(out, m);
     return keyfile_seal(out, "end", META_BYTES_MAX, ret, ret_bytes);
 }

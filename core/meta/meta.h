@@ -28,6 +28,10 @@
 #define META_INCOMPAT_KNOWN UINT64_C(0)
 #define META_RO_COMPAT_KNOWN UINT64_C(0)
 
+/* Losses that were accepted (lsvd-repair force-start): kept for ever. */
+#define META_FORCED_MAX 32
+#define META_FORCED_BYTES_MAX 512
+
 struct meta_part {
     struct uuid instance; /* which label belongs here */
     char *root;           /* absolute path; owned */
@@ -48,6 +52,9 @@ struct volume_meta {
     uint64_t journal_bytes;
     uint32_t part_count; /* replicas or K + M */
     struct meta_part part[PARTS_MAX]; /* part[0] is a */
+    uint32_t forced_count;
+    char *forced[META_FORCED_MAX]; /* a line each, oldest first; owned */
+    bool accepted_loss; /* of the last one: not yet verified */
 };
 
 /* Free what the struct owns and zero it. */
@@ -69,6 +76,10 @@ int meta_format(const struct volume_meta *meta, char **ret, size_t *ret_bytes);
 /* Judge values of a user or a file: names, sizes, ranges, powers of two,
  * part counts, absolute roots. -EINVAL, text names the value and the range. */
 int meta_check(const struct volume_meta *meta);
+
+/* Add a line to the history. -EINVAL: not a line of text, or too long; -ENOSPC:
+ * there are META_FORCED_MAX. */
+int meta_add_forced(struct volume_meta *meta, const char *line);
 
 /* A name matches [A-Za-z0-9][A-Za-z0-9._-]* and has at most 64 bytes. -EINVAL
  * with a text that is safe to print whatever the name holds. */

@@ -16,8 +16,10 @@ struct view_id {
 struct view_absent {
     struct uuid instance; /* zero: never was one */
     struct view_id dropped_by;
-    uint64_t ckpt; /* its checkpoint when it was dropped */
+    uint64_t ckpt; /* its checkpoint when it was dropped, or … */
 };
+/* … its bytes may be newer than the volume's: a journal was given up. */
+#define VIEW_CKPT_UNKNOWN UINT64_MAX
 
 struct view {
     struct view_id id, previous;

@@ -135,9 +135,11 @@ bool
 membership_allows(const struct view *view, uint32_t members, uint32_t w)
 {
     uint32_t known = members & view->complete_members;
+    uint32_t q = (uint32_t)__builtin_popcount(view->complete_members);
+    uint32_t needed = q > 0 && q < w ? q : w; /* a forced view's Q */
 
     return (uint32_t)__builtin_popcount(members) >= w &&
-           (uint32_t)__builtin_popcount(known) >= w;
+           (uint32_t)__builtin_popcount(known) >= needed;
 }
 
 /* A view that was begun, and never in force: it follows one of ours, and a
@@ -174,7 +176,8 @@ membership_returning(const struct label *label, uint32_t slot,
         return RETURN_DIVERGED;
     }
     if (is_ancestor(view, id) || was_only_begun(&label->view, view))
-        return RETURN_RESYNC;
+        return absent->ckpt == VIEW_CKPT_UNKNOWN ? RETURN_FULL
+                                                 : RETURN_RESYNC;
     if (view->history_count == VIEW_HISTORY_MAX &&
         view_id_compare(id, &view->history[VIEW_HISTORY_MAX - 1]) < 0)
         return RETURN_FULL;

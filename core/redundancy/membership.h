@@ -46,12 +46,15 @@ bool membership_proven(const struct view *view, uint32_t in_sync,
                        uint32_t in_sight, uint32_t w);
 
 /* R1: may these be the members of the view after this one? At least w of them,
- * and at least w of them members of the last view known complete. */
+ * and at least w of them members of the last view known complete: of a forced
+ * one that has fewer (volume/force.c), all. */
 bool membership_allows(const struct view *view, uint32_t members, uint32_t w);
 
 enum membership_return {
     RETURN_RESYNC,   /* has all up to its checkpoint, and nothing else */
-    RETURN_FULL,     /* as above, but longer ago than the history tells */
+    RETURN_FULL,     /* as above, but longer ago than the history tells, or a
+                      * journal was given up since: it may hold bytes of that
+                      * which nothing tells of */
     RETURN_DIVERGED, /* has, or may have, what nobody else knows */
 };
 

@@ -271,6 +271,9 @@ batch_put_in_place(struct lsvd_volume *v)
     if (r < 0)
         return r;
     for (plan = v->batch->first; plan; plan = plan->next) {
+        r = volume_check_awake(v); /* OW4 */
+        if (r < 0)
+            return r;
         r = plan_apply(v, plan, v->usable | plan->also);
         if (r < 0)
             result = r;

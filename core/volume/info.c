@@ -135,6 +135,11 @@ lsvd_get_info(struct lsvd_volume *v, struct lsvd_info *ret)
     ret->append_only = v->meta.append_only;
     pthread_mutex_unlock(&v->state_lock);
     ret->clean = uuid_is_zero(&v->view.journal);
+    ret->accepted_loss = volume_has_accepted_loss(v);
+    ret->forced_count = v->meta.forced_count;
+    for (uint32_t i = 0; i < v->meta.forced_count; i++)
+        snprintf(ret->forced[i], sizeof ret->forced[i], "%s",
+                 v->meta.forced[i]);
     ret->chunks_present = count_present_chunks(v);
     ret->epoch = v->view.id.epoch;
     ret->view_minor = v->view.id.minor;

@@ -290,6 +290,90 @@ journal_find(struct lsvd_volume *v)
     return best ? take(v, best) : refuse(v, last);
 }
 
+/* ---- a loss that is accepted (force.c) ---- */
+
+int
+journal_check(struct lsvd_volume *v)
+{
+    struct journal_scan found;
+    int r = scan(v, v->journal, NULL, &found);
+
+    return r < 0 ? err_wrap(r, "volume %s", v->meta.name) : 0;
+}
+
+int
+journal_may_give_up(struct lsvd_volume *v)
+{
+    int r = -ENOENT;
+
+    for (size_t i = 0; v->config.cache[i]; i++) {
+        struct target *dir;
+
+        if (v->spare && i < MIRROR_COPIES_MAX && v->spare[i].keep_off)
+            return err_set(-EEXIST, "volume %s: its journal can't be given "
+                           "up: %s", v->meta.name, v->spare[i].why);
+        if (v->cache_io->ops->open_dir(v->cache_io, v->config.cache[i], 0,
+                                       &dir) == 0) {
+            target_close(dir);
+            r = 0;
+        }
+    }
+    return r < 0 ? err_set(r, "volume %s: no cache directory can be used for "
+                           "a new journal: %s", v->meta.name,
+                           v->config.cache[0]) : 0;
+}
+
+/* A name that is free. */
+static int
+rename_aside(struct target *dir, const char *name)
+{
+    struct object *object;
+    char aside[96];
+    int r = target_open(dir, name, 0, &object);
+
+    if (r < 0)
+        return r == -ENOENT ? 0 : r;
+    object_close(object);
+    for (unsigned i = 1;; i++) {
+        snprintf(aside, sizeof aside, "%.64s.given-up-%u", name, i);
+        r = target_open(dir, aside, 0, &object);
+        if (r == -ENOENT)
+            break;
+        if (r < 0)
+            return r;
+        object_close(object);
+    }
+    r = target_rename(dir, name, aside);
+    return r < 0 ? r : target_sync(dir);
+}
+
+int
+journal_give_up(struct lsvd_volume *v)
+{
+    char name[64];
+
+    journal_close(v->journal);
+    target_close(v->cache_dir);
+    v->journal = NULL;
+    v->cache_dir = v->mirror = NULL;
+    journal_files_done(v);
+    journal_name(v, name, sizeof name);
+    for (size_t i = 0; v->config.cache[i]; i++) {
+        struct target *dir;
+        int r;
+
+        r = v->cache_io->ops->open_dir(v->cache_io, v->config.cache[i], 0,
+                                       &dir);
+        if (r < 0)
+            continue; /* what is in it is never taken again: JF1 */
+        r = rename_aside(dir, name);
+        target_close(dir);
+        if (r < 0)
+            return err_wrap(r, "the journal of volume %s", v->meta.name);
+    }
+    return 0;
+}
+
 /* ---- JF4 ---- */
 
 /* *ret_copied: bytes, for the message. */

@@ -43,6 +43,8 @@ check(struct lsvd_volume *v, bool full, const struct lsvd_repair_callbacks *cb,
     ret->full = full;
     ret->rebuilt = rebuilt;
     r = verify_volume(&y);
+    if (r == 0)
+        r = verify_settles_loss(&y);
     ret->beside_server = true;
     return r;
 }

@@ -105,36 +105,49 @@ labels_of(struct lsvd_volume *v, const struct label **labels)
     return present;
 }
 
-/* Choose the view, find its journal, judge each part against both. */
-static int
-choose_view(struct lsvd_volume *v)
+int
+volume_choose_view(struct lsvd_volume *v)
 {
     const struct label *labels[PARTS_MAX];
-    uint32_t present = labels_of(v, labels);
-    uint64_t ckpt, newest;
     int r;
 
+    (void)labels_of(v, labels);
     r = membership_choose(labels, v->g.part_count, &v->view);
     if (r == -ENOENT)
         return err_set(r, "volume %s: no part can be used; part a is %s: %s",
                        v->meta.name, lsvd_part_state_text(v->part[0].state),
                        v->part[0].problem);
-    if (r < 0)
-        return err_wrap(r, "volume %s", v->meta.name);
-    if (!uuid_is_zero(&v->view.journal) && !v->observer) {
-        const struct view *stored;
+    return r < 0 ? err_wrap(r, "volume %s", v->meta.name) : 0;
+}
 
-        r = journal_find(v);
-        if (r < 0)
-            return r;
-        stored = &journal_identity(v->journal)->view;
-        if (view_id_compare(&stored->id, &v->view.id) < 0)
-            return err_set(-EIO,
-                           "volume %s: its journal is older than its parts: "
-                           "an old copy of the cache directory?",
-                           v->meta.name);
-        v->view = *stored;
-    }
+int
+volume_find_journal(struct lsvd_volume *v)
+{
+    const struct view *stored;
+    int r;
+
+    if (uuid_is_zero(&v->view.journal) || v->observer)
+        return 0;
+    r = journal_find(v);
+    if (r < 0)
+        return r;
+    stored = &journal_identity(v->journal)->view;
+    if (view_id_compare(&stored->id, &v->view.id) < 0)
+        return err_set(-EIO,
+                       "volume %s: its journal is older than its parts: "
+                       "an old copy of the cache directory?",
+                       v->meta.name);
+    v->view = *stored;
+    return 0;
+}
+
+void
+volume_judge_parts(struct lsvd_volume *v)
+{
+    const struct label *labels[PARTS_MAX];
+    uint32_t present = labels_of(v, labels);
+    uint64_t ckpt, newest;
+
     newest = membership_newest_ckpt(labels, v->g.part_count, &v->view);
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         const char *objection;
@@ -150,6 +163,19 @@ choose_view(struct lsvd_volume *v)
         else
             v->usable |= UINT32_C(1) << i;
     }
+}
+
+/* Choose the view, find its journal, judge each part against both. */
+static int
+choose_view(struct lsvd_volume *v)
+{
+    int r = volume_choose_view(v);
+
+    if (r == 0)
+        r = volume_find_journal(v);
+    if (r < 0)
+        return r;
+    volume_judge_parts(v);
     if (!v->observer && !volume_is_proven(v))
         log_event(&v->log, LOG_WARNING_LEVEL,
                   "volume %s: too many parts are out of sight to prove that "
@@ -422,20 +448,34 @@ recover_and_attach(struct lsvd_volume *v, unsigned flags, bool wants_write)
     return r;
 }
 
+int
+volume_bring_up(struct lsvd_volume *v, unsigned flags, bool wants_write)
+{
+    int r = tables_open(v);
+
+    if (r == 0)
+        r = check_readable(v, flags);
+    if (r == 0 && v->force.given_up)
+        r = force_find_chunks(v);
+    if (r == 0)
+        r = chunk_store_init(v);
+    if (r == 0)
+        r = cache_new(v->config.ram_bytes, v->g.block_bytes, &v->cache);
+    return r < 0 ? r : recover_and_attach(v, flags, wants_write);
+}
+
 /* Everything after the locks. */
 static int
-volume_bring_up(struct lsvd_volume *v, unsigned flags)
+begin(struct lsvd_volume *v, unsigned flags)
 {
     bool wants_write = !(flags & (LSVD_OPEN_READ_ONLY | OPEN_REPAIR)) &&
                        !v->meta.read_only && !v->observer;
-    bool dirty;
     int r;
 
     r = choose_view(v);
     if (r < 0)
         return r;
-    dirty = v->journal != NULL;
-    if (dirty && !wants_write && !(flags & OPEN_REPAIR)) {
+    if (v->journal && !wants_write && !(flags & OPEN_REPAIR)) {
         /* Recovery writes, whatever the client may do. */
         for (uint32_t i = 0; i < v->g.part_count; i++) {
             if (!v->part[i].lock)
@@ -446,14 +486,7 @@ volume_bring_up(struct lsvd_volume *v, unsigned flags)
         }
         v->exclusive = true;
     }
-    r = tables_open(v);
-    if (r == 0)
-        r = check_readable(v, flags);
-    if (r == 0)
-        r = chunk_store_init(v);
-    if (r == 0)
-        r = cache_new(v->config.ram_bytes, v->g.block_bytes, &v->cache);
-    return r < 0 ? r : recover_and_attach(v, flags, wants_write);
+    return volume_bring_up(v, flags, wants_write);
 }
 
 /* The policy was read before the locks were taken: has somebody changed it in
@@ -496,6 +529,16 @@ find_policy(struct lsvd_volume *v, const char *name)
     return 0;
 }
 
+static void
+say_accepted_loss(struct lsvd_volume *v)
+{
+    if (v->meta.accepted_loss && v->force.quorum == 0)
+        log_event(&v->log, LOG_WARNING_LEVEL,
+                  "volume %s: a loss was accepted, and what it did is not "
+                  "verified: run lsvd-repair verify --full %s",
+                  v->meta.name, v->meta.name);
+}
+
 static int
 open_once(const struct lsvd_env *env, const char *name, unsigned flags,
           struct lsvd_volume **ret)
@@ -507,6 +550,7 @@ open_once(const struct lsvd_env *env, const char *name, unsigned flags,
     if (r < 0)
         return r;
     v->observer = flags & LSVD_OPEN_NO_LOCK;
+    v->takes_over = flags & OPEN_TAKE_OVER;
     r = find_policy(v, name);
     v->client_read_only = (flags & (LSVD_OPEN_READ_ONLY | LSVD_OPEN_NO_LOCK |
                                     OPEN_REPAIR)) ||
@@ -519,8 +563,10 @@ open_once(const struct lsvd_env *env, const char *name, unsigned flags,
         r = parts_open(v, v->exclusive);
     if (r == 0 && !v->observer)
         r = check_policy(v);
-    if (r == 0)
-        r = volume_bring_up(v, flags);
+    if (r == 0 && !(flags & OPEN_LOCKED))
+        r = begin(v, flags);
+    if (r == 0 && !v->observer)
+        say_accepted_loss(v);
     if (r == 0 && v->exclusive && v->problem_count > 0 &&
         !(flags & OPEN_INSPECT)) {
         log_event(&v->log, LOG_WARNING_LEVEL,

@@ -11,8 +11,14 @@
  *       ours was made by another server that has claimed the volume: we are
  *       fenced. The watch looks for that too.
  * (OW3) Fenced is for ever: every request gets ESHUTDOWN, and nothing is
- *       written to any part any more (K4). The program is told, to end. */
+ *       written to any part any more (K4). The program is told, to end.
+ * (OW4) Who has slept (SIGSTOP, a suspended host) for longer than the watch
+ *       ever takes does not go on from where it was: before the next answer,
+ *       and before the next chunk is destaged, one label must have been looked
+ *       at. What was being done at that moment is done: only a fence of the
+ *       storage stops that. */
 #include "base/err.h"
+#include "base/wait.h"
 #include "volume/volume.h"
 #include <ctype.h>
 #include <stdio.h>
@@ -20,6 +26,8 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#define BOOT_ID_BYTES 8 /* so much of it */
 
 void
 part_owner(struct target *dir, char *text, size_t bytes)
@@ -58,23 +66,24 @@ time_text(uint64_t wall_seconds, char *text, size_t bytes)
         strftime(text, bytes, "%Y-%m-%dT%H:%M:%SZ", &tm);
 }
 
-/* Tells two starts of one machine apart, where there is such a thing. */
-static void
-boot_text(struct lsvd_volume *v, char *text, size_t bytes)
+void
+owner_boot(struct lsvd_volume *v, char *text, size_t bytes)
 {
+    char id[BOOT_ID_BYTES + 1] = "?";
+    struct object *object;
     struct target *dir;
-    uint8_t *id;
-    size_t count;
 
-    snprintf(text, bytes, "?");
     if (v->cache_io->ops->open_dir(v->cache_io, "/proc/sys/kernel/random", 0,
-                                   &dir) < 0)
-        return;
-    if (target_load(dir, "boot_id", 64, &id, &count) == 0) {
-        snprintf(text, bytes, "%.8s", (const char *)id);
-        free(id);
+                                   &dir) == 0) {
+        /* its size is 0, whatever is in it */
+        if (target_open(dir, "boot_id", 0, &object) == 0) {
+            if (object_read(object, id, BOOT_ID_BYTES, 0) < 0)
+                snprintf(id, sizeof id, "?");
+            object_close(object);
+        }
+        target_close(dir);
     }
-    target_close(dir);
+    snprintf(text, bytes, "%s", id);
 }
 
 int
@@ -84,7 +93,7 @@ owner_write(struct lsvd_volume *v, struct part *p)
 
     if (v->since_wall == 0) {
         v->since_wall = v->io->ops->wall_seconds(v->io);
-        boot_text(v, v->boot, sizeof v->boot);
+        owner_boot(v, v->boot, sizeof v->boot);
     }
     gethostname(host, sizeof host - 1);
     time_text(v->since_wall, since, sizeof since);
@@ -157,4 +166,72 @@ volume_check_fenced(struct lsvd_volume *v)
         return 0;
     return err_set(-ESHUTDOWN, "volume %s: another server has claimed it",
                    v->meta.name);
+}
+
+/* ---- OW4 ---- */
+
+#define SECOND_NS UINT64_C(1000000000)
+#define POLL_MS 100
+
+/* A look at a part that hangs may take its deadline. */
+static bool
+has_slept(struct lsvd_volume *v)
+{
+    uint64_t was = atomic_load(&v->awake_ns), now = v->io->ops->now_ns(v->io);
+
+    return was != 0 && now > was &&
+           now - was > (2 * (uint64_t)v->config.part_timeout_s + 1) * SECOND_NS;
+}
+
+void
+owner_is_awake(struct lsvd_volume *v)
+{
+    if (has_slept(v)) /* first; then nobody misses it */
+        atomic_store(&v->must_look, true);
+    atomic_store(&v->awake_ns, v->io->ops->now_ns(v->io));
+}
+
+void
+owner_has_looked(struct lsvd_volume *v)
+{
+    if (!atomic_exchange(&v->must_look, false))
+        return;
+    pthread_mutex_lock(&v->state_lock);
+    pthread_cond_broadcast(&v->progress);
+    pthread_mutex_unlock(&v->state_lock);
+}
+
+static bool
+is_ending(struct lsvd_volume *v)
+{
+    return atomic_load(&v->fenced) || atomic_load(&v->stopping) ||
+           atomic_load(&v->hurried);
+}
+
+static int
+await_look(struct lsvd_volume *v)
+{
+    uint64_t begin = v->io->ops->now_ns(v->io);
+    uint64_t most = (v->config.stall_timeout_s + UINT64_C(1)) * SECOND_NS;
+
+    pthread_mutex_lock(&v->state_lock);
+    while ((has_slept(v) || atomic_load(&v->must_look)) && !is_ending(v) &&
+           v->io->ops->now_ns(v->io) - begin < most)
+        wait_ms(&v->progress, &v->state_lock, POLL_MS);
+    pthread_mutex_unlock(&v->state_lock);
+    if (volume_check_fenced(v) < 0)
+        return -ESHUTDOWN;
+    if (has_slept(v) || atomic_load(&v->must_look))
+        return err_set(-EIO, "volume %s: it is not known whether another "
+                       "server has claimed it", v->meta.name);
+    return 0;
+}
+
+int
+volume_check_awake(struct lsvd_volume *v)
+{
+    if (v->is_watched && v->attached &&
+        (has_slept(v) || atomic_load(&v->must_look)))
+        return await_look(v);
+    return volume_check_fenced(v);
 }

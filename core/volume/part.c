@@ -146,10 +146,30 @@ part_lost(struct lsvd_volume *v, uint32_t parts)
     }
 }
 
+/* A lock that can't be had is no missing part: somebody else may write to it.
+ * The text is that of the error. */
+static int
+without_lock(struct lsvd_volume *v, const struct part *p)
+{
+    char why[256];
+
+    snprintf(why, sizeof why, "%s", err_text());
+    if (!v->config.unsafe_nolock)
+        return err_set(-ENOLCK,
+                       "volume %s: part %c can't be locked, so nothing keeps "
+                       "a second server away; not started (unsafe-nolock=1 "
+                       "starts it all the same): %s",
+                       v->meta.name, p->letter, why);
+    log_event(&v->log, LOG_WARNING_LEVEL,
+              "volume %s: part %c is used without a lock (unsafe-nolock): %s",
+              v->meta.name, p->letter, why);
+    return 0;
+}
+
 int
 part_take_lock(struct lsvd_volume *v, struct part *p, bool exclusive)
 {
-    char owner[OWNER_BYTES];
+    char record[OWNER_BYTES], owner[OWNER_BYTES + 256];
     int r;
 
     if (!p->lock) {
@@ -161,13 +181,17 @@ part_take_lock(struct lsvd_volume *v, struct part *p, bool exclusive)
             return r;
     }
     r = object_lock(p->lock, 0, 1, exclusive);
+    if (r == -EBUSY && v->takes_over)
+        return takeover_lock(v, p);
     if (r == -EBUSY) {
-        part_owner(p->dir, owner, sizeof owner);
+        part_owner(p->dir, record, sizeof record);
+        owner_describe(v, record, owner, sizeof owner);
         return err_set(-EBUSY,
                        "volume %s is in use by %s; not started (part %c, %s)",
-                       v->meta.name, owner[0] ? owner : "another process",
-                       p->letter, p->dir->path);
+                       v->meta.name, owner, p->letter, p->dir->path);
     }
+    if (r == -ENOLCK || r == -EOPNOTSUPP || r == -ENOSYS)
+        r = without_lock(v, p);
     if (r < 0)
         return r;
     if (exclusive)
@@ -353,7 +377,7 @@ part_search(struct lsvd_volume *v, uint32_t slot, bool exclusive)
         if (i > 0 && strcmp(root, recorded) == 0)
             continue;
         r = candidate_open(v, root, slot, exclusive, &found);
-        if (r == -EBUSY || r == -ENOMEM) {
+        if (r == -EBUSY || r == -ENOLCK || r == -ENOMEM) {
             candidate_close(&found);
             return r;
         }

@@ -442,7 +442,7 @@ serve_read(struct lsvd_volume *v, void *to, size_t count, uint64_t offset)
 
     r = volume_check_range(v, count, offset);
     if (r == 0)
-        r = volume_check_fenced(v);
+        r = volume_check_awake(v);
     if (r < 0)
         return r;
     atomic_fetch_add(&v->count.reads, 1);

@@ -312,7 +312,10 @@ settle(struct repair *p)
     r = repair_open(p);
     if (r < 0)
         return r;
+    p->y.mendable = 0;
     r = verify_volume(&p->y);
+    if (r == 0)
+        r = verify_settles_loss(&p->y);
     if (r < 0) {
         lsvd_abandon(p->y.v);
         return r;

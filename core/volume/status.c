@@ -93,9 +93,11 @@ fill_lag(struct lsvd_volume *v, uint32_t slot, const struct view *view,
 
     if (ret->state == LSVD_PART_OK)
         return;
-    if (!uuid_equal(&view->absent[slot].instance,
-                    &v->meta.part[slot].instance))
-        ckpt = ckpt == UINT64_MAX ? ckpt : 0; /* made anew */
+    if (!(view->members & UINT32_C(1) << slot) &&
+        (ckpt == VIEW_CKPT_UNKNOWN ||
+         !uuid_equal(&view->absent[slot].instance,
+                     &v->meta.part[slot].instance)))
+        ckpt = 0; /* made anew, or as good as that */
     for (uint64_t c = next_known_chunk(v, 1); c;
          c = next_known_chunk(v, c + 1))
         ret->lag_chunks += lacks(v, slot, c, ckpt);
@@ -160,6 +162,11 @@ fill_health(struct lsvd_volume *v, bool failed, struct lsvd_status *ret)
                      p->letter, lsvd_part_state_text(p->state), p->problem);
         all = false;
     }
+    if (all && ret->accepted_loss) {
+        snprintf(ret->problem, sizeof ret->problem, "a loss was accepted, and "
+                 "what it did is not verified: lsvd-repair verify --full");
+        all = false;
+    }
     if (all && !journal_is_mirrored(v, ret->problem, sizeof ret->problem))
         all = false;
     pthread_mutex_lock(&v->state_lock);
@@ -222,6 +229,7 @@ lsvd_get_status(struct lsvd_volume *v, struct lsvd_status *ret)
     ret->size_bytes = v->meta.size_bytes;
     ret->chunk_bytes = v->meta.chunk_bytes;
     ret->writable = lsvd_can_write(v);
+    ret->accepted_loss = volume_has_accepted_loss(v);
     ret->journal_bytes = v->meta.journal_bytes;
     if (v->journal)
         journal_space(v->journal, &space);

@@ -38,8 +38,10 @@ chunk_check_new(struct lsvd_volume *v, struct chunk_check **ret)
 void
 chunk_check_free(struct chunk_check *check)
 {
-    if (check)
+    if (check) {
+        free(check->odd);
         free(check->lost);
+    }
     free(check);
 }
 
@@ -142,8 +144,9 @@ row_in_journal(struct lsvd_volume *v, uint64_t chunk, uint32_t row)
     return false;
 }
 
-/* Encode the row's data and compare with the stored parity. */
-static void
+/* Encode the row's data and compare with the stored parity. False: it is not
+ * that. */
+static bool
 check_parity(struct lsvd_volume *v, const struct rows *rows,
              const struct stripe *s, uint8_t *scratch,
              struct chunk_check *check)
@@ -153,8 +156,10 @@ check_parity(struct lsvd_volume *v, const struct rows *rows,
     const uint8_t *in[EC_DATA_MAX];
     uint8_t *out[EC_PARITY_MAX];
 
+    bool right = true;
+
     if ((s->good & data) != data)
-        return;
+        return true;
     for (uint32_t i = 0; i < v->g.data_count; i++)
         in[i] = rows->cell[i] + at;
     for (uint32_t i = 0; i < v->g.parity_count; i++)
@@ -163,11 +168,14 @@ check_parity(struct lsvd_volume *v, const struct rows *rows,
     for (uint32_t i = 0; i < v->g.parity_count; i++) {
         uint32_t slot = v->g.data_count + i;
 
-        if (s->state[slot] == CELL_GOOD &&
-            memcmp(out[i], rows->cell[slot] + at, bytes) != 0)
-            set_finding(check, slot, LSVD_CHUNK_CORRUPT,
-                        "its parity is not that of the data");
+        if (s->state[slot] != CELL_GOOD ||
+            memcmp(out[i], rows->cell[slot] + at, bytes) == 0)
+            continue;
+        set_finding(check, slot, LSVD_CHUNK_CORRUPT,
+                    "its parity is not that of the data");
+        right = false;
     }
+    return right;
 }
 
 static void
@@ -192,10 +200,18 @@ note_lost(struct lsvd_volume *v, struct rows *rows, const struct stripe *s,
 }
 
 static void
+note_odd(struct chunk_check *check, uint32_t row)
+{
+    if (check->odd && check->odd_count < check->lost_max)
+        check->odd[check->odd_count++] = row;
+}
+
+static void
 check_row(struct lsvd_volume *v, struct rows *rows, uint32_t row,
           uint8_t *scratch, struct chunk_check *check)
 {
     struct stripe s;
+    bool odd = false;
     char text[96];
 
     if (row_in_journal(v, rows->chunk->number, row))
@@ -207,6 +223,7 @@ check_row(struct lsvd_volume *v, struct rows *rows, uint32_t row,
         if (v->g.is_ec && i < v->g.data_count &&
             geometry_block_of(&v->g, i, row) == UINT32_MAX)
             continue;
+        odd = true;
         if (s.state[i] == CELL_STALE) {
             snprintf(text, sizeof text, "row %u is older than the others",
                      row);
@@ -217,8 +234,10 @@ check_row(struct lsvd_volume *v, struct rows *rows, uint32_t row,
             set_finding(check, i, LSVD_CHUNK_CORRUPT, text);
         }
     }
-    if (v->g.is_ec)
-        check_parity(v, rows, &s, scratch, check);
+    if (v->g.is_ec && !check_parity(v, rows, &s, scratch, check))
+        odd = true;
+    if (odd)
+        note_odd(check, row);
     note_lost(v, rows, &s, check);
 }
 
@@ -279,7 +298,7 @@ chunk_check(struct lsvd_volume *v, uint64_t number, bool full,
     int r;
 
     memset(check->kind, 0, sizeof check->kind);
-    check->lost_count = 0;
+    check->lost_count = check->odd_count = 0;
     check->present = truth.state == CHUNK_PRESENT;
     if (!check->present)
         return 0;
@@ -465,6 +484,50 @@ chunk_check_lost(struct lsvd_volume *v, uint64_t chunk,
 }
 
 static void
+emit_doubtful(struct verify *y, uint64_t chunk, uint32_t block,
+              uint32_t count)
+{
+    struct lsvd_volume *v = y->v;
+    uint64_t bytes = v->g.block_bytes;
+    struct lsvd_lost_range range = {
+        .offset = (geometry_first_block(&v->g, chunk) + block) * bytes,
+        .count = count * bytes};
+
+    if (range.offset >= v->g.volume_bytes)
+        return;
+    if (range.offset + range.count > v->g.volume_bytes)
+        range.count = v->g.volume_bytes - range.offset;
+    if (y->cb && y->cb->doubtful)
+        y->cb->doubtful(y->cb->ctx, &range);
+}
+
+/* After a loss that was accepted: where the parts do not agree, one of them
+ * has what the others missed, and nobody knows what else was to come. Row by
+ * row, where that can be told. */
+static void
+tell_doubtful(struct verify *y, uint64_t chunk,
+              const struct chunk_check *check)
+{
+    struct lsvd_volume *v = y->v;
+    uint32_t data = v->g.data_count, bad = 0;
+
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        if ((v->usable & UINT32_C(1) << i) &&
+            check->kind[i] != LSVD_CHUNK_HEALTHY)
+            bad++;
+    }
+    if (bad == 0)
+        return;
+    y->mendable += check->lost_count == 0;
+    if (!check->odd)
+        return;
+    if (check->odd_count == 0)
+        emit_doubtful(y, chunk, 0, v->g.chunk_blocks);
+    for (uint32_t i = 0; i < check->odd_count; i++)
+        emit_doubtful(y, chunk, check->odd[i] * data, data);
+}
+
+static void
 emit_lost(void *ctx, const struct lsvd_lost_range *range)
 {
     struct verify *y = ctx;
@@ -499,6 +562,7 @@ verify_chunk(struct verify *y, uint64_t chunk, struct chunk_check *check)
             emit_finding(y, i, chunk, check->kind[i], file, check->text[i]);
     }
     chunk_check_lost(v, chunk, check, emit_lost, y);
+    tell_doubtful(y, chunk, check);
     return 0;
 }
 
@@ -642,7 +706,10 @@ verify_volume(struct verify *y)
     r = chunk_check_new(v, &check);
     if (r < 0)
         return r;
-    r = step_begin(y, &role);
+    if (y->report->full && volume_has_accepted_loss(v))
+        r = mem_new(check->lost_max, sizeof check->odd[0], &check->odd);
+    if (r == 0)
+        r = step_begin(y, &role);
     if (r == 0) {
         verify_parts(y);
         step_end(y, &role);
@@ -668,6 +735,30 @@ verify_volume(struct verify *y)
 }
 
 int
+verify_settles_loss(struct verify *y)
+{
+    struct lsvd_volume *v = y->v;
+    struct lease role;
+    int r;
+
+    if (!volume_has_accepted_loss(v) || !y->report->full || v->observer ||
+        y->mendable > 0)
+        return 0;
+    r = step_begin(y, &role);
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&v->state_lock);
+    v->meta.accepted_loss = false;
+    v->meta.generation++;
+    pthread_mutex_unlock(&v->state_lock);
+    r = volume_store_meta(v->io, &v->meta);
+    step_end(y, &role);
+    event_note(v, LOG_WARNING_LEVEL, "force", 0,
+               "the loss that was accepted is verified");
+    return r;
+}
+
+int
 lsvd_verify(const struct lsvd_env *env, const char *name, bool full,
             const struct lsvd_repair_callbacks *cb, struct lsvd_report *ret)
 {
@@ -685,6 +776,8 @@ lsvd_verify(const struct lsvd_env *env, const char *name, bool full,
         r = volume_drain(y.v);
     if (r == 0)
         r = verify_volume(&y);
+    if (r == 0)
+        r = verify_settles_loss(&y);
     if (r < 0) {
         lsvd_abandon(y.v);
         return r;

@@ -10,6 +10,7 @@ struct verify {
     struct lsvd_report *report;
     struct lsvd_progress progress;
     bool live; /* the volume is being served: take the role for each step */
+    uint64_t mendable; /* chunks with something wrong and nothing lost */
 };
 
 /* What was found of one chunk. */
@@ -19,6 +20,8 @@ struct chunk_check {
     char text[PARTS_MAX][160];
     uint32_t *lost; /* blocks of the chunk; lost_max long */
     uint32_t lost_count, lost_max;
+    uint32_t *odd; /* NULL, or rows whose cells do not all agree; as long */
+    uint32_t odd_count;
 };
 
 /* Judge one chunk on all parts. Reads only. The role's. */
@@ -36,6 +39,10 @@ void chunk_check_free(struct chunk_check *check); /* NULL is fine */
 
 /* The whole volume, into y->report, telling the callbacks. */
 int verify_volume(struct verify *y);
+
+/* After a verify that ran to its end: what there was to be found of an accepted
+ * loss is known, if nothing is left that could be mended. */
+int verify_settles_loss(struct verify *y);
 
 /* ---- repair.c ---- */
 

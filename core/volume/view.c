@@ -77,6 +77,8 @@ volume_labels_checkpoint(struct lsvd_volume *v, uint64_t ckpt)
 uint32_t
 volume_write_quorum(const struct lsvd_volume *v)
 {
+    if (v->force.quorum > 0) /* FO2 */
+        return v->force.quorum;
     return membership_write_quorum(v->meta.replicas, v->g.data_count,
                                    v->g.parity_count);
 }
@@ -159,7 +161,8 @@ leave_out(struct lsvd_volume *v, struct view *view, uint32_t parts)
         if (!(parts & view->members & UINT32_C(1) << i))
             continue;
         view->absent[i].instance = view->instance[i];
-        view->absent[i].dropped_by = view->id;
+        view->absent[i].dropped_by = v->force.quorum > 0 ? v->force.dropped_by
+                                                         : view->id;
         view->absent[i].ckpt = p->has_label ? p->label.ckpt : 0;
         memset(&view->instance[i], 0, sizeof view->instance[i]);
     }
@@ -291,8 +294,8 @@ must_promise(const struct lsvd_volume *v, uint32_t slot)
 
     if (v->usable & bit)
         return true;
-    return (v->view.complete_members & bit) && p->lock && p->has_label &&
-           p->state == LSVD_PART_STALE;
+    return (v->view.complete_members & bit || v->force.quorum > 0) &&
+           p->lock && p->has_label && p->state == LSVD_PART_STALE;
 }
 
 int
@@ -349,7 +352,7 @@ dropped_in_sight(const struct lsvd_volume *v)
 bool
 volume_is_proven(struct lsvd_volume *v)
 {
-    return v->journal ||
+    return v->journal || v->force.quorum > 0 ||
            membership_proven(&v->view, v->usable & v->view.members,
                              dropped_in_sight(v), volume_write_quorum(v));
 }
@@ -490,6 +493,8 @@ volume_claim(struct lsvd_volume *v)
     away = v->view.members & ~v->usable;
     view_advance(&next, &id);
     leave_out(v, &next, away);
+    if (v->force.given_up)
+        force_doubt_absent(v, &next);
     r = v->io->ops->random(v->io, next.journal.b, sizeof next.journal.b);
     if (r == 0 && !v->journal)
         r = journal_make(v, &next);

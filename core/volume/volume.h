@@ -136,6 +136,13 @@ struct world {
     struct io *guard, *fault; /* owned; NULL if there is none */
 };
 
+/* A start that is forced; see force.c. */
+struct force {
+    uint32_t quorum;    /* instead of w; 0: no such start */
+    bool given_up;      /* the journal is not used, whatever it holds */
+    struct view_id dropped_by; /* of the parts that are left out (FO3) */
+};
+
 struct offer;
 
 /* Filling a part; see resync.h. */
@@ -168,10 +175,12 @@ struct lsvd_volume {
     struct view view;
     atomic_uint usable; /* bit per part that reads may use (V5) */
     bool observer;   /* LSVD_OPEN_NO_LOCK */
+    bool takes_over; /* OPEN_TAKE_OVER */
     bool exclusive;  /* our locks are: files may be written */
     atomic_bool client_read_only; /* lsvd_live_set turns these two */
     atomic_bool append_only;
     bool attached;   /* epoch claimed, journal named in the view */
+    struct force force;
     struct metadata_problem problem[16]; /* copies that need rewriting */
     size_t problem_count;
 
@@ -205,6 +214,8 @@ struct lsvd_volume {
     atomic_bool fenced; /* OW3 */
     void (*on_fenced)(void *ctx);
     void *on_fenced_ctx;
+    atomic_uint_fast64_t awake_ns; /* OW4: the watch was here */
+    atomic_bool must_look;         /* OW4: we have slept */
     uint64_t since_wall; /* owner.c's */
     char boot[16];
     unsigned space_waiters;
@@ -217,7 +228,7 @@ struct lsvd_volume {
     uint64_t redo_rows; /* EC: at most so many rows need a redo record, … */
     uint64_t admitted_blocks, admitted_bytes; /* … and are being appended */
     pthread_t thread, watcher;
-    bool is_watched;
+    atomic_bool is_watched;
     uint64_t beat_ns; /* the watch's: the last heartbeat */
     uint64_t opened_ns;
 
@@ -351,13 +362,23 @@ void volume_caches(const struct config *config, struct lsvd_caches *ret);
 
 enum { OPEN_INSPECT = 1u << 16, /* repair metadata copies: no */
        OPEN_REPAIR = 1u << 17,  /* parts may be away; exclusive */
-       OPEN_DEGRADED = 1u << 18 }; /* with REPAIR: a journal with data is
-                                    * attached also without all parts */
+       OPEN_DEGRADED = 1u << 18, /* with REPAIR: a journal with data is
+                                  * attached also without all parts */
+       OPEN_TAKE_OVER = 1u << 20, /* a lock that is held is taken away */
+       OPEN_LOCKED = 1u << 19 }; /* no further than locks and labels; then */
 int volume_open(const struct lsvd_env *env, const char *name, unsigned flags,
                 struct lsvd_volume **ret);
 int volume_new(const struct lsvd_env *env, const char *name,
                struct lsvd_volume **ret);
 void volume_free(struct lsvd_volume *v);
+/* The view in force by the labels, … */
+int volume_choose_view(struct lsvd_volume *v);
+/* … its journal, and by that the view, if it names one, … */
+int volume_find_journal(struct lsvd_volume *v);
+/* … which parts may be used with that, … */
+void volume_judge_parts(struct lsvd_volume *v);
+/* … and the rest: recover, and attach if that is wanted and allowed. */
+int volume_bring_up(struct lsvd_volume *v, unsigned flags, bool wants_write);
 int volume_drain(struct lsvd_volume *v);
 int volume_detach(struct lsvd_volume *v);
 
@@ -365,6 +386,8 @@ int volume_detach(struct lsvd_volume *v);
 
 /* Who holds the lock of this part, for messages; "" if nobody wrote it. */
 void part_owner(struct target *dir, char *text, size_t bytes);
+/* Tells two starts of one machine apart, where there is such a thing. */
+void owner_boot(struct lsvd_volume *v, char *text, size_t bytes);
 /* Name this process as the owner, and that it is alive. */
 int owner_write(struct lsvd_volume *v, struct part *p);
 /* The same for all parts: the one that locked them may have been another
@@ -379,6 +402,30 @@ void volume_fence(struct lsvd_volume *v, uint32_t slot,
                   const struct label *label);
 /* 0, or -ESHUTDOWN. */
 int volume_check_fenced(struct lsvd_volume *v);
+/* OW4. Before a request, or a batch: the same, but after a sleep it waits until
+ * a label was looked at. -EIO: none could be. No lease is held. */
+int volume_check_awake(struct lsvd_volume *v);
+/* The watch's: it goes on, and: a label was read that is ours. */
+void owner_is_awake(struct lsvd_volume *v);
+void owner_has_looked(struct lsvd_volume *v);
+
+/* ---- takeover.c ---- */
+
+/* "host n2 (pid 4711, epoch 17, heartbeat 3 s ago)", and where to reach it if
+ * that is this host. */
+void owner_describe(struct lsvd_volume *v, const char *record, char *text,
+                    size_t bytes);
+/* Put a new lock file, which we have locked, in the place of one that somebody
+ * holds. */
+int takeover_lock(struct lsvd_volume *v, struct part *p);
+
+/* ---- force.c ---- */
+
+/* FO4: what any absent part holds may be newer than the volume. */
+void force_doubt_absent(struct lsvd_volume *v, struct view *next);
+/* Replicas, without the journal: chunk files that no table knows. */
+int force_find_chunks(struct lsvd_volume *v);
+bool volume_has_accepted_loss(struct lsvd_volume *v);
 
 /* ---- view.c ---- */
 
@@ -431,6 +478,13 @@ int journal_level(struct lsvd_volume *v);
 /* A journal for a volume that has none, in every directory that works. */
 int journal_make(struct lsvd_volume *v, const struct view *view);
 void journal_files_done(struct lsvd_volume *v);
+/* Can what journal_find took be read to its end? -EBADMSG, -EIO … */
+int journal_check(struct lsvd_volume *v);
+/* May the files that are in the cache directories be given up, and a new
+ * journal be made there? -EEXIST, -ENOENT … */
+int journal_may_give_up(struct lsvd_volume *v);
+/* Let go what was found; files keep their bytes and get another name. */
+int journal_give_up(struct lsvd_volume *v);
 bool journal_is_settled(struct lsvd_volume *v);
 /* False: two directories were given, and one of them has no copy; why is
  * filled with a line that names it. */

@@ -39,6 +39,7 @@ check_path(struct lsvd_volume *v, uint32_t slot, const char *path,
     if (label.write_count < writes)
         return err_set(-ESTALE, "%s was replaced by an old copy of itself",
                        path);
+    owner_has_looked(v);
     return 0;
 }
 
@@ -129,8 +130,10 @@ judge(struct lsvd_volume *v, struct part *p, struct offer *offer)
                 "parts are in sync to do without it");
         return offer->is_member;
     }
-    if (found->state == LSVD_PART_REBUILDING) /* its own table tells all */
+    if (found->state == LSVD_PART_REBUILDING) { /* its own table tells all */
+        offer->full = view.absent[p->slot].ckpt == VIEW_CKPT_UNKNOWN;
         return true;
+    }
     switch (membership_returning(&found->label, p->slot, &view, &why)) {
     case RETURN_RESYNC:
         return true;
@@ -225,6 +228,7 @@ watch_look(struct lsvd_volume *v)
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         if (atomic_load(&v->stopping))
             return;
+        owner_is_awake(v);
         if (v->usable & UINT32_C(1) << i) {
             check_member(v, i);
             if (beats)
@@ -257,8 +261,10 @@ watch(void *arg)
 int
 watch_start(struct lsvd_volume *v)
 {
-    int r = pthread_create(&v->watcher, NULL, watch, v);
+    int r;
 
+    owner_is_awake(v);
+    r = pthread_create(&v->watcher, NULL, watch, v);
     if (r != 0)
         return err_set(-r, "volume %s: can't start a thread", v->meta.name);
     v->is_watched = true;

@@ -201,7 +201,7 @@ destage_batch(struct lsvd_volume *v)
 
     if (!v->attached)
         return 0;
-    r = volume_check_fenced(v);
+    r = volume_check_awake(v);
     if (r < 0)
         return r;
     lease_get(&v->role, &lease, 0, 1, true);

@@ -23,7 +23,7 @@ check_writable(struct lsvd_volume *v, uint64_t count, uint64_t offset)
     int r = volume_check_range(v, count, offset);
 
     if (r == 0)
-        r = volume_check_fenced(v);
+        r = volume_check_awake(v);
     if (r < 0)
         return r;
     if (!lsvd_can_write(v))
@@ -206,7 +206,7 @@ lsvd_pwrite(struct lsvd_volume *v, const void *from, size_t count,
 static int
 serve_flush(struct lsvd_volume *v)
 {
-    int r = volume_check_fenced(v);
+    int r = volume_check_awake(v);
 
     return r == 0 && v->attached ? sync_journal(v) : r;
 }

@@ -107,7 +107,7 @@ class Server:
     """A running nbdkit with our plugin."""
 
     def __init__(self, work, *parameters, options=(), filters=(), port=None,
-                 check=True):
+                 check=True, prefix=()):
         serial = len(list(work.glob("nbdkit-*.log")))
         self.socket = work / f"{serial}.sock"
         self.pidfile = work / f"{serial}.pid"
@@ -116,7 +116,7 @@ class Server:
         where = ["-p", str(port), "-i", "localhost"] if port else \
             ["-U", str(self.socket)]
         self.command = [
-            "nbdkit", "-f", "-P", str(self.pidfile), *where, *options,
+            *prefix, "nbdkit", "-f", "-P", str(self.pidfile), *where, *options,
             *[f"--filter={f}" for f in filters], str(PLUGIN),
             *[str(p) for p in parameters]]
         self.log_file = open(self.log_path, "wb")

@@ -8,7 +8,8 @@ from tools import BUILD, SOURCES, run
 PROGRAMS = {
     "lsvd": ("admin", ["create", "list", "info", "resize", "set", "remove",
                        "status", "events", "metrics"]),
-    "lsvd-repair": ("repair", ["verify", "rebuild", "replace"]),
+    "lsvd-repair": ("repair", ["verify", "rebuild", "replace",
+                                "force-start", "takeover"]),
 }
 
 

@@ -61,6 +61,7 @@ defaults_stand_without_a_file(void **state)
     assert_false(config.drop_slow);
     assert_false(config.drop_failing);
     assert_null(config.fence_cmd);
+    assert_false(config.unsafe_nolock);
     assert_null(config.metrics);
     config_done(&config);
     config_done(&config);
@@ -116,6 +117,7 @@ what_is_done_about_failures_is_set(void **state)
         "slow-part = drop\n"
         "failing-part = drop\n"
         "fence-cmd = /usr/sbin/fence --node 2\n"
+        "unsafe-nolock = 1\n"
         "metrics = /run/lsvd/v.prom\n";
     struct config config;
 
@@ -129,6 +131,10 @@ what_is_done_about_failures_is_set(void **state)
     assert_true(config.drop_slow);
     assert_true(config.drop_failing);
     assert_string_equal(config.fence_cmd, "/usr/sbin/fence --node 2");
+    assert_true(config.unsafe_nolock);
+    assert_int_equal(config_set(&config, "unsafe-nolock=yes"), -EINVAL);
+    assert_int_equal(config_set(&config, "unsafe-nolock=0"), 0);
+    assert_false(config.unsafe_nolock);
     assert_string_equal(config.metrics, "/run/lsvd/v.prom");
     config_done(&config);
     assert_int_equal(load_text(text, "other", &config), 0);

@@ -47,6 +47,10 @@ assert_same(const struct volume_meta *a, const struct volume_meta *b)
         assert_true(uuid_equal(&a->part[i].instance, &b->part[i].instance));
         assert_string_equal(a->part[i].root, b->part[i].root);
     }
+    assert_int_equal(a->accepted_loss, b->accepted_loss);
+    assert_int_equal(a->forced_count, b->forced_count);
+    for (uint32_t i = 0; i < a->forced_count; i++)
+        assert_string_equal(a->forced[i], b->forced[i]);
 }
 
 static void
@@ -92,6 +96,35 @@ round_trips(void **state)
     m.size_bytes = VOLUME_BYTES_MAX;
     m.journal_bytes = 0;
     assert_round_trip(&m);
+}
+
+/* What was accepted is kept for ever, and is one line of text each. */
+static void
+the_history_round_trips(void **state)
+{
+    char roots[PARTS_MAX][64], line[META_FORCED_BYTES_MAX + 2];
+    struct volume_meta m;
+
+    (void)state;
+    sample_meta(2, 0, 0, roots, &m);
+    memset(line, 'x', sizeof line);
+    line[META_FORCED_BYTES_MAX + 1] = '\0';
+    assert_int_equal(meta_add_forced(&m, line), -EINVAL);
+    assert_int_equal(meta_add_forced(&m, ""), -EINVAL);
+    assert_int_equal(meta_add_forced(&m, "two\nlines"), -EINVAL);
+    assert_int_equal(meta_add_forced(&m, "\xff"), -EINVAL);
+    assert_int_equal(m.forced_count, 0);
+    line[META_FORCED_BYTES_MAX] = '\0';
+    assert_int_equal(meta_add_forced(&m, line), 0);
+    m.accepted_loss = true;
+    for (int i = 1; i < META_FORCED_MAX; i++) {
+        assert_round_trip(&m);
+        assert_int_equal(meta_add_forced(&m, " [end] = \\n; \xc3\xbc "), 0);
+    }
+    assert_round_trip(&m);
+    assert_int_equal(meta_add_forced(&m, "one more"), -ENOSPC);
+    for (uint32_t i = 0; i < m.forced_count; i++)
+        free(m.forced[i]);
 }
 
 static void
@@ -476,6 +509,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_trips),
+        cmocka_unit_test(the_history_round_trips),
         cmocka_unit_test(roots_of_every_kind_round_trip),
         cmocka_unit_test(every_byte_flip_is_detected),
         cmocka_unit_test(every_truncation_is_detected),

@@ -265,6 +265,40 @@ test_returning(void **state)
     }
 }
 
+/* A journal was given up: there may be bytes that no table tells of. */
+static void
+test_returning_after_a_loss(void **state)
+{
+    struct label label = label_of(id_of(5, 1, 2));
+    struct view view;
+    const char *why;
+
+    (void)state;
+    label.instance = uuid_of(OURS);
+    volume_at(&view, 4);
+    view.absent[SLOT].ckpt = VIEW_CKPT_UNKNOWN;
+    assert_int_equal(membership_returning(&label, SLOT, &view, &why),
+                     RETURN_FULL);
+    assert_string_equal(why, "");
+    label.view.id = id_of(5, 1, 3);
+    assert_int_equal(membership_returning(&label, SLOT, &view, &why),
+                     RETURN_DIVERGED);
+}
+
+/* Fewer than w members, all that was left: they, and whoever joins them. */
+static void
+test_allows_after_a_loss(void **state)
+{
+    struct view view = {.members = 1, .complete_members = 1};
+
+    (void)state;
+    assert_false(membership_allows(&view, 1, 2));
+    assert_true(membership_allows(&view, 3, 2));
+    assert_false(membership_allows(&view, 6, 2));
+    view.complete_members = 0; /* never */
+    assert_false(membership_allows(&view, 7, 2));
+}
+
 /* When the history is full, what is older than its end may have been ours. */
 static void
 test_returning_beyond_the_history(void **state)
@@ -351,6 +385,8 @@ main(void)
         cmocka_unit_test(test_choose_between_siblings),
         cmocka_unit_test(test_returning),
         cmocka_unit_test(test_returning_beyond_the_history),
+        cmocka_unit_test(test_returning_after_a_loss),
+        cmocka_unit_test(test_allows_after_a_loss),
         cmocka_unit_test(test_objection),
         cmocka_unit_test(test_next_epoch),
     };

@@ -46,6 +46,8 @@ asked(struct target *t, unsigned what)
     if (!(refuse & what))
         return 0;
     atomic_fetch_add(&world->refused, 1);
+    if (what & REFUSE_LOCKS)
+        return err_set(-ENOLCK, "%s: no locks, says the test", t->path);
     if (what & REFUSE_WRITES && world->refuse[slash[1] - 'a'] & REFUSE_SPACE)
         return err_set(-ENOSPC, "%s: full, says the test", t->path);
     return err_set(-EIO, "%s: broken by the test", t->path);
@@ -218,6 +220,7 @@ op_drop_cache(struct object *o)
 static int
 op_lock(struct object *o, uint64_t at, uint64_t bytes, bool exclusive)
 {
+    ASK(o->target, REFUSE_LOCKS);
     return object_lock(real(o), at, bytes, exclusive);
 }
 

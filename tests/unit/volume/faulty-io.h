@@ -12,6 +12,7 @@ enum {
     REFUSE_READS = 2,
     REFUSE_SYNCS = 4,
     REFUSE_SPACE = 8, /* with WRITES: for want of space */
+    REFUSE_LOCKS = 16,
 };
 
 struct faulty_io {

@@ -47,6 +47,7 @@ struct lsvd_env config_env(const struct config *config);
     "scrub-rate=32M     But no more than so many bytes a second.\n"       \
     "slow-part=warn     Or drop: what happens to a part that is slow.\n"  \
     "failing-part=warn  Or drop: to one with many errors an hour.\n"      \
+    "unsafe-nolock=0    Or 1: serve though a part can't be locked.\n"     \
     "fence-cmd=COMMAND  Cuts another server off: lsvd-repair takeover.\n" \
     "metrics=FILE       Written every few seconds, for Prometheus."
 

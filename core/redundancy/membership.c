@@ -59,7 +59,9 @@ membership_choose(const struct label *const *labels, uint32_t count,
             is_void(view, labels, count))
             continue;
         tie = tie || (chosen && !view_id_equal(&view->id, &chosen->id));
-        chosen = view;
+        /* one that is told to be complete by any is */
+        if (!chosen || view->complete_members == view->members)
+            chosen = view;
     }
     if (tie || !chosen)
         return err_set(-EEXIST,

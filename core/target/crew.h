@@ -47,7 +47,8 @@ struct crew {
 
     pthread_mutex_t lock;    /* guards what follows */
     pthread_cond_t work;     /* for its threads */
-    uint64_t generation;     /* how often it was given up */
+    atomic_uint_fast64_t generation; /* how often it was given up; read without
+                              * the lock by crew_thing_check */
     uint64_t silent_ns;      /* how long it had been silent the last time */
     uint64_t progress_ns;    /* when something was finished last */
     unsigned things;         /* not closed yet */
@@ -104,11 +105,11 @@ struct crew_thing {
     /* Guarded by the crew's lock: */
     uint64_t generation;  /* of the crew when it was opened; else: dead */
     unsigned users;       /* see C1 */
-    bool in_order_busy;   /* one is in the crew's queue or running */
+    atomic_bool in_order_busy; /* one is in the crew's queue or running */
     struct crew_ops_list later; /* in order behind that one */
     bool closed;
     struct crew_waiter *closer; /* who waits for that */
-    int error;            /* of a write that nobody waited for; sticky */
+    atomic_int error;     /* of a write that nobody waited for; sticky */
     char error_text[256];
     struct crew_op closing; /* carried out when the last user goes */
 };

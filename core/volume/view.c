@@ -244,8 +244,8 @@ volume_install_view(struct lsvd_volume *v, const struct view *next,
     return 0;
 }
 
-int
-volume_end_view(struct lsvd_volume *v)
+static int
+end_view(struct lsvd_volume *v)
 {
     struct view view = v->view;
     int r = volume_install_view(v, &view, 0, false);
@@ -253,8 +253,9 @@ volume_end_view(struct lsvd_volume *v)
     return r < 0 ? r : volume_complete_view(v, false);
 }
 
-/* The view in force is on all its members: say so. A part that fails now is
- * noted, and dropped by the next look at it. */
+/* The view in force is on all its members: say so. That may come later: who
+ * fails at it is looked at by the next round, and until then Q is what it was,
+ * which forbids more, never less. */
 int
 volume_complete_view(struct lsvd_volume *v, bool clean)
 {
@@ -264,10 +265,27 @@ volume_complete_view(struct lsvd_volume *v, bool clean)
 
     view.complete_members = view.members;
     r = store_view(v, &view, view.members, clean, &failed);
-    if (r < 0)
+    if (r < 0 && failed == 0)
         return r;
-    set_view(v, &view);
+    v->view_incomplete = failed;
+    if (r == 0)
+        set_view(v, &view);
     return 0;
+}
+
+/* What volume_complete_view left over. */
+int
+volume_settle_view(struct lsvd_volume *v)
+{
+    int r = 0;
+
+    if (v->view_begun)
+        r = end_view(v);
+    if (r == 0 && v->view_incomplete)
+        r = volume_complete_view(v, false);
+    if (r == 0 && v->view_incomplete) /* the second time */
+        r = volume_drop(v, v->view_incomplete & v->usable);
+    return r;
 }
 
 /* Every part that was seen and is of ours, also one that is stale. */
@@ -352,7 +370,7 @@ dropped_in_sight(const struct lsvd_volume *v)
 bool
 volume_is_proven(struct lsvd_volume *v)
 {
-    return v->journal || v->force.quorum > 0 ||
+    return (v->journal && v->journal_held) || v->force.quorum > 0 ||
            membership_proven(&v->view, v->usable & v->view.members,
                              dropped_in_sight(v), volume_write_quorum(v));
 }
@@ -360,8 +378,15 @@ volume_is_proven(struct lsvd_volume *v)
 bool
 volume_may_attach(struct lsvd_volume *v)
 {
-    return volume_is_proven(v) &&
-           volume_may_be_members(v, v->usable & v->view.members);
+    uint32_t in_sync = v->usable & v->view.members;
+
+    /* A part that was just added may be unknown to whoever claims from the
+     * others: then all of S must be here (docs/model, ADD_UNKNOWN). */
+    if (!(v->journal && v->journal_held) && v->force.quorum == 0 &&
+        (v->view.members & ~v->view.complete_members) != 0 &&
+        in_sync != v->view.members)
+        return false;
+    return volume_is_proven(v) && volume_may_be_members(v, in_sync);
 }
 
 /* A new epoch, and a random number that tells it from others of its kind. */

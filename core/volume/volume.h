@@ -190,6 +190,9 @@ struct lsvd_volume {
     atomic_uint losses_settled; /* of the mirror's: recorded on the parts */
     atomic_bool journal_lost;   /* it has failed, and that was said */
     struct journal *journal;  /* NULL: nothing to replay, nothing written */
+    bool journal_held; /* it has held a record: only then does it prove that no
+                        * newer view exists; a claim that was cut may have left
+                        * an empty one behind (docs/model) */
     struct cache *cache;
     struct ec *ec; /* NULL for replicas */
     struct lease_table leases;       /* of blocks of the volume */
@@ -238,6 +241,8 @@ struct lsvd_volume {
     struct batch *batch; /* of the destage caller: being retried, or NULL */
     bool heal_fails;     /* of the destage caller: the last one did */
     uint32_t failed;     /* the role's: parts that failed it (part_failed) */
+    uint32_t view_incomplete; /* the role's: could not be told that the view is
+                          * complete; 0: all were */
     bool view_begun;     /* the role's: the view is not known to be on all its
                           * members yet; nothing is destaged until it is */
     struct volume_counters count;
@@ -450,7 +455,7 @@ int volume_claim(struct lsvd_volume *v);
  * simply does not join. */
 int volume_install_view(struct lsvd_volume *v, const struct view *next,
                         uint32_t joining, bool clean);
-/* Q := S. */
+/* Q := S. A part that fails now is no error: see volume_settle_view. */
 int volume_complete_view(struct lsvd_volume *v, bool clean);
 /* On all parts, which are new; nothing may fail. */
 int volume_store_first_view(struct lsvd_volume *v);
@@ -458,8 +463,9 @@ int volume_store_first_view(struct lsvd_volume *v);
  * already, and install a view without them all. -EIO: R7 forbids it; then only
  * those that don't answer are let go, and the volume waits for them. */
 int volume_drop(struct lsvd_volume *v, uint32_t parts);
-/* Store the view once more that was begun and could not be ended. */
-int volume_end_view(struct lsvd_volume *v);
+/* Store the view once more that was begun and could not be ended, or not told
+ * to be complete. A part that fails at it again is dropped. */
+int volume_settle_view(struct lsvd_volume *v);
 /* A view with this part, which holds all that its members do; it is usable
  * afterwards. */
 int volume_view_with(struct lsvd_volume *v, uint32_t slot);

@@ -160,8 +160,8 @@ settle_parts(struct lsvd_volume *v)
 
     if (r == 0 && (v->view.members & ~v->usable))
         r = volume_drop(v, 0);
-    if (r == 0 && v->view_begun)
-        r = volume_end_view(v);
+    if (r == 0)
+        r = volume_settle_view(v);
     if (r == 0)
         r = drop_unwanted(v);
     return r;

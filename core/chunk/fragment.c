@@ -125,7 +125,7 @@ judge_header(const struct fragment *f, const struct fragment_header *h)
 }
 
 static int
-load(struct fragment *f, bool writable)
+load_once(struct fragment *f, bool writable)
 {
     uint8_t header[FRAGMENT_HEADER_BYTES];
     struct iovec iov[2] = {
@@ -160,6 +160,19 @@ load(struct fragment *f, bool writable)
     f->seq = h.seq;
     f->doubtful = sum_bytes(f->table, table_bytes(f)) != h.table_sum;
     return 0;
+}
+
+/* What is wrong must be so twice: bytes that went bad on their way here are no
+ * damage, and taking them for a torn table would store them. */
+static int
+load(struct fragment *f, bool writable)
+{
+    int r = load_once(f, writable);
+
+    if (r != -EBADMSG && !(r == 0 && f->doubtful))
+        return r;
+    object_drop_cache(f->object);
+    return load_once(f, writable);
 }
 
 int

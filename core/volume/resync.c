@@ -317,6 +317,7 @@ resync_give_up(struct lsvd_volume *v)
     event_note(v, LOG_WARNING_LEVEL, "resync", p->letter,
                "filling part %c has ended early: %s; it is tried again",
                p->letter, p->failure_text);
+    atomic_fetch_add(&p->fills_failed, 1);
     part_lost(v, UINT32_C(1) << s->slot);
     set_active(v, 0, false);
 }
@@ -408,6 +409,7 @@ promote(struct lsvd_volume *v, uint32_t slot)
     pthread_mutex_lock(&v->state_lock);
     p->state = LSVD_PART_OK;
     pthread_mutex_unlock(&v->state_lock);
+    atomic_store(&p->fills_failed, 0);
     atomic_fetch_add(&v->count.returns, 1);
     volume_store_part_meta(v, slot);
     event_note(v, LOG_WARNING_LEVEL, "sync", p->letter,

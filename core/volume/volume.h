@@ -74,6 +74,8 @@ struct part {
     int absence;               /* what the watch found, under state_lock */
     char absence_text[256];
     unsigned absences;         /* the watch's: in a row */
+    atomic_uint fills_failed;  /* in a row: then it is looked for less often */
+    unsigned looks_left;       /* the watch's: not to be made, for that */
     atomic_uint_fast64_t errors; /* operations that failed */
     atomic_uint_fast64_t bad;    /* files and cells that were wrong */
     atomic_bool slow, failing;   /* policy.h */

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define LOOK_MS 1000
+#define LOOKS_LEFT_BITS 5 /* a look in half a minute */
 #define HEARTBEAT_NS UINT64_C(5000000000)
 #define EVERYWHERE_EVERY 8 /* looks: also where other parts belong */
 
@@ -217,6 +218,24 @@ watch_for(struct lsvd_volume *v, uint32_t slot)
 
 /* ---- the thread ---- */
 
+/* A part that could not be filled is looked for less and less often; by the
+ * thread, which would try again every second. */
+static bool
+is_its_turn(struct lsvd_volume *v, struct part *p)
+{
+    unsigned failed = atomic_load(&p->fills_failed);
+
+    if (!v->threaded || failed == 0)
+        return true;
+    if (p->looks_left == 0) {
+        p->looks_left = 1u << (failed < LOOKS_LEFT_BITS ? failed
+                                                        : LOOKS_LEFT_BITS);
+        return true;
+    }
+    p->looks_left--;
+    return false;
+}
+
 void
 watch_look(struct lsvd_volume *v)
 {
@@ -233,7 +252,8 @@ watch_look(struct lsvd_volume *v)
             check_member(v, i);
             if (beats)
                 owner_heartbeat(v, i);
-        } else if (!resync_has(v, i) && !policy_keeps_off(v, i)) {
+        } else if (!resync_has(v, i) && !policy_keeps_off(v, i) &&
+                   is_its_turn(v, &v->part[i])) {
             watch_for(v, i);
         }
     }

@@ -165,6 +165,10 @@ bool life_parts_suffice(struct life *l, bool to_write);
 struct owed life_owed(struct life *l);
 /* The closed volume: is nothing away, and every part a member? */
 bool life_parts_all_in_sync(struct life *l);
+/* The crashed volume: the same, and will the next start use each? A view with
+ * a part that returns may have come to the journal alone: then that part is
+ * lost to that start, and nothing else may be. */
+bool life_parts_all_recoverable(struct life *l);
 
 /* rot.c: damage the closed, healthy volume within what it can lose; read it;
  * rebuild it. */

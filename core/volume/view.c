@@ -260,13 +260,17 @@ int
 volume_complete_view(struct lsvd_volume *v, bool clean)
 {
     struct view view = v->view;
+    bool names_journal = v->journal && !uuid_is_zero(&view.journal);
     uint32_t failed;
     int r;
 
     view.complete_members = view.members;
+    if (names_journal && !v->journal_held)
+        journal_vouch(v->journal);
     r = store_view(v, &view, view.members, clean, &failed);
     if (r < 0 && failed == 0)
         return r;
+    v->journal_held = v->journal_held || names_journal;
     v->view_incomplete = failed;
     if (r == 0)
         set_view(v, &view);

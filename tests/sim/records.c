@@ -86,7 +86,7 @@ records_held(struct life *l, const struct journal_super *super)
     char path[96];
     uint64_t end;
 
-    if (super->tail_seq > 1 || super->durable_seq > 0)
+    if (super->tail_seq > 1 || super->durable_seq > 0 || super->redo_seq > 0)
         return true;
     end = (uint64_t)journal_file(l, path, sizeof path) - SUPER_BYTES * 2;
     for (uint64_t at = RING_AT; at < end; at += JOURNAL_ALIGN_BYTES) {

@@ -66,6 +66,7 @@ struct life {
     uint32_t old_dirs; /* put back from an old copy, not in sync since */
     uint32_t tampered; /* while the volume served: it sees another one */
     struct sim_inode *dir_copy[LIFE_DIRS_MAX];
+    uint64_t copy_writes[LIFE_DIRS_MAX]; /* of the labels in these */
     bool swapped; /* a part is not where its letter is */
     bool owes_reads, owes_writes; /* the request that is being served */
     uint64_t calms, replaced, unwritable, part_failures;

@@ -260,17 +260,13 @@ int
 volume_complete_view(struct lsvd_volume *v, bool clean)
 {
     struct view view = v->view;
-    bool names_journal = v->journal && !uuid_is_zero(&view.journal);
     uint32_t failed;
     int r;
 
     view.complete_members = view.members;
-    if (names_journal && !v->journal_held)
-        journal_vouch(v->journal);
     r = store_view(v, &view, view.members, clean, &failed);
     if (r < 0 && failed == 0)
         return r;
-    v->journal_held = v->journal_held || names_journal;
     v->view_incomplete = failed;
     if (r == 0)
         set_view(v, &view);
@@ -531,13 +527,15 @@ volume_claim(struct lsvd_volume *v)
         return r;
     journal_start(v->journal, id.epoch);
     r = volume_install_view(v, &next, 0, false); /* JF1 */
+    if (r == 0 && !v->journal_held)
+        journal_vouch(v->journal);
     if (r == 0)
         r = volume_complete_view(v, false);
     if (r == 0)
         r = journal_settle(v); /* a copy may have failed just now */
     if (r < 0)
         return r;
-    v->attached = true;
+    v->attached = v->journal_held = true;
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         if (away & UINT32_C(1) << i)
             event_note(v, LOG_WARNING_LEVEL, "drop", v->part[i].letter,

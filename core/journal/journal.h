@@ -149,6 +149,11 @@ int journal_clone(struct journal *j, struct target *dir, const char *name);
  * (a journal that holds a later sequence fails at once, J5). */
 void journal_start(struct journal *j, uint32_t epoch);
 
+/* D. After start, of a journal that never held a record: the next superblock
+ * says that the view in it is on all its members, as a record would prove. */
+void journal_vouch(struct journal *j);
+bool journal_vouches(const struct journal *j);
+
 /* Store identity (view, ckpts, host; the journal's UUID may be a new one) and
  * the present tail, durably. D. */
 int journal_store_identity(struct journal *j,

@@ -18,7 +18,8 @@
  *  112  tail_chain              8   sum of the header before it
  *  120  tail_seq                8
  *  128  durable_seq             8
- *  136  redo_seq                8   older REDO records are done with
+ *  136  redo_seq                8   older REDO records are done with; 0: no
+ *                                   claim with it was complete yet
  *  144  index_limit             8   bounds what a replay may need
  *  152  slots of part_ckpt      4   PARTS_MAX; then 4 reserved
  *  160  part_ckpt               8 each (20)

@@ -197,6 +197,24 @@ journal_start(struct journal *j, uint32_t epoch)
     pthread_mutex_unlock(&j->lock);
 }
 
+/* In an empty journal no REDO record is needed, and redo_seq is 0 until
+ * something was done under its view. */
+void
+journal_vouch(struct journal *j)
+{
+    pthread_mutex_lock(&j->lock);
+    assert(j->started);
+    if (j->redo_seq == 0)
+        j->redo_seq = j->last_seq + 1;
+    pthread_mutex_unlock(&j->lock);
+}
+
+bool
+journal_vouches(const struct journal *j)
+{
+    return j->redo_seq > 0;
+}
+
 /* ---- superblock ---- */
 
 static int

@@ -296,7 +296,7 @@ recover(struct lsvd_volume *v, struct redo_list *list)
         r = journal_replay(v->journal, &cb, &stats);
     if (r < 0)
         return err_wrap(r, "volume %s: replay", v->meta.name);
-    v->journal_held = stats.max_seq > 0;
+    v->journal_held = stats.max_seq > 0 || journal_vouches(v->journal);
     ms = (v->io->ops->now_ns(v->io) - begin) / 1000000;
     log_event(&v->log, LOG_INFO_LEVEL,
               "volume %s: replayed %llu records, %llu blocks, in %llu ms%s",

@@ -527,13 +527,15 @@ volume_claim(struct lsvd_volume *v)
         return r;
     journal_start(v->journal, id.epoch);
     r = volume_install_view(v, &next, 0, false); /* JF1 */
+    if (r == 0 && !v->journal_held)
+        journal_vouch(v->journal);
     if (r == 0)
         r = volume_complete_view(v, false);
     if (r == 0)
         r = journal_settle(v); /* a copy may have failed just now */
     if (r < 0)
         return r;
-    v->attached = true;
+    v->attached = v->journal_held = true;
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         if (away & UINT32_C(1) << i)
             event_note(v, LOG_WARNING_LEVEL, "drop", v->part[i].letter,

@@ -192,9 +192,10 @@ struct lsvd_volume {
     atomic_uint losses_settled; /* of the mirror's: recorded on the parts */
     atomic_bool journal_lost;   /* it has failed, and that was said */
     struct journal *journal;  /* NULL: nothing to replay, nothing written */
-    bool journal_held; /* it has held a record: only then does it prove that no
-                        * newer view exists; a claim that was cut may have left
-                        * an empty one behind (docs/model) */
+    bool journal_held; /* a claim with it was complete, so that it may hold
+                        * records: only then does it prove that no newer view
+                        * exists; a claim that was cut may have left an empty
+                        * one behind (docs/model) */
     struct cache *cache;
     struct ec *ec; /* NULL for replicas */
     struct lease_table leases;       /* of blocks of the volume */

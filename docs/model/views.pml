@@ -83,8 +83,8 @@
 #else
 #define THERE (seen & ~OTHERS)
 #endif
-/* R3: a journal proves that no newer view is elsewhere once it was written to:
- * then the first view that names it was complete. The older text: always. */
+/* R3: a journal proves that no newer view is elsewhere once a view that names it
+ * was complete: it says so, or has a record. The older text: always. */
 #if defined(JOURNAL_ALWAYS_PROVES)
 #define PROVES(j) ((j) != NONE)
 #else
@@ -154,7 +154,7 @@ bit ins[N + 1];
 /* Media of the journals. */
 byte juid[2], rec[2]; /* rec: the newest record not yet let go; 0 none */
 byte jck[2 * N];
-bit used[2]; /* has ever held a record */
+bit used[2]; /* says that its view was complete, or has held a record */
 
 byte begun; /* NO_JOURNAL: writes that were begun; nw: that are in place */
 
@@ -810,9 +810,13 @@ members:
         :: closing -> x = 0; goto down
         :: !closing -> x = 0; serving = 1; goto serve /* not rewritten yet */
         :: !closing && x == 1 -> x = 0; serving = 1
+#if !defined(NO_JOURNAL)
+        :: !closing && x == 0 -> serving = 1; used[k] = 1; goto serve
+#endif
         fi;
 #if !defined(NO_JOURNAL)
-        vQ[J0 + k] = vQ[MEM]
+        vQ[J0 + k] = vQ[MEM];
+        used[k] = 1
 #endif
     }
 

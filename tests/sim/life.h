@@ -66,6 +66,7 @@ struct life {
     uint32_t old_dirs; /* put back from an old copy, not in sync since */
     uint32_t tampered; /* while the volume served: it sees another one */
     struct sim_inode *dir_copy[LIFE_DIRS_MAX];
+    uint64_t copy_writes[LIFE_DIRS_MAX]; /* of the labels in these */
     bool swapped; /* a part is not where its letter is */
     bool owes_reads, owes_writes; /* the request that is being served */
     uint64_t calms, replaced, unwritable, part_failures;
@@ -165,6 +166,10 @@ bool life_parts_suffice(struct life *l, bool to_write);
 struct owed life_owed(struct life *l);
 /* The closed volume: is nothing away, and every part a member? */
 bool life_parts_all_in_sync(struct life *l);
+/* The crashed volume: the same, and will the next start use each? A view with
+ * a part that returns may have come to the journal alone: then that part is
+ * lost to that start, and nothing else may be. */
+bool life_parts_all_recoverable(struct life *l);
 
 /* rot.c: damage the closed, healthy volume within what it can lose; read it;
  * rebuild it. */

@@ -102,8 +102,12 @@ life_parts_well(struct life *l)
 static void
 take_copy(struct life *l, uint32_t dir)
 {
+    struct label label = {0};
+
+    (void)records_label(l, l->dir[dir], false, &label);
     simio_dir_free(l->dir_copy[dir]);
     l->dir_copy[dir] = simio_take_dir(l->s, l->dir[dir]);
+    l->copy_writes[dir] = label.write_count;
     life_event(l, "%s is copied", l->dir[dir]);
 }
 
@@ -179,6 +183,10 @@ put_copy(struct life *l, uint32_t dir)
         return;
     if (!records_label(l, l->dir[dir], false, &before))
         return;
+    /* A server whose directory is another one that says the same can't tell,
+     * and writes where nobody looks. */
+    if (l->v && before.write_count == l->copy_writes[dir])
+        return;
     simio_put_dir(l->s, l->dir[dir], l->dir_copy[dir]);
     if (!records_label(l, l->dir[dir], false, &after) ||
         (uuid_equal(&before.instance, &after.instance) &&
@@ -236,7 +244,8 @@ in_sync(const struct life *l, const struct records *seen,
         const struct label *label = &seen->label[i];
 
         if (seen->has_label[i] && label->ckpt > newest &&
-            view_id_equal(&label->view.id, &view->id))
+            (view_id_equal(&label->view.id, &view->id) ||
+             view_id_equal(&label->view.id, &view->previous)))
             newest = label->ckpt;
     }
     for (uint32_t i = 0; i < life_parts(&l->policy); i++) {
@@ -277,6 +286,27 @@ lacking(uint32_t set, uint32_t present)
     return count_bits(set & ~present);
 }
 
+/* R3: that nobody went on without those that are not there. A journal that
+ * never held a record may be left of a claim that was cut; and of a part that
+ * was just added others may not know (docs/model). */
+static bool
+has_proof(struct life *l, const struct records *seen, const struct view *view,
+          bool journal, uint32_t there)
+{
+    uint32_t in_sight = there, w = write_quorum(l);
+
+    if (journal && records_held(l, &seen->super))
+        return true;
+    for (uint32_t i = 0; i < life_parts(&l->policy); i++) {
+        if (records_find(seen, &view->absent[i].instance) >= 0)
+            in_sight |= 1u << i;
+    }
+    return lacking(view->members, there) < w &&
+           lacking(view->complete_members, in_sight) < w &&
+           ((view->members & ~view->complete_members) == 0 ||
+            lacking(view->members, there) == 0);
+}
+
 struct owed
 life_owed(struct life *l)
 {
@@ -284,7 +314,7 @@ life_owed(struct life *l)
     const struct view *newest, *seen_newest;
     struct records all, seen;
     bool journal, seen_journal;
-    uint32_t there, in_sight, w = write_quorum(l);
+    uint32_t there, w = write_quorum(l);
 
     if (!has_parts_away(l) || l->policy.mirror)
         return owed;
@@ -299,17 +329,9 @@ life_owed(struct life *l)
         return (struct owed){0};
     there = in_sync(l, &seen, seen_newest, seen_journal);
     owed.serve = count_bits(there) >= read_quorum(l);
-    in_sight = there;
-    for (uint32_t i = 0; i < life_parts(&l->policy); i++) {
-        if (records_find(&seen, &seen_newest->absent[i].instance) >= 0)
-            in_sight |= 1u << i;
-    }
-    owed.write =
-        count_bits(there) >= w &&
-        count_bits(there & seen_newest->complete_members) >= w &&
-        (seen_journal ||
-         (lacking(seen_newest->members, there) < w &&
-          lacking(seen_newest->complete_members, in_sight) < w));
+    owed.write = count_bits(there) >= w &&
+                 count_bits(there & seen_newest->complete_members) >= w &&
+                 has_proof(l, &seen, seen_newest, seen_journal, there);
     return owed;
 }
 
@@ -404,6 +426,20 @@ life_parts_event(struct life *l)
     }
 }
 
+/* A journal that has lost a copy stays so until the next start: that is to be
+ * said, at once of one that was not there at the start, and nothing else. */
+static bool
+is_well(const struct life *l, const struct lsvd_status *status)
+{
+    if (!l->policy.mirror || l->truth == 3)
+        return status->healthy;
+    for (uint32_t i = 0; i < status->part_count; i++) {
+        if (status->part[i].state != LSVD_PART_OK)
+            return false;
+    }
+    return status->health == LSVD_DEGRADED || (status->healthy && !l->hidden);
+}
+
 void
 life_calm(struct life *l)
 {
@@ -422,7 +458,7 @@ life_calm(struct life *l)
         if (simio_halted(l->s))
             return;
         lsvd_get_status(l->v, &status);
-        if (r == 0 && status.healthy && i > 2) {
+        if (r == 0 && is_well(l, &status) && i > 2) {
             l->old_dirs = l->tampered = 0;
             l->calms++;
             return;
@@ -435,8 +471,8 @@ life_calm(struct life *l)
                       lsvd_part_state_text(status.part[i].state),
                       status.part[i].problem);
     }
-    life_fail(l, "liveness: all is well, but destage is not: %s",
-              lsvd_error());
+    life_fail(l, "liveness: all is well, but the volume is %s: %s (%s)",
+              lsvd_health_text(status.health), status.problem, lsvd_error());
 }
 
 /* ---- between two starts ---- */
@@ -454,6 +490,7 @@ swap(struct life *l)
 {
     uint32_t a = any_dir(l), b = any_dir(l);
     struct sim_inode *copy = l->dir_copy[a];
+    uint64_t writes = l->copy_writes[a];
 
     if (a == b || l->dir_count != life_parts(&l->policy))
         return;
@@ -462,6 +499,8 @@ swap(struct life *l)
     simio_swap_dirs(l->s, l->dir[a], l->dir[b]);
     l->dir_copy[a] = l->dir_copy[b];
     l->dir_copy[b] = copy;
+    l->copy_writes[a] = l->copy_writes[b];
+    l->copy_writes[b] = writes;
     swap_bits(&l->hidden_dirs, a, b);
     swap_bits(&l->old_dirs, a, b);
 }
@@ -606,4 +645,18 @@ life_parts_all_in_sync(struct life *l)
     records_read(l, UINT32_MAX, false, &all);
     view = records_newest(&all, &journal);
     return view && view->members == all_slots(l);
+}
+
+bool
+life_parts_all_recoverable(struct life *l)
+{
+    struct records all;
+    const struct view *view;
+    bool journal;
+
+    if (!life_parts_all_in_sync(l))
+        return false;
+    records_read(l, UINT32_MAX, false, &all);
+    view = records_newest(&all, &journal);
+    return view && in_sync(l, &all, view, journal) == all_slots(l);
 }

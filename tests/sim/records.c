@@ -1,5 +1,6 @@
 /* records.c: see records.h. */
 #include "records.h"
+#include "journal/journal_format.h"
 #include <string.h>
 
 bool
@@ -26,24 +27,32 @@ records_label(struct life *l, const char *dir, bool durable,
     return found;
 }
 
-/* A counter that stands in both copies of its pair wins. */
-bool
-records_super(struct life *l, bool durable, struct journal_super *ret)
+/* Its size, or -1: there is none. */
+static int64_t
+journal_file(struct life *l, char *path, size_t bytes)
 {
     char **names = simio_names(l->s, "/cache");
-    uint8_t bytes[4096];
-    bool found = false, found_twice = false;
-    char path[96] = "";
-    int64_t size;
 
+    path[0] = '\0';
     for (size_t i = 0; names && names[i]; i++) {
         size_t n = strlen(names[i]);
 
         if (n > 8 && strcmp(names[i] + n - 8, ".journal") == 0)
-            snprintf(path, sizeof path, "/cache/%s", names[i]);
+            snprintf(path, bytes, "/cache/%s", names[i]);
     }
     simio_names_free(names);
-    size = path[0] ? simio_file_size(l->s, path) : -1;
+    return path[0] ? simio_file_size(l->s, path) : -1;
+}
+
+/* A counter that stands in both copies of its pair wins. */
+bool
+records_super(struct life *l, bool durable, struct journal_super *ret)
+{
+    uint8_t bytes[4096];
+    bool found = false, found_twice = false;
+    char path[96];
+    int64_t size = journal_file(l, path, sizeof path);
+
     for (uint64_t pair = 0; pair < 2 && size >= 16384; pair++) {
         struct journal_super copy[2];
         bool ok[2], twice;
@@ -68,6 +77,28 @@ records_super(struct life *l, bool durable, struct journal_super *ret)
         }
     }
     return found;
+}
+
+bool
+records_held(struct life *l, const struct journal_super *super)
+{
+    uint8_t bytes[RECORD_HEADER_BYTES_MAX];
+    char path[96];
+    uint64_t end;
+
+    if (super->tail_seq > 1 || super->durable_seq > 0 || super->redo_seq > 0)
+        return true;
+    end = (uint64_t)journal_file(l, path, sizeof path) - SUPER_BYTES * 2;
+    for (uint64_t at = RING_AT; at < end; at += JOURNAL_ALIGN_BYTES) {
+        struct record_header h;
+        size_t room = end - at < sizeof bytes ? (size_t)(end - at)
+                                              : sizeof bytes;
+
+        if (simio_peek(l->s, path, false, at, bytes, room) == (int64_t)room &&
+            record_header_decode(bytes, room, super->salt, at, &h))
+            return true;
+    }
+    return false;
 }
 
 void

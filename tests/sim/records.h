@@ -18,6 +18,8 @@ struct records {
 bool records_label(struct life *l, const char *dir, bool durable,
                    struct label *ret);
 bool records_super(struct life *l, bool durable, struct journal_super *ret);
+/* The journal of this superblock has held a record: what it proves (R3). */
+bool records_held(struct life *l, const struct journal_super *super);
 /* Of the directories of the mask, hidden or not, and the journal. */
 void records_read(struct life *l, uint32_t dirs, bool durable,
                   struct records *ret);

@@ -157,7 +157,7 @@ void
 life_rot_crashed(struct life *l)
 {
     if (l->policy.rot && !l->damaged && life_tolerated(&l->policy) > 0 &&
-        life_parts_all_in_sync(l) && prng_one_in(&l->prng, 6))
+        life_parts_all_recoverable(l) && prng_one_in(&l->prng, 6))
         damage(l, false);
 }
 

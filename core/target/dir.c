@@ -30,7 +30,7 @@
 #include <unistd.h>
 
 #define IOV_BATCH 256      /* pieces a system call; below IOV_MAX */
-#define OPEN_ATTEMPTS 16   /* while the name is being replaced */
+#define OPEN_ATTEMPTS 1000 /* while the name is being replaced */
 #define ZERO_BYTES 65536u  /* a piece of written zeroes */
 
 struct dir {
@@ -296,7 +296,9 @@ open_file(struct dir *d, const char *name, unsigned flags)
         /* It was replaced (target_store) or removed between open and fstat:
          * the name tells which. */
     }
-    return dir_error(&d->base, name, "can't open", ENOENT);
+    /* Not -ENOENT: the name was there each time. */
+    return err_set(-EIO, "%s/%s: can't open: is replaced all the time, or its "
+                   "links are not counted", d->base.path, name);
 }
 
 static int

@@ -328,6 +328,17 @@ test_returning_beyond_the_history(void **state)
 
 /* ---- R5 ---- */
 
+enum { MEMBER = 1 }; /* a slot that the view of volume_at counts in */
+
+static void
+member_of(const struct view *view, struct label *label)
+{
+    *label = label_of(view->id);
+    label->instance = view->instance[MEMBER];
+    label->promised = view->id.epoch;
+    label->ckpt = 100;
+}
+
 static void
 test_objection(void **state)
 {
@@ -336,24 +347,66 @@ test_objection(void **state)
 
     (void)state;
     volume_at(&view, 4);
-    view.instance[0] = uuid_of(OURS);
-    label = label_of(view.id);
-    label.instance = uuid_of(OURS);
-    label.ckpt = 100;
-    assert_null(membership_objection(&label, 0, &view, 100, 100));
+    view.instance[MEMBER] = uuid_of(OURS);
+    view.journal = uuid_of(OURS);
+    member_of(&view, &label);
+    assert_null(membership_objection(&label, MEMBER, &view, 100, 100));
     assert_non_null(membership_objection(&label, SLOT, &view, 0, 0));
-    /* the journal knows better than a label that was put back */
-    assert_non_null(membership_objection(&label, 0, &view, 101, 100));
-    label.view.id = view.previous; /* a cut while the view was written */
-    assert_null(membership_objection(&label, 0, &view, 100, 200));
-    label.view.id = id_of(5, 2, 2); /* missed views, but no data … */
-    assert_null(membership_objection(&label, 0, &view, 0, 100));
-    assert_non_null(membership_objection(&label, 0, &view, 0, 101));
-    label.view.id = id_of(5, 2, 9); /* … or they were not ours */
-    assert_non_null(membership_objection(&label, 0, &view, 0, 0));
-    label.view.id = view.id;
     label.instance = uuid_of(STRANGE);
-    assert_non_null(membership_objection(&label, 0, &view, 0, 0));
+    assert_non_null(membership_objection(&label, MEMBER, &view, 0, 0));
+    member_of(&view, &label);
+    /* the journal knows better than a label that was put back */
+    assert_non_null(membership_objection(&label, MEMBER, &view, 101, 100));
+    /* what others have does not count: the journal tells what is missing */
+    assert_null(membership_objection(&label, MEMBER, &view, 100, 200));
+    /* it does where there is none */
+    view.journal = uuid_of(0);
+    assert_null(membership_objection(&label, MEMBER, &view, 0, 100));
+    assert_non_null(membership_objection(&label, MEMBER, &view, 0, 101));
+}
+
+/* Which views a member's label may have, whatever its checkpoint. */
+static void
+test_objection_to_the_view(void **state)
+{
+    struct view view;
+    struct label label;
+
+    (void)state;
+    volume_at(&view, 4);
+    view.instance[MEMBER] = uuid_of(OURS);
+    member_of(&view, &label);
+    label.view.id = view.previous; /* a cut while the view was written */
+    assert_null(membership_objection(&label, MEMBER, &view, 0, 100));
+    assert_non_null(membership_objection(&label, MEMBER, &view, 0, 101));
+    label.view.id = id_of(5, 2, 2); /* ours, but the one before that */
+    assert_non_null(membership_objection(&label, MEMBER, &view, 0, 0));
+    label.view.id = id_of(5, 3, 9); /* of that number, and not ours */
+    assert_non_null(membership_objection(&label, MEMBER, &view, 0, 0));
+    label.view.id = id_of(5, 5, 2); /* later than the one in force */
+    assert_non_null(membership_objection(&label, MEMBER, &view, 0, 0));
+}
+
+/* Every member promised the epoch before the view was begun (R4): who has not
+ * is an old copy, even if its view is the one before. */
+static void
+test_objection_to_the_promise(void **state)
+{
+    struct view view;
+    struct label label;
+
+    (void)state;
+    volume_at(&view, 0);
+    view.instance[MEMBER] = uuid_of(OURS);
+    member_of(&view, &label);
+    label.promised = view.id.epoch - 1;
+    assert_non_null(membership_objection(&label, MEMBER, &view, 0, 0));
+    label.view.id = view.previous; /* 4.3: of the start before */
+    assert_non_null(membership_objection(&label, MEMBER, &view, 0, 0));
+    label.promised = view.id.epoch;
+    assert_null(membership_objection(&label, MEMBER, &view, 0, 0));
+    label.promised = view.id.epoch + 1; /* to a start that came no further */
+    assert_null(membership_objection(&label, MEMBER, &view, 0, 0));
 }
 
 /* ---- R4 ---- */
@@ -388,6 +441,8 @@ main(void)
         cmocka_unit_test(test_returning_after_a_loss),
         cmocka_unit_test(test_allows_after_a_loss),
         cmocka_unit_test(test_objection),
+        cmocka_unit_test(test_objection_to_the_view),
+        cmocka_unit_test(test_objection_to_the_promise),
         cmocka_unit_test(test_next_epoch),
     };
 

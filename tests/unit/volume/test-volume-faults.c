@@ -170,6 +170,17 @@ refuse_from_b(struct rig *rig, uint32_t count, unsigned what)
 
 /* Writes go on while the journal has room, and then fail; what can be read is;
  * the parts come back one by one, and all is well without a restart. */
+/* Serves again; or the part that is back is one that was dropped before the
+ * others failed, and these are waited for (R7): which comes first is chance
+ * under threads. */
+static bool
+serves_or_waits_for_others(const struct lsvd_status *s, unsigned slot)
+{
+    return s->health == LSVD_DEGRADED ||
+           (s->health == LSVD_STALLED &&
+            s->part[slot].state == LSVD_PART_SYNCING);
+}
+
 static void
 too_many_refuse(const struct kind *kind, bool threaded, const char *timeout)
 {
@@ -195,10 +206,17 @@ too_many_refuse(const struct kind *kind, bool threaded, const char *timeout)
     /* The last one first: an earlier one may have been dropped before the
      * later ones failed, and then it is those that are waited for. */
     for (uint32_t left = count; left-- > 0;) {
-        rig->io.refuse[(1 + left) % s->part_count] = 0;
-        rig_until(rig, rig_is_in_health,
-                  left > 0 ? LSVD_DEGRADED : LSVD_HEALTHY);
-        rig_touch(rig, 0, CHUNKS);
+        unsigned slot = (1 + left) % s->part_count;
+
+        rig->io.refuse[slot] = 0;
+        if (left == 0)
+            rig_until(rig, rig_is_in_health, LSVD_HEALTHY);
+        else if (threaded)
+            rig_until(rig, serves_or_waits_for_others, slot);
+        else
+            rig_until(rig, rig_is_in_health, LSVD_DEGRADED);
+        if (rig_status(rig)->health != LSVD_STALLED)
+            rig_touch(rig, 0, CHUNKS);
         rig_check(rig);
     }
     rig_close(rig);

@@ -20,29 +20,6 @@
 #define LOOK_MS 200            /* between two looks at cancelled */
 #define FIND_PATIENCE_MS 5000  /* a server that says nothing for so long */
 
-static int fail(char *to, int error, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-static int
-fail(char *to, int error, const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    (void)vsnprintf(to, CONTROL_ERROR_BYTES, format, args);
-    va_end(args);
-    return error;
-}
-
-static int64_t
-now_ms(void)
-{
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 /* ---- a conversation ---- */
 
 struct talk {
@@ -90,7 +67,7 @@ send_request(struct talk *t)
 static int
 wait_readable(struct talk *t)
 {
-    const int64_t began = now_ms();
+    const int64_t began = control_now_ms();
     struct pollfd ready = { .fd = t->fd, .events = POLLIN };
 
     for (;;) {
@@ -99,7 +76,7 @@ wait_readable(struct talk *t)
         if (poll(&ready, 1, LOOK_MS) > 0)
             return 0;
         if (t->ask->patience_ms > 0 &&
-            now_ms() - began >= t->ask->patience_ms)
+            control_now_ms() - began >= t->ask->patience_ms)
             return -ETIMEDOUT;
     }
 }
@@ -183,11 +160,12 @@ take_done(const json_t *line, json_t **ret, char *error)
     if (json_is_string(text)) {
         json_int_t code = json_integer_value(number);
 
-        return fail(error, code > 0 && code < 4096 ? -(int)code : -EIO,
+        return control_fail(error, code > 0 && code < 4096 ? -(int)code : -EIO,
                     "%s", json_string_value(text));
     }
     if (!json_is_object(result))
-        return fail(error, -EPROTO, "the server's answer has no result");
+        return control_fail(error, -EPROTO,
+                            "the server's answer has no result");
     *ret = json_incref(result);
     return 0;
 }
@@ -213,16 +191,16 @@ converse(struct talk *t, json_t **ret, char *error)
     }
     switch (r) {
     case -EINTR:
-        return fail(error, r, "interrupted");
+        return control_fail(error, r, "interrupted");
     case -EPIPE:
     case -ECONNRESET:
-        return fail(error, r, "the server ended while it was asked");
+        return control_fail(error, r, "the server ended while it was asked");
     case -ETIMEDOUT:
-        return fail(error, r, "the server does not answer");
+        return control_fail(error, r, "the server does not answer");
     case -EMSGSIZE:
-        return fail(error, r, "too long for a request");
+        return control_fail(error, r, "too long for a request");
     default:
-        return fail(error, r, "asking the server: %s", strerror(-r));
+        return control_fail(error, r, "asking the server: %s", strerror(-r));
     }
 }
 
@@ -235,7 +213,7 @@ ask_socket(const char *directory, int directory_fd, const char *name,
 
     talk.fd = connect_to(directory, directory_fd, name);
     if (talk.fd < 0)
-        return fail(error, talk.fd, "%.300s/%s: %s", directory, name,
+        return control_fail(error, talk.fd, "%.300s/%s: %s", directory, name,
                     talk.fd == -EAGAIN ? "the server does not answer"
                                        : strerror(-talk.fd));
     r = converse(&talk, ret, error);
@@ -300,7 +278,7 @@ is_of_volume(struct asking *a, const char *directory, int fd,
 
     json_decref(status);
     if (r == -EINTR)
-        return fail(a->error, r, "%s", text);
+        return control_fail(a->error, r, "%s", text);
     if (r < 0 && r != -ENXIO && r != -ECONNREFUSED && r != -ENOENT) {
         a->passed = r;
         memcpy(a->why, text, sizeof a->why);
@@ -332,9 +310,9 @@ control_ask(const struct lsvd_caches *caches, const struct control_ask *ask,
     if (r != 0)
         return r < 0 ? r : 0;
     if (a.passed)
-        return fail(error, a.passed == -EACCES || a.passed == -EPERM
+        return control_fail(error, a.passed == -EACCES || a.passed == -EPERM
                                ? -EACCES : -ENOENT, "%s", a.why);
-    return fail(error, -ENOENT, "volume %s: no server answers here",
+    return control_fail(error, -ENOENT, "volume %s: no server answers here",
                 ask->volume);
 }
 

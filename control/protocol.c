@@ -2,6 +2,8 @@
  * sent is judged here, before anything else sees it. */
 #include "control/protocol.h"
 
+#include <stdint.h>
+#include <time.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -162,4 +164,24 @@ control_address(const char *directory, int directory_fd, const char *name,
     if (length < 0 || (size_t)length >= sizeof ret->sun_path)
         (void)snprintf(ret->sun_path, sizeof ret->sun_path,
                        "/proc/self/fd/%d/%s", directory_fd, name);
+}
+
+int
+control_fail(char *to, int error, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(to, CONTROL_ERROR_BYTES, format, args);
+    va_end(args);
+    return error;
+}
+
+int64_t
+control_now_ms(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }

@@ -22,6 +22,7 @@
 
 #include <jansson.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/un.h>
 
 #define CONTROL_VERSION 1
@@ -59,5 +60,13 @@ json_t *control_text(const char *text);
  * until bind or connect has returned. */
 void control_address(const char *directory, int directory_fd,
                      const char *name, struct sockaddr_un *ret);
+
+/* For errors on the way: write one line to `to` (CONTROL_ERROR_BYTES) and
+ * return error. */
+int control_fail(char *to, int error, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Monotonic milliseconds, for deadlines. */
+int64_t control_now_ms(void);
 
 #endif

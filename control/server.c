@@ -55,42 +55,19 @@ struct control_server {
     struct connection connection[CONNECTIONS_MAX];
 };
 
-static int fail(char *to, int error, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-static int
-fail(char *to, int error, const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    (void)vsnprintf(to, CONTROL_ERROR_BYTES, format, args);
-    va_end(args);
-    return error;
-}
-
 /* ---- one connection ---- */
-
-static int64_t
-now_ms(void)
-{
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* One line into text, without its newline. The number of its bytes, or
  * -EMSGSIZE, -ETIMEDOUT, -EPIPE. */
 static int
 read_line(int fd, char text[CONTROL_REQUEST_MAX])
 {
-    const int64_t end = now_ms() + REQUEST_TIMEOUT_MS;
+    const int64_t end = control_now_ms() + REQUEST_TIMEOUT_MS;
     size_t have = 0;
 
     while (have < CONTROL_REQUEST_MAX) {
         struct pollfd ready = { .fd = fd, .events = POLLIN };
-        int64_t left = end - now_ms();
+        int64_t left = end - control_now_ms();
         ssize_t n;
         char *newline;
 
@@ -334,7 +311,7 @@ listen_somewhere(struct control_server *s, const struct lsvd_serving *serving,
         r = listen_in(s, serving->caches.directory[i]);
         if (r == 0)
             return 0;
-        (void)fail(error, r, "no control socket %.300s/%s: %s",
+        (void)control_fail(error, r, "no control socket %.300s/%s: %s",
                    serving->caches.directory[i], s->socket_name,
                    r == -EEXIST ? "there is a file of that name that is no "
                                   "socket" : strerror(-r));
@@ -375,14 +352,15 @@ bring_up(struct control_server *s, const struct lsvd_serving *serving,
 
     s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (r < 0 || s->stop_fd < 0)
-        return fail(error, r < 0 ? r : -errno, "no control socket: %m");
+        return control_fail(error, r < 0 ? r : -errno, "no control socket: %m");
     r = listen_somewhere(s, serving, error);
     if (r < 0)
         return r;
     r = start_thread(&s->thread, accept_connections, s);
     if (r < 0)
-        return fail(error, r, "no control socket: can't start a thread: %s",
-                    strerror(-r));
+        return control_fail(error, r,
+                            "no control socket: can't start a thread: %s",
+                            strerror(-r));
     s->accepting = true;
     return 0;
 }
@@ -397,7 +375,7 @@ control_server_start(struct lsvd_volume *v, struct control_server **ret,
 
     *ret = NULL;
     if (!serving || !s) {
-        (void)fail(error, r, "no control socket: out of memory");
+        (void)control_fail(error, r, "no control socket: out of memory");
     } else {
         s->directory_fd = s->listen_fd = s->stop_fd = -1;
         s->served.volume = v;

@@ -291,7 +291,7 @@ recover(struct lsvd_volume *v, struct redo_list *list)
 
     r = journal_level(v);
     journal_set_chunk_blocks(v->journal, v->g.chunk_blocks);
-    journal_set_volume_blocks(v->journal, v->g.block_count);
+    journal_set_volume_blocks(v->journal, geometry_block_count(&v->g));
     if (r == 0)
         r = journal_replay(v->journal, &cb, &stats);
     if (r < 0)

@@ -213,7 +213,7 @@ is_ahead(struct lsvd_volume *v, const struct chunk_table *table)
          c = chunk_table_next(table, c + 1)) {
         if (chunk_table_get(table, c).seq > chunk_truth(v, c).seq)
             return true;
-        if (c == v->g.chunk_count)
+        if (c == geometry_chunk_count(&v->g))
             break;
     }
     return false;
@@ -226,8 +226,8 @@ table_anew(struct lsvd_volume *v, struct part *p)
     struct chunk_table *table, *old = p->table;
     int r;
 
-    r = chunk_table_create(p->dir, &p->label.instance, v->g.chunk_count,
-                           &table);
+    r = chunk_table_create(p->dir, &p->label.instance,
+                           geometry_chunk_count(&v->g), &table);
     if (r == 0) {
         r = target_sync(p->dir);
         if (r < 0)

@@ -301,7 +301,7 @@ serve_zero(struct lsvd_volume *v, uint64_t count, uint64_t offset,
         return r;
     atomic_fetch_add(&v->count.writes, 1);
     if (end == v->g.volume_bytes) /* what lies behind the end is zero anyway */
-        end = v->g.block_count * bytes;
+        end = geometry_block_count(&v->g) * bytes;
     if (offset % bytes != 0) {
         uint64_t n = bytes - offset % bytes;
 

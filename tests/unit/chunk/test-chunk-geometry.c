@@ -94,8 +94,8 @@ check_volume(const struct geometry *g, const struct sizes *s)
         left -= bytes;
     }
     if (left == 0) {
-        assert_int_equal(g->chunk_count, chunk);
-        assert_int_equal(g->block_count, block);
+        assert_int_equal(geometry_chunk_count(g), chunk);
+        assert_int_equal(geometry_block_count(g), block);
     }
 }
 
@@ -166,13 +166,14 @@ test_biggest(void **state)
 
     (void)state;
     init(&g, &s);
-    assert_int_equal(g.chunk_count, UINT64_C(1) << 31);
-    assert_int_equal(geometry_chunk_of(&g, g.block_count - 1), g.chunk_count);
+    assert_int_equal(geometry_chunk_count(&g), UINT64_C(1) << 31);
+    assert_int_equal(geometry_chunk_of(&g, geometry_block_count(&g) - 1),
+                     geometry_chunk_count(&g));
     s.volume = ((UINT64_C(1) << 32) - 1) << 18;
     s.chunk = 256u << 10;
     init(&g, &s);
-    assert_int_equal(g.chunk_count, CHUNK_COUNT_MAX);
-    assert_int_equal(geometry_blocks_in(&g, g.chunk_count), 512);
+    assert_int_equal(geometry_chunk_count(&g), CHUNK_COUNT_MAX);
+    assert_int_equal(geometry_blocks_in(&g, geometry_chunk_count(&g)), 512);
 }
 
 /* A label holds the hash: its value may never change. */

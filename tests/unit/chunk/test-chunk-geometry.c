@@ -176,6 +176,27 @@ test_biggest(void **state)
     assert_int_equal(geometry_blocks_in(&g, geometry_chunk_count(&g)), 512);
 }
 
+static void
+test_grow(void **state)
+{
+    struct sizes s = {(5 << 20) + 1, 4u << 20, 4096, 1, 0, 0};
+    struct geometry g;
+
+    (void)state;
+    init(&g, &s);
+    assert_int_equal(geometry_chunk_count(&g), 2);
+    assert_int_equal(geometry_block_count(&g), 1281);
+    assert_int_equal(geometry_blocks_in(&g, 2), 257);
+    geometry_grow(&g, (5 << 20) + 4096); /* in the last block */
+    assert_int_equal(geometry_block_count(&g), 1281);
+    geometry_grow(&g, (8 << 20) + 1);
+    assert_int_equal(geometry_chunk_count(&g), 3);
+    assert_int_equal(geometry_block_count(&g), 2049);
+    assert_int_equal(geometry_blocks_in(&g, 2), 1024);
+    assert_int_equal(geometry_blocks_in(&g, 3), 1);
+    assert_int_equal(geometry_chunk_of(&g, 2048), 3);
+}
+
 /* A label holds the hash: its value may never change. */
 static void
 test_hash(void **state)
@@ -217,6 +238,7 @@ main(void)
         cmocka_unit_test(test_all_sizes),
         cmocka_unit_test(test_odd_volumes),
         cmocka_unit_test(test_biggest),
+        cmocka_unit_test(test_grow),
         cmocka_unit_test(test_hash),
     };
 

@@ -205,7 +205,7 @@ static int
 candidate_open(struct lsvd_volume *v, const char *root, uint32_t slot,
                bool exclusive, struct part *ret)
 {
-    struct volume_meta where = v->meta; /* shallow: only root differs */
+    struct volume_meta where = {.number = v->meta.number};
     char path[PATH_TEXT_MAX];
     int r;
 

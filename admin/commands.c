@@ -251,9 +251,10 @@ new_object(void)
 
 /* Have the server of a volume do it. True: it did, or refused; *ret is the
  * exit status. False: there is none that can be asked, so the engine here may
- * try; *ret is 0. Takes args. */
+ * try; *ret is 0. Takes args. ret_result (the caller's then) may be NULL. */
 static bool
-done_by_server(struct request *req, const char *op, json_t *args, int *ret)
+done_by_server(struct request *req, const char *op, json_t *args, int *ret,
+               json_t **ret_result)
 {
     const struct control_ask ask = { .volume = req->words[0], .op = op,
                                      .args = args };
@@ -261,8 +262,11 @@ done_by_server(struct request *req, const char *op, json_t *args, int *ret)
     json_t *result = NULL;
     int r = cli_ask(&req->cli, &ask, &result, error);
 
-    json_decref(result);
     json_decref(args);
+    if (ret_result)
+        *ret_result = result;
+    else
+        json_decref(result);
     *ret = 0;
     if (ask_is_offline(r))
         return false;
@@ -271,29 +275,49 @@ done_by_server(struct request *req, const char *op, json_t *args, int *ret)
     return true;
 }
 
+static int
+print_json_resized(struct request *req, const char *name, bool reconnect)
+{
+    struct lsvd_env env = cli_env(&req->cli);
+    struct lsvd_info info;
+    json_t *answer;
+
+    if (lsvd_info(&env, name, &info) < 0)
+        return engine_failed(req);
+    answer = info_to_json(&info);
+    cli_json_set(answer, "reconnect", json_boolean(reconnect));
+    cli_json_print(answer);
+    return 0;
+}
+
 int
 command_resize(struct request *req)
 {
     const char *name = req->words[0];
     struct lsvd_env env = cli_env(&req->cli);
     char text[CLI_SIZE_BYTES];
+    json_t *args, *result = NULL;
     uint64_t size_bytes;
-    json_t *args;
+    bool reconnect;
     int r = parse_size(req, req->words[1], &size_bytes);
 
     if (r)
         return r;
     args = new_object();
     cli_json_set(args, "size", cli_json_u64(size_bytes));
-    if (!done_by_server(req, "resize", args, &r) &&
+    if (!done_by_server(req, "resize", args, &r, &result) &&
         lsvd_resize(&env, name, size_bytes, req->force) < 0)
         return engine_failed(req);
+    reconnect = ask_bool(result, "reconnect");
+    json_decref(result);
     if (r)
         return r;
     if (req->cli.json)
-        return print_json_info(req, name);
-    printf("resized %s: now %s (%" PRIu64 " bytes)\n", name,
-           cli_size(size_bytes, text), size_bytes);
+        return print_json_resized(req, name, reconnect);
+    printf("resized %s: now %s (%" PRIu64 " bytes)%s\n", name,
+           cli_size(size_bytes, text), size_bytes,
+           reconnect ? "; it is being served: clients that are connected see "
+                       "that when they connect again" : "");
     return 0;
 }
 
@@ -316,7 +340,7 @@ command_set(struct request *req)
     args = new_object();
     cli_json_set(args, "key", cli_json_text(key));
     cli_json_set(args, "value", cli_json_text(equals + 1));
-    if (!done_by_server(req, "set", args, &r) &&
+    if (!done_by_server(req, "set", args, &r, NULL) &&
         lsvd_set(&env, name, key, equals + 1) < 0)
         r = engine_failed(req);
     free(key);

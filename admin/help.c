@@ -77,7 +77,9 @@ static const char info_help[] =
 static const char resize_help[] =
     "lsvd resize NAME SIZE [options]: change the size of a volume\n"
     "\n"
-    "The volume must not be in use. What lies beyond a smaller size is lost.\n"
+    "A volume that is served grows at once; clients see it when they connect\n"
+    "again. To make it smaller its server must be stopped: what lies beyond\n"
+    "the new size is lost.\n"
     "  --force  allow a smaller size\n"
     "\n"
     "Examples:\n"

@@ -98,6 +98,7 @@ offline_status(const struct lsvd_info *info, const char *why_no_answer)
                  cli_json_u64(info->journal_used_bytes));
     cli_json_set(s, "name", cli_json_text(info->name));
     cli_json_set(s, "uuid", cli_json_text(info->uuid));
+    cli_json_set(s, "size", cli_json_u64(info->size_bytes));
     cli_json_set(s, "served", json_false());
     all = all && !info->accepted_loss;
     cli_json_set(s, "accepted_loss", json_boolean(info->accepted_loss));

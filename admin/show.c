@@ -97,8 +97,11 @@ static void
 print_serving(const json_t *s)
 {
     const json_t *view = json_object_get(s, "view");
-    char up[CELL_BYTES];
+    char up[CELL_BYTES], size[CLI_SIZE_BYTES];
 
+    if (json_object_get(s, "size"))
+        printf("  size     %s (%" PRIu64 " bytes)\n",
+               cli_size(ask_u64(s, "size"), size), ask_u64(s, "size"));
     fputs("  served   ", stdout);
     if (ask_bool(s, "served")) {
         time_text(ask_u64(s, "uptime_seconds"), up);

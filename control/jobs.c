@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #define INT(x) ((json_int_t)(x))
 #define FINDINGS_KEPT_MAX 1000
@@ -311,22 +310,24 @@ op_set(struct served *s, const json_t *args, struct answer *a)
         simple_end(a, lsvd_live_set(s->volume, key, value));
 }
 
-/* Clients that are connected would not see it, and all that knows the size of
- * the volume would have to change between two requests. */
+/* {"size": bytes} -> {"size": what it is now, "reconnect": true if clients that
+ * are connected do not see that size}. NBD can't tell them. */
 void
 op_resize(struct served *s, const json_t *args, struct answer *a)
 {
     const json_t *size = json_object_get(args, "size");
-    char text[CONTROL_ERROR_BYTES];
+    uint64_t before = lsvd_get_size(s->volume);
+    int r;
 
-    (void)s;
     if (!json_is_integer(size) || json_integer_value(size) <= 0) {
         answer_error(a, -EINVAL, "resize: size is not a number of bytes");
         return;
     }
-    (void)snprintf(text, sizeof text, "a volume that is served (by pid %d) "
-                   "can't be resized: stop its server, resize, and start it "
-                   "again; clients have to connect again anyhow to see "
-                   "another size", (int)getpid());
-    answer_error(a, -EBUSY, text);
+    r = lsvd_live_resize(s->volume, (uint64_t)json_integer_value(size));
+    if (r < 0)
+        answer_error(a, r, lsvd_error());
+    else
+        answer_done(a, json_pack("{s:I, s:b}", "size",
+                                 INT(lsvd_get_size(s->volume)), "reconnect",
+                                 before != lsvd_get_size(s->volume)));
 }

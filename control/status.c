@@ -164,11 +164,12 @@ json_t *
 status_to_json(const struct lsvd_status *s)
 {
     return json_pack(
-        "{s:s, s:s, s:b, s:b, s:s, s:o, s:b, s:b, s:I, s:{s:I, s:I},"
+        "{s:s, s:s, s:I, s:b, s:b, s:s, s:o, s:b, s:b, s:I, s:{s:I, s:I},"
         " s:{s:I, s:I, s:I, s:I}, s:o, s:o, s:o, s:o,"
         " s:{s:o, s:o, s:o, s:o}}",
         "name", s->name,
         "uuid", s->uuid,
+        "size", INT(s->size_bytes),
         "served", 1,
         "healthy", s->healthy,
         "health", lsvd_health_text(s->health),

@@ -133,6 +133,9 @@ void lsvd_abandon(struct lsvd_volume *v);
 
 bool lsvd_can_write(const struct lsvd_volume *v);
 
+/* Bytes that it has now: lsvd_live_resize lets it grow. Any thread. */
+uint64_t lsvd_get_size(const struct lsvd_volume *v);
+
 enum lsvd_request_flags { LSVD_FUA = 1 };
 
 int lsvd_pread(struct lsvd_volume *v, void *to, size_t count,
@@ -407,6 +410,11 @@ int lsvd_live_replace(struct lsvd_volume *v, char part, const char *new_root,
 /* On all parts, which must be in sync. What was begun before may still end
  * after it returned. -EROFS: it was opened read-only; that takes a restart. */
 int lsvd_live_set(struct lsvd_volume *v, const char *key, const char *value);
+/* Grow. When it returns 0 the size is durable with every part in use, and what
+ * was added can be read (as zeroes) and written; requests go on all the time. A
+ * part that is away learns of it when it is back. -EBUSY: a smaller size, for
+ * which the volume must not be served; -EROFS as above. */
+int lsvd_live_resize(struct lsvd_volume *v, uint64_t size_bytes);
 
 enum lsvd_chunk_finding {
     LSVD_CHUNK_HEALTHY,

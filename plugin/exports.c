@@ -31,7 +31,6 @@ struct export {
     struct lsvd_volume *volume; /* owned; X2 */
     struct control_server *control; /* owned; NULL: none; X2 */
     char *name;                 /* owned */
-    uint64_t size_bytes;        /* X2 */
     uint32_t block_bytes;       /* X2 */
 };
 
@@ -64,7 +63,7 @@ export_volume_name(const struct export *e)
 uint64_t
 export_size_bytes(const struct export *e)
 {
-    return e->size_bytes;
+    return lsvd_get_size(e->volume);
 }
 
 uint32_t
@@ -91,7 +90,7 @@ free_export(struct export *e)
 }
 
 static int
-learn_size(struct export *e)
+learn_block_size(struct export *e)
 {
     struct lsvd_info *info; /* too large for a stack */
 
@@ -99,7 +98,6 @@ learn_size(struct export *e)
     if (info == NULL)
         return report_refusal(-ENOMEM, "out of memory");
     lsvd_get_info(e->volume, info);
-    e->size_bytes = info->size_bytes;
     e->block_bytes = info->block_bytes;
     free(info);
     return 0;
@@ -156,7 +154,7 @@ bring_up(struct export *e, bool read_only)
     if (r < 0)
         return report_error(NULL, r);
     lsvd_on_fenced(e->volume, end_at_once, NULL);
-    r = learn_size(e);
+    r = learn_block_size(e);
     if (r == 0 && served.threads)
         r = start_volume(e);
     if (r < 0)

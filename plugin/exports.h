@@ -35,6 +35,8 @@ void exports_each(void (*fn)(void *ctx, struct lsvd_volume *v), void *ctx);
 
 struct lsvd_volume *export_volume(const struct export *e);
 const char *export_volume_name(const struct export *e);
+/* As it is now: lsvd resize may make it grow. nbdkit asks once a connection,
+ * and keeps that one to what it was told. */
 uint64_t export_size_bytes(const struct export *e);
 uint32_t export_block_bytes(const struct export *e);
 

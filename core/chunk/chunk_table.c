@@ -38,6 +38,8 @@ struct chunk_table {
     size_t page_room;    /* of pages[] */
     size_t page_end;     /* every page >= this is NULL */
     struct table_page **pages; /* owned, and what they point to */
+    struct table_page **spare; /* owned; NULL, or for chunk_table_grow */
+    size_t spare_room;
     struct table_page *dirty;
 };
 
@@ -62,6 +64,7 @@ chunk_table_close(struct chunk_table *t)
     for (size_t i = 0; i < t->page_end; i++)
         free(t->pages[i]);
     free(t->pages);
+    free(t->spare);
     object_close(t->object);
     free(t);
 }
@@ -429,25 +432,6 @@ chunk_table_generation(const struct chunk_table *t)
     return t->generation;
 }
 
-/* Make room for more pages; nothing else changes. */
-static int
-grow_room(struct chunk_table *t, size_t page_count)
-{
-    struct table_page **pages;
-    int r;
-
-    if (page_count <= t->page_room)
-        return 0;
-    r = mem_new(page_count, sizeof *pages, &pages);
-    if (r < 0)
-        return r;
-    memcpy(pages, t->pages, t->page_end * sizeof *pages);
-    free(t->pages);
-    t->pages = pages;
-    t->page_room = page_count;
-    return 0;
-}
-
 static void
 forget_pages(struct chunk_table *t, size_t from)
 {
@@ -486,8 +470,37 @@ forget_entries(struct chunk_table *t, uint64_t end)
     }
 }
 
+/* Room for more pages, which chunk_table_grow takes. */
+static int
+make_spare(struct chunk_table *t, size_t page_count)
+{
+    struct table_page **spare;
+    int r;
+
+    if (page_count <= t->page_room || page_count <= t->spare_room)
+        return 0;
+    r = mem_new(page_count, sizeof *spare, &spare);
+    if (r < 0)
+        return r;
+    free(t->spare);
+    t->spare = spare;
+    t->spare_room = page_count;
+    return 0;
+}
+
+static void
+take_spare(struct chunk_table *t)
+{
+    memcpy(t->spare, t->pages, t->page_end * sizeof *t->pages);
+    free(t->pages);
+    t->pages = t->spare;
+    t->page_room = t->spare_room;
+    t->spare = NULL;
+    t->spare_room = 0;
+}
+
 int
-chunk_table_resize(struct chunk_table *t, uint64_t chunk_count)
+chunk_table_prepare(struct chunk_table *t, uint64_t chunk_count)
 {
     uint64_t kept =
         chunk_count < t->chunk_count ? chunk_count : t->chunk_count;
@@ -498,10 +511,9 @@ chunk_table_resize(struct chunk_table *t, uint64_t chunk_count)
     assert(t->writable);
     assert(chunk_count >= 1);
     assert(chunk_count <= CHUNK_COUNT_MAX);
-    r = grow_room(t, pages_of(chunk_count));
-    if (r < 0)
-        return r;
-    r = object_stat(t->object, &st);
+    r = make_spare(t, pages_of(chunk_count));
+    if (r == 0)
+        r = object_stat(t->object, &st);
     if (r < 0)
         return r;
     if (st.size_bytes > kept_bytes) {
@@ -510,8 +522,43 @@ chunk_table_resize(struct chunk_table *t, uint64_t chunk_count)
             return r;
         t->must_sync = true;
     }
+    return 0;
+}
+
+static void
+change_count(struct chunk_table *t, uint64_t chunk_count)
+{
+    uint64_t kept =
+        chunk_count < t->chunk_count ? chunk_count : t->chunk_count;
+
+    if (pages_of(chunk_count) > t->page_room)
+        take_spare(t);
     forget_pages(t, pages_of(kept));
     forget_entries(t, kept);
     t->chunk_count = chunk_count;
-    return 0;
+}
+
+void
+chunk_table_grow(struct chunk_table *t, uint64_t chunk_count)
+{
+    assert(chunk_count >= t->chunk_count);
+    assert(pages_of(chunk_count) <= t->page_room ||
+           pages_of(chunk_count) <= t->spare_room);
+    change_count(t, chunk_count);
+}
+
+int
+chunk_table_resize(struct chunk_table *t, uint64_t chunk_count)
+{
+    int r = chunk_table_prepare(t, chunk_count);
+
+    if (r == 0)
+        change_count(t, chunk_count);
+    return r;
+}
+
+uint64_t
+chunk_table_count(const struct chunk_table *t)
+{
+    return t->chunk_count;
 }

@@ -79,4 +79,12 @@ uint64_t chunk_table_generation(const struct chunk_table *t);
  * smaller one is. -ENOMEM, or the target's error: unchanged. */
 int chunk_table_resize(struct chunk_table *t, uint64_t chunk_count);
 
+/* Growing in two steps, for a table that others read: the first does all that
+ * may fail or wait, and changes nothing that they see. The second, for which
+ * the caller keeps them off, changes memory alone; it may be left out. */
+int chunk_table_prepare(struct chunk_table *t, uint64_t chunk_count);
+void chunk_table_grow(struct chunk_table *t, uint64_t chunk_count);
+
+uint64_t chunk_table_count(const struct chunk_table *t);
+
 #endif

@@ -59,11 +59,19 @@ geometry_init(struct geometry *g, uint64_t volume_bytes, uint32_t chunk_bytes,
         g->parity_count = 0;
         g->part_count = replicas;
     }
-    g->block_count = div_up(volume_bytes, block_bytes);
-    g->chunk_count = div_up(volume_bytes, chunk_bytes);
-    assert(g->chunk_count <= CHUNK_COUNT_MAX);
+    g->block_shift = (uint32_t)__builtin_ctz(block_bytes);
+    assert(geometry_chunk_count(g) <= CHUNK_COUNT_MAX);
     g->chunk_blocks = chunk_bytes / block_bytes;
     g->rows = (uint32_t)div_up(g->chunk_blocks, g->data_count);
+}
+
+void
+geometry_grow(struct geometry *g, uint64_t volume_bytes)
+{
+    assert(volume_bytes >= g->volume_bytes);
+    assert(volume_bytes <= VOLUME_BYTES_MAX);
+    g->volume_bytes = volume_bytes;
+    assert(geometry_chunk_count(g) <= CHUNK_COUNT_MAX);
 }
 
 /* Over a fixed little-endian record: the value is stored in labels. */
@@ -133,7 +141,7 @@ geometry_file_bytes(const struct geometry *g, uint32_t fragment)
 uint64_t
 geometry_chunk_of(const struct geometry *g, uint64_t block)
 {
-    assert(block < g->block_count);
+    assert(block < geometry_block_count(g));
     return block / g->chunk_blocks + 1;
 }
 
@@ -147,14 +155,14 @@ uint64_t
 geometry_first_block(const struct geometry *g, uint64_t chunk)
 {
     assert(chunk >= 1);
-    assert(chunk <= g->chunk_count);
+    assert(chunk <= geometry_chunk_count(g));
     return (chunk - 1) * g->chunk_blocks;
 }
 
 uint32_t
 geometry_blocks_in(const struct geometry *g, uint64_t chunk)
 {
-    uint64_t left = g->block_count - geometry_first_block(g, chunk);
+    uint64_t left = geometry_block_count(g) - geometry_first_block(g, chunk);
 
     return left < g->chunk_blocks ? (uint32_t)left : g->chunk_blocks;
 }

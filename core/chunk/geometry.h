@@ -19,6 +19,7 @@
 #define LSVD_CHUNK_GEOMETRY_H
 
 #include "base/limits.h"
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -27,14 +28,14 @@
 #define DATA_ENTRY_BYTES 16u
 
 struct geometry {
-    uint64_t volume_bytes;
+    atomic_uint_fast64_t volume_bytes; /* all that ever changes: it may grow
+                                        * while others read it */
     uint32_t chunk_bytes, block_bytes;
+    uint32_t block_shift;    /* log2 of block_bytes */
     uint32_t data_count;     /* K; 1 for replicas */
     uint32_t parity_count;   /* M; 0 for replicas */
     uint32_t part_count;     /* replicas, or K + M */
     bool is_ec;
-    uint64_t block_count;    /* of the volume; the last may be partial */
-    uint64_t chunk_count;
     uint32_t chunk_blocks;   /* blocks a chunk */
     uint32_t rows;           /* cells a fragment */
 };
@@ -43,6 +44,22 @@ struct geometry {
 void geometry_init(struct geometry *g, uint64_t volume_bytes,
                    uint32_t chunk_bytes, uint32_t block_bytes,
                    uint32_t replicas, uint32_t ec_data, uint32_t ec_parity);
+
+/* The volume ends later from now on; what it held stays where it is. */
+void geometry_grow(struct geometry *g, uint64_t volume_bytes);
+
+/* Of the volume; the last one may be partial. */
+static inline uint64_t
+geometry_block_count(const struct geometry *g)
+{
+    return ((g->volume_bytes - 1) >> g->block_shift) + 1;
+}
+
+static inline uint64_t
+geometry_chunk_count(const struct geometry *g)
+{
+    return (g->volume_bytes - 1) / g->chunk_bytes + 1;
+}
 
 /* Hash of what may never differ between the parts of a volume (not of the
  * size, which can grow). */

@@ -294,7 +294,6 @@ journal_append_write(struct journal *j, uint64_t first, uint32_t count,
 
     assert(chunk_blocks > 0);
     assert(count > 0 && payload_bytes <= JOURNAL_RECORD_PAYLOAD_MAX);
-    assert(first + count > first && first + count <= j->volume_blocks);
     if (payload_bytes > journal_payload_max(j))
         return err_set(-EFBIG, "%s: a record of %llu bytes is too long for a "
                        "journal of %llu", j->path,
@@ -312,6 +311,7 @@ journal_append_write(struct journal *j, uint64_t first, uint32_t count,
         record_sum_put(bytes, i, sums[i]);
     }
     pthread_mutex_lock(&j->lock);
+    assert(first + count > first && first + count <= j->volume_blocks);
     r = append_locked(j, &a);
     pthread_mutex_unlock(&j->lock);
     return r;
@@ -328,11 +328,12 @@ journal_append_zero(struct journal *j, uint64_t first, uint64_t count,
 
     assert(j->index.chunk_blocks > 0);
     append_init(&a, RECORD_ZERO, 0, 0, bytes);
-    a.header.first = first;
-    a.header.count = count;
     pthread_mutex_lock(&j->lock);
+    assert(first + count > first && first + count <= j->volume_blocks);
     r = zero_plan_locked(j, first, count, present, ctx, &plan);
     if (r == 0 && plan.nodes > 0) {
+        a.header.first = first;
+        a.header.count = plan.end - first;
         a.zero = &plan;
         a.entries = plan.entries;
         a.nodes = plan.nodes;

@@ -210,7 +210,8 @@ void journal_set_chunk_blocks(struct journal *j, uint32_t chunk_blocks);
 
 /* Blocks of the volume: a record that names a block beyond is refused by
  * replay, and a zeroed last chunk counts as whole though it is cut short. Call
- * once before replay or the first append. */
+ * before replay or the first append; and from any thread when the volume has
+ * grown, before a block behind the old end is written. */
 void journal_set_volume_blocks(struct journal *j, uint64_t volume_blocks);
 
 /* Most payload bytes that one WRITE record may have in this journal; whole

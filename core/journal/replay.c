@@ -102,6 +102,17 @@ range_is_sane(const struct replay *rp, const struct record_header *h)
            h->count <= rp->j->volume_blocks - h->first;
 }
 
+/* The same, but it may go on to the end of the last chunk (Z1). */
+static bool
+zero_range_is_sane(const struct replay *rp, const struct record_header *h)
+{
+    uint64_t chunk_blocks = rp->j->index.chunk_blocks;
+    uint64_t last = (rp->j->volume_blocks - 1) / chunk_blocks * chunk_blocks;
+
+    return range_is_sane(rp, h) ||
+           (h->first <= last && h->count == last + chunk_blocks - h->first);
+}
+
 /* P3. Total length of the record in *ret. */
 static int
 judge_fields(const struct replay *rp, const struct record_header *h,
@@ -118,7 +129,7 @@ judge_fields(const struct replay *rp, const struct record_header *h,
         sum_count = ok ? (uint32_t)h->count : 0;
         break;
     case RECORD_ZERO:
-        ok = ok && range_is_sane(rp, h) && h->payload_bytes == 0;
+        ok = ok && zero_range_is_sane(rp, h) && h->payload_bytes == 0;
         break;
     case RECORD_REDO:
         ok = ok && h->payload_bytes > 0 &&

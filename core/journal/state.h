@@ -42,12 +42,12 @@ struct journal {
     uint64_t salt;
     size_t index_limit;
     uint64_t stored_index_limit; /* of the run before */
-    uint64_t volume_blocks;
 
     pthread_mutex_t lock;     /* guards what follows */
     pthread_cond_t written;   /* written_seq or failed has changed */
     pthread_cond_t synced;    /* durable_seq, syncing or failed has */
     bool started;
+    uint64_t volume_blocks;   /* may grow */
     uint64_t head_pos, head_chain; /* where the next record goes */
     struct journal_tail tail;      /* on disk, durable */
     uint64_t last_seq;        /* given out */
@@ -116,7 +116,7 @@ void journal_segment_begin_locked(struct journal *j, uint64_t pos,
 
 /* zero.c: what a ZERO record does to the index, chunk by chunk. */
 struct zero_plan {
-    uint64_t first, end;     /* blocks */
+    uint64_t first, end;     /* blocks; Z1 */
     size_t entries, nodes;   /* what it needs of the index */
     uint64_t needed[JOURNAL_ZERO_CHUNKS_MAX / 64]; /* bit per chunk touched */
 };

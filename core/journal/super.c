@@ -177,7 +177,9 @@ journal_set_volume_blocks(struct journal *j, uint64_t volume_blocks)
 {
     assert(volume_blocks > 0);
     assert(volume_blocks <= VOLUME_BYTES_MAX / j->block_bytes);
+    pthread_mutex_lock(&j->lock);
     j->volume_blocks = volume_blocks;
+    pthread_mutex_unlock(&j->lock);
 }
 
 void

@@ -4,7 +4,11 @@
  * Between plan and apply the record is written without the lock. The caller's
  * lease keeps others from making entries in the range meanwhile; destage may
  * drop some. So what needed nothing at the plan needs nothing later, and what
- * needed something gets it, needed or not. */
+ * needed something gets it, needed or not.
+ *
+ * (Z1) A record that zeroes the last chunk as a whole goes on to the end of
+ *      that chunk, behind the volume's: there is nothing yet, and a replay does
+ *      not depend on where the volume ends then (it may have grown). */
 #include "journal/state.h"
 
 #include "base/err.h"
@@ -16,6 +20,17 @@ struct piece {
     bool whole;
 };
 
+/* Z1. */
+static uint64_t
+whole_end(const struct journal *j, uint64_t first, uint64_t end)
+{
+    uint64_t chunk_blocks = j->index.chunk_blocks;
+    uint64_t last = (end - 1) / chunk_blocks * chunk_blocks;
+
+    return end == j->volume_blocks && first <= last ? last + chunk_blocks
+                                                    : end;
+}
+
 static struct piece
 piece_at(const struct journal *j, const struct zero_plan *plan, uint64_t from)
 {
@@ -24,8 +39,6 @@ piece_at(const struct journal *j, const struct zero_plan *plan, uint64_t from)
     uint64_t chunk_first = p.chunk * chunk_blocks;
     uint64_t chunk_end = chunk_first + chunk_blocks;
 
-    if (chunk_end > j->volume_blocks)
-        chunk_end = j->volume_blocks;
     p.end = plan->end < chunk_end ? plan->end : chunk_end;
     p.whole = p.first == chunk_first && p.end == chunk_end;
     return p;
@@ -42,8 +55,9 @@ zero_plan_locked(struct journal *j, uint64_t first, uint64_t count,
     struct piece p;
 
     assert(count > 0);
-    assert(first + count > first && first + count <= j->volume_blocks);
-    *ret = (struct zero_plan){ .first = first, .end = first + count };
+    assert(first + count > first);
+    *ret = (struct zero_plan){ .first = first,
+                               .end = whole_end(j, first, first + count) };
     if (touched > JOURNAL_ZERO_CHUNKS_MAX)
         return err_set(-EFBIG, "%s: zeroes over %llu chunks in one record",
                        j->path, (unsigned long long)touched);

@@ -132,7 +132,7 @@ chunk_get(struct lsvd_volume *v, uint64_t number, struct chunk **ret)
     int r;
 
     assert(number >= 1);
-    assert(number <= v->g.chunk_count);
+    assert(number <= geometry_chunk_count(&v->g));
     pthread_mutex_lock(&s->lock);
     c = find_and_pin(s, number);
     pthread_mutex_unlock(&s->lock);

@@ -214,7 +214,7 @@ find_chunk(void *ctx, const char *name)
     errno = 0;
     id.chunk = strtoull(name, &end, 10);
     if (!isdigit((unsigned char)name[0]) || *end || errno || id.chunk == 0 ||
-        id.chunk > v->g.chunk_count)
+        id.chunk > geometry_chunk_count(&v->g))
         return 0;
     truth = chunk_truth(v, id.chunk);
     if (truth.state == CHUNK_PRESENT ||
@@ -334,7 +334,7 @@ mend(struct forcing *f)
     struct lsvd_volume *v = f->y.v;
     int r = 0;
 
-    for (uint64_t c = 1; c <= v->g.chunk_count && r == 0; c++) {
+    for (uint64_t c = 1; c <= geometry_chunk_count(&v->g) && r == 0; c++) {
         if (!is_odd(f, c))
             continue;
         r = make_alike(v, c, &f->y.report->rebuilt);
@@ -369,7 +369,7 @@ look_again(struct forcing *f)
 static int
 verify_and_mend(struct forcing *f)
 {
-    int r = mem_new(f->y.v->g.chunk_count / 8 + 1, 1, &f->odd);
+    int r = mem_new(geometry_chunk_count(&f->y.v->g) / 8 + 1, 1, &f->odd);
 
     if (r == 0)
         r = verify_volume(&f->y);

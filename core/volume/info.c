@@ -124,7 +124,7 @@ lsvd_get_info(struct lsvd_volume *v, struct lsvd_info *ret)
     memcpy(ret->name, v->meta.name, sizeof ret->name);
     uuid_format(&v->meta.uuid, ret->uuid);
     ret->number = v->meta.number;
-    ret->size_bytes = v->meta.size_bytes;
+    ret->size_bytes = v->g.volume_bytes;
     ret->chunk_bytes = v->meta.chunk_bytes;
     ret->block_bytes = v->meta.block_bytes;
     ret->replicas = v->meta.replicas;

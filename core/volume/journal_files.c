@@ -131,7 +131,7 @@ scan(struct lsvd_volume *v, struct journal *j, const struct journal_end *by,
     struct replay_callbacks cb = {.seed = scan_seed, .ctx = v};
 
     journal_set_chunk_blocks(j, v->g.chunk_blocks);
-    journal_set_volume_blocks(j, v->g.block_count);
+    journal_set_volume_blocks(j, geometry_block_count(&v->g));
     return journal_scan(j, &cb, by, ret);
 }
 
@@ -500,7 +500,7 @@ journal_make(struct lsvd_volume *v, const struct view *view)
     if (r < 0)
         return err_wrap(r, "journal of volume %s", v->meta.name);
     journal_set_chunk_blocks(v->journal, v->g.chunk_blocks);
-    journal_set_volume_blocks(v->journal, v->g.block_count);
+    journal_set_volume_blocks(v->journal, geometry_block_count(&v->g));
     return 0;
 }
 

@@ -57,7 +57,7 @@ look_at(void *ctx, const char *name)
         return 0;
     errno = 0;
     chunk = strtoull(name, &end, 10);
-    if (*end || errno || chunk < 1 || chunk > s->v->g.chunk_count)
+    if (*end || errno || chunk < 1 || chunk > geometry_chunk_count(&s->v->g))
         return 0;
     fragment_name(chunk, canonical);
     if (strcmp(canonical, name) != 0 || !is_leftover(s, chunk))

@@ -136,7 +136,7 @@ resize_tables(struct lsvd_volume *v, uint64_t size_bytes)
     geometry_init(&g, size_bytes, v->meta.chunk_bytes, v->meta.block_bytes,
                   v->meta.replicas, v->meta.ec_data, v->meta.ec_parity);
     for (uint32_t i = 0; i < v->g.part_count && r == 0; i++)
-        r = chunk_table_resize(v->part[i].table, g.chunk_count);
+        r = chunk_table_resize(v->part[i].table, geometry_chunk_count(&g));
     if (r == 0)
         r = tables_store(v, volume_all_parts(v));
     return r;

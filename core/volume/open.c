@@ -291,7 +291,7 @@ recover(struct lsvd_volume *v, struct redo_list *list)
 
     r = journal_level(v);
     journal_set_chunk_blocks(v->journal, v->g.chunk_blocks);
-    journal_set_volume_blocks(v->journal, v->g.block_count);
+    journal_set_volume_blocks(v->journal, geometry_block_count(&v->g));
     if (r == 0)
         r = journal_replay(v->journal, &cb, &stats);
     if (r < 0)
@@ -540,6 +540,23 @@ say_accepted_loss(struct lsvd_volume *v)
                   v->meta.name, v->meta.name);
 }
 
+/* A policy that was being stored when a server before this one ended may stand
+ * on a part that is out of sight now. It is not to come into force by that
+ * part's return: ours becomes newer than any that is older than our epoch. */
+static void
+outdate_unseen(struct lsvd_volume *v)
+{
+    uint64_t least = (uint64_t)v->view.id.epoch << 32;
+
+    if (!v->attached || v->usable == volume_all_parts(v) ||
+        v->meta.generation >= least)
+        return;
+    v->meta.generation = least;
+    if (volume_store_meta_in_use(v, &v->meta) < 0)
+        log_event(&v->log, LOG_WARNING_LEVEL, "volume %s: %s: its policy is "
+                  "not up to date everywhere", v->meta.name, err_text());
+}
+
 static int
 open_once(const struct lsvd_env *env, const char *name, unsigned flags,
           struct lsvd_volume **ret)
@@ -575,6 +592,8 @@ open_once(const struct lsvd_env *env, const char *name, unsigned flags,
                   v->problem[0].path, v->problem[0].text);
         (void)volume_store_meta(v->io, &v->meta);
     }
+    if (r == 0)
+        outdate_unseen(v);
     if (r < 0) {
         volume_free(v);
         return r;

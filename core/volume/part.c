@@ -205,7 +205,7 @@ static int
 candidate_open(struct lsvd_volume *v, const char *root, uint32_t slot,
                bool exclusive, struct part *ret)
 {
-    struct volume_meta where = v->meta; /* shallow: only root differs */
+    struct volume_meta where = {.number = v->meta.number};
     char path[PATH_TEXT_MAX];
     int r;
 
@@ -545,7 +545,8 @@ part_init(struct lsvd_volume *v, struct target *dir, uint32_t slot,
     if (r == 0)
         r = label_store(dir, &label); /* both slots: nothing older remains */
     if (r == 0)
-        r = chunk_table_create(dir, instance, v->g.chunk_count, ret_table);
+        r = chunk_table_create(dir, instance, geometry_chunk_count(&v->g),
+                               ret_table);
     if (r == 0) {
         r = target_sync(dir);
         if (r < 0) {
@@ -577,7 +578,7 @@ table_raise(void *ctx, const char *name)
     errno = 0;
     id.chunk = strtoull(name, &end, 10);
     if (!isdigit((unsigned char)name[0]) || *end || errno || id.chunk == 0 ||
-        id.chunk > scan->v->g.chunk_count)
+        id.chunk > geometry_chunk_count(&scan->v->g))
         return 0;
     if (fragment_open(scan->p->dir, &scan->v->g, &id, false, &f) < 0)
         return 0;
@@ -603,16 +604,16 @@ part_raise_table(struct lsvd_volume *v, struct part *p)
 int
 part_open_table(struct lsvd_volume *v, struct part *p)
 {
+    uint64_t chunks = geometry_chunk_count(&v->g);
     bool missing = false;
     int r;
 
-    r = chunk_table_open(p->dir, &p->label.instance, v->g.chunk_count,
+    r = chunk_table_open(p->dir, &p->label.instance, chunks,
                          p->lock && v->exclusive, &p->table,
                          &p->table_damaged);
     if (r == -ENOENT && v->exclusive) {
         missing = true;
-        r = chunk_table_create(p->dir, &p->label.instance, v->g.chunk_count,
-                               &p->table);
+        r = chunk_table_create(p->dir, &p->label.instance, chunks, &p->table);
         if (r == 0)
             r = target_sync(p->dir);
     }
@@ -664,7 +665,7 @@ next_known_chunk(struct lsvd_volume *v, uint64_t chunk)
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         uint64_t next;
 
-        if (!v->part[i].table || chunk > v->g.chunk_count)
+        if (!v->part[i].table || chunk > geometry_chunk_count(&v->g))
             continue;
         next = chunk_table_next(v->part[i].table, chunk);
         if (next != 0 && (least == 0 || next < least))

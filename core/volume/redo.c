@@ -248,7 +248,8 @@ decode_head(struct lsvd_volume *v, struct byte_reader *in, uint32_t *ret_rows,
     *ret_chunk = read_u64(in);
     *ret_seq = read_u64(in);
     if (in->overrun || magic != REDO_MAGIC || *ret_rows > v->g.rows ||
-        *ret_chunk < 1 || *ret_chunk > v->g.chunk_count || !v->g.is_ec)
+        *ret_chunk < 1 || *ret_chunk > geometry_chunk_count(&v->g) ||
+        !v->g.is_ec)
         return err_set(-EBADMSG, "damaged redo record");
     return 0;
 }

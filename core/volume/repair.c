@@ -344,8 +344,9 @@ lost_only_its_label(struct lsvd_volume *v, uint32_t slot)
         target_close(dir);
         return false;
     }
-    if (chunk_table_open(dir, &v->meta.part[slot].instance, v->g.chunk_count,
-                         false, &table, &damaged) == 0) {
+    if (chunk_table_open(dir, &v->meta.part[slot].instance,
+                         geometry_chunk_count(&v->g), false, &table,
+                         &damaged) == 0) {
         ours = damaged == 0 && chunk_table_generation(table) > 0;
         chunk_table_close(table);
     }

@@ -160,6 +160,17 @@ put_in_place(struct lsvd_volume *v, struct offer *offer,
     free(offer);
 }
 
+/* The volume may have grown since it was looked at. */
+static int
+fit_table(struct lsvd_volume *v, struct chunk_table *table)
+{
+    uint64_t chunks = geometry_chunk_count(&v->g);
+
+    return !table || chunk_table_count(table) == chunks
+               ? 0
+               : chunk_table_resize(table, chunks);
+}
+
 /* It is what it was when it was last heard of: nothing was destaged without
  * it. */
 static void
@@ -170,7 +181,7 @@ welcome_member(struct lsvd_volume *v, struct offer *offer)
                  !(v->usable & UINT32_C(1) << slot) && !v->part[slot].dir;
     bool doubtful = offer->full;
 
-    if (!still) {
+    if (!still || fit_table(v, offer->part.table) < 0) {
         offer_free(offer);
         return;
     }
@@ -213,7 +224,7 @@ is_ahead(struct lsvd_volume *v, const struct chunk_table *table)
          c = chunk_table_next(table, c + 1)) {
         if (chunk_table_get(table, c).seq > chunk_truth(v, c).seq)
             return true;
-        if (c == v->g.chunk_count)
+        if (c == geometry_chunk_count(&v->g))
             break;
     }
     return false;
@@ -226,8 +237,8 @@ table_anew(struct lsvd_volume *v, struct part *p)
     struct chunk_table *table, *old = p->table;
     int r;
 
-    r = chunk_table_create(p->dir, &p->label.instance, v->g.chunk_count,
-                           &table);
+    r = chunk_table_create(p->dir, &p->label.instance,
+                           geometry_chunk_count(&v->g), &table);
     if (r == 0) {
         r = target_sync(p->dir);
         if (r < 0)
@@ -257,14 +268,16 @@ begin(struct lsvd_volume *v, struct offer *offer)
     struct resync *s = &v->resync;
     uint32_t slot = offer->part.slot;
     struct part *p = &v->part[slot];
-    bool full = offer->full || !offer->part.table ||
-                is_ahead(v, offer->part.table);
+    bool full;
     int r = 0;
 
-    if ((v->view.members & UINT32_C(1) << slot) || p->dir) {
+    if ((v->view.members & UINT32_C(1) << slot) || p->dir ||
+        fit_table(v, offer->part.table) < 0) {
         offer_free(offer); /* things have changed since it was made */
         return;
     }
+    full = offer->full || !offer->part.table ||
+           is_ahead(v, offer->part.table);
     s->cursor = 1;
     s->copied_in_pass = s->unstored = 0;
     s->began_ns = v->io->ops->now_ns(v->io); /* others look once it is active */
@@ -386,7 +399,7 @@ copy_chunk(struct lsvd_volume *v, uint32_t slot, uint64_t chunk)
     return tables_store(v, UINT32_C(1) << slot);
 }
 
-/* O6. */
+/* O6. RS5: the policy first. */
 static int
 promote(struct lsvd_volume *v, uint32_t slot)
 {
@@ -398,6 +411,8 @@ promote(struct lsvd_volume *v, uint32_t slot)
         leftovers_remove_of(v, slot);
         r = target_sync(p->dir);
     }
+    if (r == 0)
+        r = volume_store_part_meta(v, slot);
     if (r < 0)
         return r;
     set_active(v, slot, false); /* VW2 would lose it twice */
@@ -411,7 +426,6 @@ promote(struct lsvd_volume *v, uint32_t slot)
     pthread_mutex_unlock(&v->state_lock);
     atomic_store(&p->fills_failed, 0);
     atomic_fetch_add(&v->count.returns, 1);
-    volume_store_part_meta(v, slot);
     event_note(v, LOG_WARNING_LEVEL, "sync", p->letter,
                "part %c is in sync again; %llu chunks were copied", p->letter,
                (unsigned long long)atomic_load(&v->resync.copied));

@@ -13,7 +13,9 @@
  * (RS3) It gets what is destaged of chunks that it has, and of those made anew,
  *       so that filling comes to an end whatever is written meanwhile.
  * (RS4) It enters the view when every entry is the same, everything is synced,
- *       and nothing is being destaged. */
+ *       and nothing is being destaged.
+ * (RS5) Before that it has the policy in force: the volume may have grown while
+ *       it was away, and it may be the only one left at the next start. */
 #ifndef LSVD_VOLUME_RESYNC_H
 #define LSVD_VOLUME_RESYNC_H
 

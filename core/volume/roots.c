@@ -529,21 +529,53 @@ volume_store_meta_everywhere(struct io *io, const struct volume_meta *meta)
     return store_copies(io, meta, &stored);
 }
 
-void
-volume_store_part_meta(struct lsvd_volume *v, uint32_t slot)
+/* The part's own directory first: its label is there, and whoever finds the one
+ * finds the other. */
+static int
+store_for_part(struct lsvd_volume *v, const struct volume_meta *meta,
+               uint32_t slot, const char *text, size_t bytes)
 {
-    const struct volume_meta *meta = &v->meta;
+    int r = target_store(v->part[slot].dir, META_NAME, text, bytes);
+
+    if (r < 0)
+        return r;
+    r = store_in_root(v->io, meta, meta->part[slot].root, text, bytes);
+    return r == -ENOENT ? 0 : r; /* it was found elsewhere */
+}
+
+int
+volume_store_meta_in_use(struct lsvd_volume *v,
+                         const struct volume_meta *meta)
+{
     AUTO_FREE char *text = NULL;
     size_t bytes;
     int r;
 
     r = meta_format(meta, &text, &bytes);
+    for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
+        if (v->usable & UINT32_C(1) << i)
+            r = store_for_part(v, meta, i, text, bytes);
+    }
+    return r;
+}
+
+int
+volume_store_part_meta(struct lsvd_volume *v, uint32_t slot)
+{
+    AUTO_FREE char *text = NULL;
+    size_t bytes;
+    int r;
+
+    r = meta_format(&v->meta, &text, &bytes);
     if (r == 0)
         r = target_store(v->part[slot].dir, META_NAME, text, bytes);
-    if (r == 0)
-        r = store_in_root(v->io, meta, meta->part[slot].root, text, bytes);
+    if (r < 0)
+        return r;
+    r = store_in_root(v->io, &v->meta, v->meta.part[slot].root, text, bytes);
     if (r < 0)
         log_event(&v->log, LOG_WARNING_LEVEL,
-                  "volume %s: part %c: its copy of the policy is not up to "
-                  "date: %s", meta->name, (char)('a' + slot), err_text());
+                  "volume %s: part %c: its root's copy of the policy is not "
+                  "up to date: %s", v->meta.name, (char)('a' + slot),
+                  err_text());
+    return 0;
 }

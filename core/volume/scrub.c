@@ -170,7 +170,7 @@ scrub_begin(struct lsvd_volume *v)
         return;
     scrub_load(v, &s.mark);
     s.since_ns = s.stored_ns = clock_ns(v);
-    if (s.mark.next == 0 || s.mark.next > v->g.chunk_count + 1)
+    if (s.mark.next == 0 || s.mark.next > geometry_chunk_count(&v->g) + 1)
         begin_pass(v, &s);
     else
         s.total = s.mark.chunks + count_from(v, s.mark.next);

@@ -226,7 +226,7 @@ lsvd_get_status(struct lsvd_volume *v, struct lsvd_status *ret)
     ret->view_minor = view.id.minor;
     ret->uptime_seconds = (v->io->ops->now_ns(v->io) - v->opened_ns) /
                           UINT64_C(1000000000);
-    ret->size_bytes = v->meta.size_bytes;
+    ret->size_bytes = v->g.volume_bytes;
     ret->chunk_bytes = v->meta.chunk_bytes;
     ret->writable = lsvd_can_write(v);
     ret->accepted_loss = volume_has_accepted_loss(v);

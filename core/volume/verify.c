@@ -362,8 +362,9 @@ tables_reload(struct lsvd_volume *v)
 
         if (!(v->usable & UINT32_C(1) << i))
             continue;
-        r = chunk_table_open(p->dir, &p->label.instance, v->g.chunk_count,
-                             false, &table, &damaged);
+        r = chunk_table_open(p->dir, &p->label.instance,
+                             geometry_chunk_count(&v->g), false, &table,
+                             &damaged);
         if (r < 0)
             return r;
         chunk_table_close(p->table);
@@ -596,7 +597,7 @@ judge_name(void *ctx, const char *name)
     errno = 0;
     number = strtoull(name, &end, 10);
     if (isdigit((unsigned char)name[0]) && !*end && !errno && number >= 1 &&
-        number <= v->g.chunk_count) {
+        number <= geometry_chunk_count(&v->g)) {
         fragment_name(number, canonical);
         if (strcmp(canonical, name) == 0 &&
             (chunk_truth(v, number).state == CHUNK_PRESENT ||

@@ -302,8 +302,13 @@ void volume_remove_dirs(struct io *io, const struct volume_meta *meta);
 int volume_forget(struct io *io, const struct logger *log,
                   const struct volume_meta *meta);
 
-/* Bring the part's own copy of the policy up to date; failures are logged. */
-void volume_store_part_meta(struct lsvd_volume *v, uint32_t slot);
+/* To all parts in use and their roots, none of which may fail; to no others.
+ * The role's. */
+int volume_store_meta_in_use(struct lsvd_volume *v,
+                             const struct volume_meta *meta);
+/* Bring the copy in one part, which is open, up to date; and its root's, of
+ * which a failure is only logged. The role's. */
+int volume_store_part_meta(struct lsvd_volume *v, uint32_t slot);
 
 /* <root>/<number>/<letter>, opened. part_path fills text for messages. */
 int part_dir_open(struct io *io, const struct volume_meta *meta,

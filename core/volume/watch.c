@@ -165,7 +165,8 @@ open_table(struct lsvd_volume *v, struct offer *offer)
     if (offer->full)
         return 0;
     r = chunk_table_open(found->dir, &found->label.instance,
-                         v->g.chunk_count, true, &found->table, &damaged);
+                         geometry_chunk_count(&v->g), true, &found->table,
+                         &damaged);
     if (r == -ENOENT) {
         offer->full = true;
         return 0;

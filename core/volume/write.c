@@ -286,12 +286,35 @@ zero_within_block(struct lsvd_volume *v, uint64_t offset, size_t count)
     return r;
 }
 
+/* From the beginning of a block on, the whole blocks; also the last of the
+ * volume, as what lies behind the end is zero anyway. Only under the lease is
+ * it known whether that is the end yet: the volume may have grown, and somebody
+ * have written there. */
+static int
+zero_to(struct lsvd_volume *v, uint64_t end, uint64_t *offset)
+{
+    uint64_t bytes = v->g.block_bytes, first = *offset / bytes;
+    uint64_t blocks = (end - *offset + bytes - 1) / bytes, count;
+    struct lease lease;
+    int r;
+
+    lease_get(&v->leases, &lease, first, first + blocks, true);
+    if (end != v->g.volume_bytes)
+        blocks = (end - *offset) / bytes;
+    count = blocks * bytes < end - *offset ? blocks * bytes : end - *offset;
+    r = check_append_only(v, count, *offset);
+    if (r == 0)
+        r = zero_blocks(v, first, blocks);
+    lease_put(&v->leases, &lease);
+    *offset += count;
+    return r;
+}
+
 static int
 serve_zero(struct lsvd_volume *v, uint64_t count, uint64_t offset,
            unsigned flags)
 {
-    uint64_t bytes = v->g.block_bytes, end = offset + count, blocks;
-    struct lease lease;
+    uint64_t bytes = v->g.block_bytes, end = offset + count;
     int r;
 
     r = check_writable(v, count, offset);
@@ -300,8 +323,6 @@ serve_zero(struct lsvd_volume *v, uint64_t count, uint64_t offset,
     if (r < 0 || count == 0)
         return r;
     atomic_fetch_add(&v->count.writes, 1);
-    if (end == v->g.volume_bytes) /* what lies behind the end is zero anyway */
-        end = v->g.block_count * bytes;
     if (offset % bytes != 0) {
         uint64_t n = bytes - offset % bytes;
 
@@ -312,21 +333,11 @@ serve_zero(struct lsvd_volume *v, uint64_t count, uint64_t offset,
             return r;
         offset += n;
     }
-    blocks = (end - offset) / bytes;
-    if (blocks > 0) {
-        uint64_t first = offset / bytes;
-
-        lease_get(&v->leases, &lease, first, first + blocks, true);
-        r = check_append_only(v, end > v->g.volume_bytes
-                                     ? v->g.volume_bytes - offset
-                                     : blocks * bytes,
-                              offset);
-        if (r == 0)
-            r = zero_blocks(v, first, blocks);
-        lease_put(&v->leases, &lease);
+    if (end - offset >= bytes ||
+        (end > offset && end == v->g.volume_bytes)) {
+        r = zero_to(v, end, &offset);
         if (r < 0)
             return r;
-        offset += blocks * bytes;
     }
     if (end > offset)
         r = zero_within_block(v, offset, (size_t)(end - offset));

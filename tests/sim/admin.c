@@ -177,6 +177,130 @@ finish_grow(struct life *l, int result, bool crashed)
     judge(l);
 }
 
+/* ---- the same while it serves ---- */
+
+#define MARK_BYTES 3000u /* written behind the old end, from there on */
+#define MARK 0x6d
+
+static bool mark_is_answered; /* with FUA */
+
+static void
+prepare_served(struct life *l)
+{
+    mark_is_answered = false;
+    prepare_volume(l);
+    if (!l->failed && life_open(l, 0) < 0)
+        life_fail(l, "open: %s", lsvd_error());
+    for (int i = 0; i < 6 && !l->failed; i++)
+        life_request(l, false);
+}
+
+/* What is added is used at once, between requests that have nothing to do with
+ * it; then the server ends. */
+static int
+act_grow_served(struct life *l)
+{
+    uint8_t mark[MARK_BYTES];
+    int closed, r;
+
+    memset(mark, MARK, sizeof mark);
+    r = lsvd_live_resize(l->v, grown(l));
+    if (r == 0)
+        r = lsvd_pwrite(l->v, mark, sizeof mark, l->volume_bytes, 0);
+    if (r == 0)
+        r = lsvd_flush(l->v);
+    mark_is_answered = r == 0;
+    if (r == 0 && lsvd_get_size(l->v) != grown(l))
+        life_fail(l, "resized, and the size is what it was");
+    if (simio_halted(l->s)) {
+        lsvd_abandon(l->v);
+        l->v = NULL;
+        return r < 0 ? r : -EIO;
+    }
+    closed = life_close(l);
+    return r < 0 ? r : closed;
+}
+
+/* The mark, or zeroes if it was never answered; behind it zeroes. */
+static bool
+may_be(uint64_t behind, uint8_t found)
+{
+    if (behind >= MARK_BYTES)
+        return found == 0;
+    return found == MARK || (found == 0 && !mark_is_answered);
+}
+
+static void
+check_mark(struct life *l)
+{
+    uint64_t count = grown(l) - l->volume_bytes, n;
+
+    if (l->failed || life_open(l, 0) < 0) {
+        life_fail(l, "open after growing: %s", lsvd_error());
+        return;
+    }
+    for (uint64_t done = 0; done < count && !l->failed; done += n) {
+        n = count - done < l->volume_bytes ? count - done : l->volume_bytes;
+        if (lsvd_pread(l->v, l->buffer, n, l->volume_bytes + done) < 0)
+            life_fail(l, "read of what was added: %s", lsvd_error());
+        for (uint64_t i = 0; i < n && !l->failed; i++) {
+            if (!may_be(done + i, l->buffer[i]))
+                life_fail(l, "what was added is wrong at %" PRIu64,
+                          l->volume_bytes + done + i);
+        }
+    }
+    if (life_close(l) < 0)
+        life_fail(l, "close after growing: %s", lsvd_error());
+}
+
+static void
+finish_grow_served(struct life *l, int result, bool crashed)
+{
+    struct lsvd_info info;
+
+    if (result < 0 && !crashed) /* a sync that failed is as a power cut */
+        model_crashed(l->m, true);
+    if (lsvd_info(&l->env, LIFE_VOLUME, &info) < 0)
+        life_fail(l, "info: %s", lsvd_error());
+    else if (info.size_bytes != grown(l) &&
+             (info.size_bytes != l->volume_bytes || result == 0 ||
+              mark_is_answered))
+        life_fail(l, "size %" PRIu64 " after a resize", info.size_bytes);
+    judge(l);
+    if (!l->failed && once_more(l, act_grow) < 0)
+        life_fail(l, "resize again: %s", lsvd_error());
+    check_mark(l);
+    judge(l);
+}
+
+/* The same without part a, which is back afterwards with the old size. */
+static bool
+starts_without_one(const struct sim_policy *policy)
+{
+    return life_tolerated(policy) > 0 && policy->replicas != 2;
+}
+
+static void
+prepare_degraded(struct life *l)
+{
+    mark_is_answered = false;
+    prepare_volume(l);
+    simio_hide(l->s, l->dir[0], true);
+    if (!l->failed && life_open(l, 0) < 0)
+        life_fail(l, "open without part a: %s", lsvd_error());
+    if (!l->failed && !lsvd_can_write(l->v))
+        life_fail(l, "not writable without part a");
+    for (int i = 0; i < 6 && !l->failed; i++)
+        life_request(l, false);
+}
+
+static void
+finish_grow_degraded(struct life *l, int result, bool crashed)
+{
+    simio_hide(l->s, l->dir[0], false);
+    finish_grow_served(l, result, crashed);
+}
+
 /* Less, and then as much again: what was cut off must not come back. */
 static int
 act_shrink(struct life *l)
@@ -357,6 +481,10 @@ finish_replace(struct life *l, int result, bool crashed)
 static const struct scenario scenarios[] = {
     {"create", always, prepare_nothing, life_create, finish_create},
     {"grow", always, prepare_volume, act_grow, finish_grow},
+    {"grow-served", always, prepare_served, act_grow_served,
+     finish_grow_served},
+    {"grow-degraded", starts_without_one, prepare_degraded, act_grow_served,
+     finish_grow_degraded},
     {"shrink", always, prepare_volume, act_shrink, finish_shrink},
     {"remove", always, prepare_volume, act_remove, finish_remove},
     {"rebuild", has_redundancy, delete_some, act_rebuild, finish_rebuild},

@@ -468,12 +468,39 @@ def test_set_on_a_served_volume(world):
         assert run(*write, server.uri()).code == 0
 
 
-def test_resize_of_a_served_volume_is_refused(world):
+def test_a_served_volume_grows_and_does_not_shrink(world):
     world.create("vm1", "--replicas", "2", parts=2)
+    with world.serve("vm1") as server:
+        done = world.lsvd("resize", "vm1", "32M")
+        assert done.code == 0, done.err
+        assert "now 32M (33554432 bytes)" in done.out
+        assert "connect again" in done.out
+        assert run("nbdinfo", "--size", server.uri()).out == "33554432\n"
+        for words in (["8M"], ["8M", "--force"]):
+            world.lsvd("resize", "vm1", *words).failed_with_one_line(
+                "lsvd", 1, "vm1", "33554432", "stop its server")
+        assert status(world)["size"] == 32 << 20
+        assert "(33554432 bytes)" in world.lsvd("status", "vm1").out
+        done = world.lsvd("resize", "vm1", "40M", "--json").json()
+        assert done["size"] == 40 << 20 and done["reconnect"] is True
+        done = world.lsvd("resize", "vm1", "40M", "--json").json()
+        assert done["size"] == 40 << 20 and done["reconnect"] is False
+        told = [e["text"] for e in world.lsvd("events", "vm1",
+                                              "--json").json()
+                if e["kind"] == "resize"]
+        assert len(told) == 2
+        assert "from 16777216 to 33554432 bytes" in told[0]
+    done = world.lsvd("resize", "vm1", "8M", "--force", "--json").json()
+    assert done["size"] == 8 << 20 and done["reconnect"] is False
+    assert world.lsvd("status", "vm1", "--json").json()["size"] == 8 << 20
+
+
+def test_a_volume_served_read_only_does_not_grow(world):
+    world.create("vm1", "--replicas", "2", parts=2)
+    assert world.lsvd("set", "vm1", "read-only=on").code == 0
     with world.serve("vm1"):
         world.lsvd("resize", "vm1", "32M").failed_with_one_line(
-            "lsvd", 1, "stop its server")
-        assert world.lsvd("info", "vm1", "--json").json()["size"] == 16 << 20
+            "lsvd", 1, "vm1", "stop the server")
     assert world.lsvd("resize", "vm1", "32M").code == 0
 
 

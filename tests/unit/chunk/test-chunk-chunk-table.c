@@ -359,6 +359,47 @@ test_resize(void **state)
     memory_target_done(&m);
 }
 
+/* In two steps: nothing is seen of the first, and it may be all there is. */
+static void
+test_grow_in_steps(void **state)
+{
+    struct memory_target m;
+    struct chunk_table *t;
+
+    (void)state;
+    memory_target_init(&m);
+    t = make(&m.base, 600);
+    for (uint64_t chunk = 1; chunk <= 600; chunk++)
+        set(t, chunk, chunk, CHUNK_PRESENT);
+    assert_int_equal(chunk_table_store(t), 0);
+    chunk_table_close(t);
+    t = load(&m.base, 255, 0); /* what lies behind was never forgotten */
+    assert_int_equal(chunk_table_prepare(t, 5000), 0);
+    assert_int_equal(chunk_table_prepare(t, 70000), 0);
+    assert_int_equal(chunk_table_count(t), 255);
+    assert_int_equal(chunk_table_next(t, 255), 255);
+    assert_int_equal(chunk_table_next(t, 256), 0);
+    assert_int_equal(memory_target_find(&m, CHUNK_TABLE_NAME)->size, 16384);
+    set(t, 255, 700, CHUNK_PRESENT);
+    assert_int_equal(chunk_table_prepare(t, 300), 0);
+    chunk_table_grow(t, 300);
+    assert_int_equal(chunk_table_count(t), 300);
+    assert_int_equal(chunk_table_next(t, 256), 0);
+    assert_int_equal(chunk_table_prepare(t, 70000), 0);
+    chunk_table_grow(t, 70000);
+    assert_int_equal(chunk_table_next(t, 256), 0);
+    set(t, 70000, 1, CHUNK_PRESENT);
+    assert_int_equal(chunk_table_store(t), 0);
+    chunk_table_close(t);
+    t = load(&m.base, 70000, 0);
+    check(t, 1, 1, CHUNK_PRESENT);
+    check(t, 254, 254, CHUNK_PRESENT);
+    check(t, 255, 700, CHUNK_PRESENT);
+    assert_int_equal(chunk_table_next(t, 256), 70000);
+    chunk_table_close(t);
+    memory_target_done(&m);
+}
+
 /* The shrunk size was in force, but its table never stored: growing later
  * brings nothing back. Also with dirty pages behind the end. */
 static void
@@ -613,6 +654,7 @@ main(void)
         cmocka_unit_test(test_old_copy),
         cmocka_unit_test(test_biggest),
         cmocka_unit_test(test_resize),
+        cmocka_unit_test(test_grow_in_steps),
         cmocka_unit_test(test_resize_after_cut),
         cmocka_unit_test(test_store_fails),
         cmocka_unit_test(test_bad_sector),

@@ -94,8 +94,8 @@ check_volume(const struct geometry *g, const struct sizes *s)
         left -= bytes;
     }
     if (left == 0) {
-        assert_int_equal(g->chunk_count, chunk);
-        assert_int_equal(g->block_count, block);
+        assert_int_equal(geometry_chunk_count(g), chunk);
+        assert_int_equal(geometry_block_count(g), block);
     }
 }
 
@@ -166,13 +166,35 @@ test_biggest(void **state)
 
     (void)state;
     init(&g, &s);
-    assert_int_equal(g.chunk_count, UINT64_C(1) << 31);
-    assert_int_equal(geometry_chunk_of(&g, g.block_count - 1), g.chunk_count);
+    assert_int_equal(geometry_chunk_count(&g), UINT64_C(1) << 31);
+    assert_int_equal(geometry_chunk_of(&g, geometry_block_count(&g) - 1),
+                     geometry_chunk_count(&g));
     s.volume = ((UINT64_C(1) << 32) - 1) << 18;
     s.chunk = 256u << 10;
     init(&g, &s);
-    assert_int_equal(g.chunk_count, CHUNK_COUNT_MAX);
-    assert_int_equal(geometry_blocks_in(&g, g.chunk_count), 512);
+    assert_int_equal(geometry_chunk_count(&g), CHUNK_COUNT_MAX);
+    assert_int_equal(geometry_blocks_in(&g, geometry_chunk_count(&g)), 512);
+}
+
+static void
+test_grow(void **state)
+{
+    struct sizes s = {(5 << 20) + 1, 4u << 20, 4096, 1, 0, 0};
+    struct geometry g;
+
+    (void)state;
+    init(&g, &s);
+    assert_int_equal(geometry_chunk_count(&g), 2);
+    assert_int_equal(geometry_block_count(&g), 1281);
+    assert_int_equal(geometry_blocks_in(&g, 2), 257);
+    geometry_grow(&g, (5 << 20) + 4096); /* in the last block */
+    assert_int_equal(geometry_block_count(&g), 1281);
+    geometry_grow(&g, (8 << 20) + 1);
+    assert_int_equal(geometry_chunk_count(&g), 3);
+    assert_int_equal(geometry_block_count(&g), 2049);
+    assert_int_equal(geometry_blocks_in(&g, 2), 1024);
+    assert_int_equal(geometry_blocks_in(&g, 3), 1);
+    assert_int_equal(geometry_chunk_of(&g, 2048), 3);
 }
 
 /* A label holds the hash: its value may never change. */
@@ -216,6 +238,7 @@ main(void)
         cmocka_unit_test(test_all_sizes),
         cmocka_unit_test(test_odd_volumes),
         cmocka_unit_test(test_biggest),
+        cmocka_unit_test(test_grow),
         cmocka_unit_test(test_hash),
     };
 

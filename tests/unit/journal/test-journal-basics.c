@@ -147,6 +147,39 @@ a_whole_chunk_gets_one_mark(void **state)
     temp_dir_done(&dir);
 }
 
+/* A chunk that the volume's end cut short became zeroes as a whole; then the
+ * volume grew. A replay, which knows the new end only, needs no more of the
+ * index than the run did, and what was written behind the old end stays. */
+static void
+a_mark_outlives_growth(void **state)
+{
+    struct journal_block blocks[4];
+    uint64_t zero_seq;
+    size_t total;
+    struct rig rig;
+
+    (void)state;
+    rig_init(&rig, NULL, 512, 1000, 3000, 1 << 20, 64);
+    memset(rig.present, 1, 3);
+    journal_set_volume_blocks(rig.j, 1900);
+    assert_int_equal(rig_zero(&rig, 900, 1000), -EFBIG); /* 100 entries */
+    assert_int_equal(rig_zero(&rig, 1000, 900), 0);
+    journal_set_volume_blocks(rig.j, 3000);
+    assert_int_equal(rig_write(&rig, 1950, 1), 0);
+    /* no longer the end: not a whole chunk */
+    assert_int_equal(rig_zero(&rig, 1000, 900), -EFBIG);
+    for (unsigned run = 0; run < 2; run++) {
+        assert_int_equal(journal_chunk_blocks(rig.j, 1, blocks, 4, &total,
+                                              &zero_seq), 1);
+        assert_int_equal(blocks[0].block, 1950);
+        assert_int_equal(zero_seq, seq_make(1, 1));
+        rig_check(&rig);
+        assert_int_equal(rig_reopen(&rig), 0);
+    }
+    rig_check(&rig);
+    rig_done(&rig);
+}
+
 static void
 zeroing_a_hole_costs_nothing(void **state)
 {
@@ -564,6 +597,7 @@ main(void)
         cmocka_unit_test(opening_needs_a_journal_and_its_lock),
         cmocka_unit_test(identity_is_kept),
         cmocka_unit_test(a_whole_chunk_gets_one_mark),
+        cmocka_unit_test(a_mark_outlives_growth),
         cmocka_unit_test(zeroing_a_hole_costs_nothing),
         cmocka_unit_test(forget_keeps_what_is_newer),
         cmocka_unit_test(redo_comes_back_in_order_until_advance),

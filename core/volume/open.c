@@ -65,6 +65,7 @@ volume_free(struct lsvd_volume *v)
     batch_free(v);
     chunk_store_done(v);
     cache_free(v->cache);
+    refill_done(v);
     journal_close(v->journal);
     target_close(v->cache_dir);
     resync_done(v);

@@ -257,6 +257,7 @@ watch_look(struct lsvd_volume *v)
             watch_for(v, i);
         }
     }
+    journal_look(v);
     policy_watch(v);
 }
 

@@ -105,6 +105,13 @@ request_write(struct life *l, bool may_fail)
     went_well(l, "write", r, may_fail);
 }
 
+void
+life_write(struct life *l)
+{
+    note_owed(l);
+    request_write(l, false);
+}
+
 static void
 request_zero(struct life *l, bool may_fail)
 {

@@ -28,7 +28,7 @@
 #define SLICE_BYTES (1u << 20)
 #define FILL_REST_PART 64 /* of the ring may be left to journal_fill_end */
 #define FILL_SYNC_BYTES (16u << 20) /* so that its sync is short */
-#define FILL_LAPS_MAX 4 /* whoever appends faster than we copy */
+#define FILL_LAPS_MAX 2 /* whoever appends faster than we copy */
 
 static int
 copy_range(struct object *from, struct object *to, uint64_t at, uint64_t end)

@@ -26,6 +26,7 @@
 #define STEP_BYTES_MIN (64u << 10)
 #define STEP_BYTES_MAX (4u << 20)
 #define STEPS 64 /* of a ring, about */
+#define AT_ONCE_NS UINT64_C(50000000) /* others may want the role */
 #define LOOKS_LEFT_BITS 5 /* a look in half a minute */
 #define QUIET_LOOKS 60    /* after which earlier failures are forgotten */
 
@@ -276,6 +277,23 @@ step_bytes(const struct lsvd_volume *v)
     return bytes > STEP_BYTES_MIN ? bytes : STEP_BYTES_MIN;
 }
 
+/* As quickly as it goes, for a moment: clients that write faster than a step in
+ * a round would never be caught up with. */
+static int
+copy_some(struct lsvd_volume *v)
+{
+    uint64_t begin = v->io->ops->now_ns(v->io);
+    struct refill *f = &v->refill;
+    int r;
+
+    do
+        r = journal_fill_step(v->journal, &f->fill, step_bytes(v));
+    while (r > 0 && v->threaded &&
+           v->io->ops->now_ns(v->io) - begin < AT_ONCE_NS);
+    atomic_store(&f->done, f->fill.done);
+    return r;
+}
+
 bool
 refill_step(struct lsvd_volume *v)
 {
@@ -289,8 +307,7 @@ refill_step(struct lsvd_volume *v)
         return record(v);
     if (!f->is_active)
         return begin(v);
-    r = journal_fill_step(v->journal, &f->fill, step_bytes(v));
-    atomic_store(&f->done, f->fill.done);
+    r = copy_some(v);
     if (r == 0)
         return end(v);
     if (r < 0)

@@ -65,7 +65,7 @@ life_policy_text(const struct sim_policy *policy, char *text, size_t bytes)
         snprintf(redundancy, sizeof redundancy, "ec=%u+%u", policy->ec_data,
                  policy->ec_parity);
     snprintf(text, bytes,
-             "--config %s --block-size %u%s%s%s%s%s%s%s%s%s%s%s%s%s",
+             "--config %s --block-size %u%s%s%s%s%s%s%s%s%s%s%s%s%s%s",
              redundancy, policy->block_bytes,
              policy->missing ? " --missing" : "",
              policy->rot ? " --rot" : "",
@@ -77,6 +77,7 @@ life_policy_text(const struct sim_policy *policy, char *text, size_t bytes)
              policy->mirror ? " --mirror" : "",
              policy->conceal_losses ? " --bug mirror" : "",
              policy->skip_rest ? " --bug refill" : "",
+             policy->skip_settle ? " --bug settle" : "",
              policy->member_bugs & MEMBER_BUG_NO_VIEW ? " --bug view" : "",
              policy->member_bugs & MEMBER_BUG_STALE ? " --bug stale" : "",
              policy->member_bugs & MEMBER_BUG_SKIP ? " --bug skip" : "",

@@ -34,7 +34,7 @@ struct sim_policy {
     unsigned member_bugs; /* enum member_bug */
     bool mirror;          /* two cache directories */
     bool conceal_losses;  /* and the bugs of that */
-    bool skip_rest;
+    bool skip_rest, skip_settle;
 };
 
 struct life {
@@ -55,7 +55,8 @@ struct life {
     struct sim_file *copy[LIFE_COPIES]; /* chunk files of earlier times */
     /* mirror.c; bit per cache directory */
     unsigned truth;     /* has all that was answered; 0: one has, or both */
-    unsigned hidden, dying, dead;
+    unsigned hidden, dying, dead, hide_next;
+    bool in_destage, dies_at_sync;
     uint64_t steps_to_death; /* 0: never */
     bool must_open, rolled_back;
     struct sim_file *journal_copy[2];
@@ -140,6 +141,8 @@ void life_verify(struct life *l);
  * these do nothing. */
 void life_mirror_begin(struct life *l);
 void life_mirror_serve(struct life *l);
+/* Around a step of destage. */
+void life_mirror_destage(struct life *l, bool begins);
 /* While it serves: a directory dies, or is back, or is looked for. */
 void life_mirror_event(struct life *l);
 /* After each request: are both copies in place again? */

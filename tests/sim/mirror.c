@@ -8,6 +8,7 @@
  * - with others alone, it opens with what it must hold, or is refused;
  * - one that is back while it serves has all again when the status says so. */
 #include "life.h"
+#include "losses.h"
 #include "volume/volume.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -40,7 +41,10 @@ die(void *ctx, enum sim_call kind)
 {
     struct life *l = ctx;
 
-    (void)kind;
+    if (l->in_destage && l->dies_at_sync && kind == SIM_CALL_SYNC) {
+        l->dies_at_sync = false;
+        l->steps_to_death = 1;
+    }
     if (l->steps_to_death == 0 || --l->steps_to_death > 0)
         return;
     if (l->dead || !may_die(l, l->dying))
@@ -49,6 +53,10 @@ die(void *ctx, enum sim_call kind)
     simio_set_sick(l->s, dirs[l->dying], -EIO);
     l->dead = 1u << l->dying;
     l->truth &= ~(1u << l->dying);
+    if (l->in_destage && prng_one_in(&l->prng, 2)) { /* D3 */
+        simio_arm_cut(l->s, prng_between(&l->prng, 1, 24));
+        l->hide_next = l->truth;
+    }
 }
 
 void
@@ -76,6 +84,23 @@ life_mirror_serve(struct life *l)
     if (l->policy.mirror && l->truth == 3 && !l->hidden && !l->dead &&
         prng_one_in(&l->prng, 2))
         arm_death(l, l->steps_typical + 4);
+}
+
+/* A copy that dies as destage syncs the journal does not have what destage is
+ * about to put in place: it must not be taken by a start that does not see the
+ * other one (D3, JF3). */
+void
+life_mirror_destage(struct life *l, bool begins)
+{
+    l->in_destage = begins;
+    l->dies_at_sync = false;
+    losses_in_destage(begins);
+    if (begins && l->policy.mirror && l->truth == 3 && !l->hidden &&
+        !l->dead && prng_one_in(&l->prng, 4)) {
+        arm_death(l, 1);
+        l->steps_to_death = 0;
+        l->dies_at_sync = true;
+    }
 }
 
 static void
@@ -152,8 +177,11 @@ life_mirror_before_open(struct life *l)
     }
     if (prng_one_in(&l->prng, 4) && (l->truth & ~(1u << one)) != 0)
         tamper(l, one);
-    if (prng_one_in(&l->prng, 2) && !l->rolled_back)
+    if (l->hide_next && !l->rolled_back)
+        hide(l, l->hide_next);
+    else if (prng_one_in(&l->prng, 2) && !l->rolled_back)
         hide(l, 1u << prng_below(&l->prng, 2));
+    l->hide_next = 0;
     l->must_open = (l->truth & ~l->hidden) != 0;
 }
 

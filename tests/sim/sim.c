@@ -53,9 +53,9 @@ static const char usage[] =
     "  --admin            create, resize, remove, rebuild, replace, cut at\n"
     "                     every step and failing at every call\n"
     "  --bug NAME         break a promise of the world: journal-sync,\n"
-    "                     dir-sync, table, redo; mirror, refill (with\n"
-    "                     --mirror); or a rule: view, stale, skip, read\n"
-    "                     (--missing)\n"
+    "                     dir-sync, table, redo; mirror, refill, settle\n"
+    "                     (with --mirror); or a rule: view, stale, skip,\n"
+    "                     read (--missing)\n"
     "  --expect-failure   succeed only if a failure is found\n"
     "  --verbose, --trace print events, print every call\n";
 
@@ -115,6 +115,8 @@ parse_bug(struct sim_policy *all, const char *text)
         all->conceal_losses = true;
     else if (strcmp(text, "refill") == 0)
         all->skip_rest = true;
+    else if (strcmp(text, "settle") == 0)
+        all->skip_settle = true;
     else if (strcmp(text, "view") == 0)
         all->member_bugs |= MEMBER_BUG_NO_VIEW;
     else if (strcmp(text, "stale") == 0)
@@ -275,6 +277,7 @@ parse(struct options *o, int argc, char **argv)
     redo_skip(all.skip_redo);
     losses_conceal(all.conceal_losses);
     losses_skip_rest(all.skip_rest);
+    losses_skip_settle(all.skip_settle);
     members_set_bugs(all.member_bugs);
     multiply(o, &all);
 }

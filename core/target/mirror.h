@@ -28,7 +28,7 @@
  *       counts has none that old, is given up (G3). Who waits for it gets an
  *       error, and it is lost. The last one is waited for, for ever.
  * The owner's side of MI4 and MI6 is in volume/journal_files.c and
- * journal_refill.c: a start must never prefer a copy that was lost.
+ * journal_refill.h: a start must never prefer a copy that was lost.
  *
  * Syncs of two copies run side by side after mirror_start (a flush costs the
  * slower of the two, not their sum); before it, and in the simulator, one after

@@ -20,9 +20,9 @@
  *       claim, so that redundancy is back with the first answer: by what their
  *       chain lacks, or as a whole. One that can't be is left out, and JF1
  *       keeps it out.
- * (JF6) Of a copy that comes back while serving see journal_refill.c.
  * (JF5) Redo records are applied again only after the claim: what is changed
- *       in place may be known to this copy alone. */
+ *       in place may be known to this copy alone.
+ * (JF6, JF7) Of a copy that comes back while serving: journal_refill.h. */
 #include "volume/volume.h"
 #include "base/err.h"
 #include "base/memory.h"

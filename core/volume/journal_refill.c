@@ -1,23 +1,5 @@
-/* journal_refill.c: a copy of the journal that was lost, or was not there at
- * the start, is made anew while the volume serves (JF6).
- *
- *   (none) --journal_look--> offered --begin--> active --end--> counts,
- *   unrecorded --record--> (all are in place)
- *   active --an error, give_up--> (none): looked for again, later
- *
- * The watch looks whether the directory answers and what lies in it; the role
- * does the rest, a little between its rounds. Clients wait for none of it.
- * (JF6) A copy that comes back has no superblock from before the first byte is
- *       copied (journal_fill_begin) until it holds, durably, all that lives in
- *       the ring, and gets what is appended (journal_fill_end). Only then does
- *       it count, and only then is a view with a new UUID installed, whose
- *       superblock is its first. So at any cut it is a file that no start
- *       takes, or one that has all that was answered; and what it was before
- *       is neither: it had an older UUID (JF3), and is overwritten.
- * (JF7) Nothing of it begins before the loss is recorded (JF3), or while an
- *       operation on the lost copy is under way (MI5).
- * Fails: it is lost (MI6), which is recorded if it may have got a superblock;
- *   the volume is as it was. It is tried less and less often. */
+/* journal_refill.c: see journal_refill.h. */
+#include "volume/journal_refill.h"
 #include "volume/volume.h"
 #include "base/err.h"
 #include <stdio.h>

@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/memory.h"
 #include "redundancy/membership.h"
+#include "volume/journal_refill.h"
 #include "volume/resync.h"
 #include <stdio.h>
 #include <stdlib.h>

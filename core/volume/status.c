@@ -1,5 +1,6 @@
 /* status.c: how an open volume is doing, for programs that watch it. */
 #include "target/guard.h"
+#include "volume/journal_refill.h"
 #include "volume/volume.h"
 #include <stdio.h>
 #include <string.h>

@@ -161,7 +161,7 @@ struct resync {
     atomic_uint_fast64_t chunks_done, chunks_total, bytes_done, copied;
 };
 
-/* Making a copy of the journal anew; see journal_refill.c. */
+/* Making a copy of the journal anew; see journal_refill.h. */
 struct refill {
     struct target *offered; /* under state_lock; owned; which: index */
     char problem[256];      /* the same: why there is none; "" or a line */
@@ -537,22 +537,6 @@ int journal_await(struct lsvd_volume *v);
 /* The journal gave this error (with the text): if it has failed for good, say
  * so once. Returns the error. */
 int journal_failed(struct lsvd_volume *v, int error);
-
-/* ---- journal_refill.c: a copy that is back while serving (JF6) ---- */
-
-/* Is the directory there again of which there is no copy? The watch's. */
-void journal_look(struct lsvd_volume *v);
-/* Is there something to do for the role? Under state_lock. */
-bool refill_is_asked_locked(const struct lsvd_volume *v);
-/* Do a little of it. True: there is more. The role's. */
-bool refill_step(struct lsvd_volume *v);
-/* False: two directories were given, and one of them has no copy; why is
- * filled with a line that names it. */
-bool journal_is_mirrored(struct lsvd_volume *v, char *why, size_t bytes);
-/* Copies that a later start may take. */
-unsigned journal_copies(struct lsvd_volume *v);
-/* What was begun and did not end. At close. */
-void refill_done(struct lsvd_volume *v);
 
 /* ---- chunks.c ---- */
 

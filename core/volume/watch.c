@@ -4,6 +4,7 @@
 #include "base/wait.h"
 #include "redundancy/membership.h"
 #include "target/guard.h"
+#include "volume/journal_refill.h"
 #include "volume/resync.h"
 #include "volume/volume.h"
 #include <stdio.h>

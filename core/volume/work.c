@@ -10,6 +10,7 @@
 #include "base/wait.h"
 #include "target/guard.h"
 #include "target/mirror.h"
+#include "volume/journal_refill.h"
 #include "volume/resync.h"
 #include "volume/volume.h"
 #include "volume/watch.h"

@@ -9,6 +9,7 @@
  * - one that is back while it serves has all again when the status says so. */
 #include "life.h"
 #include "losses.h"
+#include "volume/journal_refill.h"
 #include "volume/volume.h"
 #include <errno.h>
 #include <inttypes.h>

@@ -3,6 +3,7 @@
 #include "base/wait.h"
 #include "faulty-io.h"
 #include "unit.h"
+#include "volume/journal_refill.h"
 #include "world.h"
 #include <dirent.h>
 #include <errno.h>
@@ -241,6 +242,65 @@ test_one_dies_under_load(void **state)
     check_copies_equal(rig);
     free(status);
     rig_free(rig);
+}
+
+/* Without destage, so that all that was written has to be copied. stop: after
+ * so many steps; 0: when it is filled. */
+static void
+fill_by_steps(struct rig *rig, unsigned stop)
+{
+    struct lsvd_status *status = malloc(sizeof *status);
+    unsigned step = 0;
+
+    assert_non_null(status);
+    for (unsigned i = 0; i < 20; i++)
+        MUST(write_block(rig, i, 1));
+    rig->io.refuse_cache[1] = REFUSE_WRITES;
+    for (unsigned i = 10; i < 40; i++)
+        MUST(write_block(rig, i, 2));
+    rig->io.refuse_cache[1] = 0;
+    lsvd_watch(rig->world.volume);
+    do {
+        MUST(write_block(rig, 100 + step, (uint8_t)(3 + step)));
+        assert_true(refill_step(rig->world.volume));
+        lsvd_get_status(rig->world.volume, status);
+        assert_true(status->journal_filling ==
+                    (status->journal_copies == 1));
+        assert_true(status->healthy == (status->journal_copies == 2));
+        step++;
+    } while (status->journal_copies < 2 && step != stop);
+    assert_true(stop > 0 || status->journal_copies == 2);
+    assert_false(refill_step(rig->world.volume) && stop == 0);
+    MUST(write_block(rig, 40, 9));
+    free(status);
+}
+
+/* JF6: at any step it is no copy, or one that has everything. */
+static void
+test_one_is_refilled_step_by_step(void **state)
+{
+    bool filled = false;
+
+    (void)state;
+    for (unsigned stop = 1; !filled; stop++) {
+        struct rig *rig = rig_new(3);
+
+        assert_true(stop < 1000);
+        fill_by_steps(rig, stop);
+        filled = journal_copies(rig->world.volume) == 2;
+        kill_it(rig);
+        give(rig, 2);
+        if (!filled) {
+            assert_int_not_equal(start(rig), 0);
+            assert_non_null(strstr(lsvd_error(), "needs its journal"));
+            give(rig, stop % 2 ? 1 : 3);
+        }
+        MUST(start(rig));
+        check_all(rig);
+        world_close(&rig->world);
+        world_check_sound(&rig->world);
+        rig_free(rig);
+    }
 }
 
 static atomic_bool enough;
@@ -503,6 +563,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_dies_under_load),
+        cmocka_unit_test(test_one_is_refilled_step_by_step),
         cmocka_unit_test(test_one_is_refilled_under_load),
         cmocka_unit_test(test_either_is_enough),
         cmocka_unit_test(test_the_only_one_dies),

@@ -552,13 +552,17 @@ journal_is_settled(struct lsvd_volume *v)
            mirror_losses(v->mirror) == atomic_load(&v->losses_settled);
 }
 
+/* Never a second view while one is begun that its members do not have: they
+ * would be two behind, and no start would take them (R5). */
 int
 journal_rename(struct lsvd_volume *v)
 {
+    int r = v->view_begun ? volume_settle_view(v) : 0;
     struct view next = v->view;
     struct view_id id = v->view.id;
-    int r;
 
+    if (r < 0)
+        return r;
     id.minor++;
     view_advance(&next, &id);
     r = v->io->ops->random(v->io, next.journal.b, sizeof next.journal.b);

@@ -54,8 +54,8 @@ die(void *ctx, enum sim_call kind)
     simio_set_sick(l->s, dirs[l->dying], -EIO);
     l->dead = 1u << l->dying;
     l->truth &= ~(1u << l->dying);
-    if (l->in_destage && prng_one_in(&l->prng, 2)) { /* D3 */
-        simio_arm_cut(l->s, prng_between(&l->prng, 1, 24));
+    if (l->in_destage && !prng_one_in(&l->prng, 8)) { /* D3 */
+        simio_arm_cut(l->s, prng_between(&l->prng, 2, 16));
         l->hide_next = l->truth;
     }
 }
@@ -97,7 +97,7 @@ life_mirror_destage(struct life *l, bool begins)
     l->dies_at_sync = false;
     losses_in_destage(begins);
     if (begins && l->policy.mirror && l->truth == 3 && !l->hidden &&
-        !l->dead && prng_one_in(&l->prng, 4)) {
+        !l->dead && prng_one_in(&l->prng, 2)) {
         arm_death(l, 1);
         l->steps_to_death = 0;
         l->dies_at_sync = true;
@@ -201,8 +201,10 @@ come_back(struct life *l)
         if (!(l->dead & 1u << i))
             continue;
         journal_path(l, i, path, sizeof path);
-        if (mirror_is_in(l->v->mirror, dirs[i]))
-            path[0] = '\0'; /* not noticed: nobody may touch it */
+        /* not noticed, or not recorded yet: nobody may touch it, an older state
+         * could not be told from the last one */
+        if (mirror_is_in(l->v->mirror, dirs[i]) || !journal_is_settled(l->v))
+            path[0] = '\0';
         if (path[0] && prng_one_in(&l->prng, 4))
             simio_delete(l->s, path);
         else if (path[0] && l->journal_copy[i] && prng_one_in(&l->prng, 3))

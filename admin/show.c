@@ -178,6 +178,25 @@ print_parts(const json_t *s)
 
 /* ---- what goes on ---- */
 
+/* Only where there should be two. */
+static void
+print_copies(const json_t *journal)
+{
+    uint64_t there = ask_u64(journal, "copies");
+    uint64_t done = ask_u64(journal, "fill_done_bytes");
+    uint64_t total = ask_u64(journal, "fill_total_bytes");
+    char a[CLI_SIZE_BYTES], b[CLI_SIZE_BYTES];
+
+    if (ask_u64(journal, "copies_wanted") < 2)
+        return;
+    if (ask_bool(journal, "filling"))
+        printf("  copies   1 of 2; the other one is being made anew: %s of "
+               "%s\n", cli_size(done, a), cli_size(total, b));
+    else
+        printf("  copies   %" PRIu64 " of 2%s\n", there,
+               there < 2 ? ": one was lost, or is not there" : "");
+}
+
 static void
 print_journal(const json_t *s)
 {
@@ -191,6 +210,7 @@ print_journal(const json_t *s)
         printf("; flushed but on the journal only: %s",
                cli_size(ask_u64(journal, "only_bytes"), only));
     putchar('\n');
+    print_copies(journal);
 }
 
 static void

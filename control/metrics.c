@@ -94,6 +94,11 @@ STATUS(view_minor)
 STATUS(journal_bytes)
 STATUS(journal_used_bytes)
 STATUS(journal_only_bytes)
+STATUS(journal_copies)
+STATUS(journal_copies_wanted)
+STATUS(journal_filling)
+STATUS(journal_copy_losses)
+STATUS(journal_copy_returns)
 STATUS(dirty_chunks)
 STATUS(views)
 STATUS(evictions)
@@ -208,6 +213,20 @@ static const struct volume_metric {
       "Bytes written to the journal.", count_journal_bytes },
     { "lsvd_journal_syncs_total", "counter", "Syncs of the journal.",
       count_journal_syncs },
+    { "lsvd_journal_copies", "gauge",
+      "Cache directories with a copy that a later start may take.",
+      get_journal_copies },
+    { "lsvd_journal_copies_wanted", "gauge",
+      "Cache directories: so many copies there should be.",
+      get_journal_copies_wanted },
+    { "lsvd_journal_filling", "gauge",
+      "1: a copy of the journal is being made anew.", get_journal_filling },
+    { "lsvd_journal_copy_losses_total", "counter",
+      "Copies of the journal that were lost while it served.",
+      get_journal_copy_losses },
+    { "lsvd_journal_copy_returns_total", "counter",
+      "Copies of the journal that were made anew while it served.",
+      get_journal_copy_returns },
     { "lsvd_parts_written_bytes_total", "counter",
       "Bytes written to parts, metadata included.", count_part_bytes },
     { "lsvd_parts_syncs_total", "counter", "Syncs of files of parts.",

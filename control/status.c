@@ -160,12 +160,30 @@ counters_to_json(const struct lsvd_status *s)
     return all;
 }
 
+static json_t *
+journal_to_json(const struct lsvd_status *s)
+{
+    return json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:I, s:I}",
+        "bytes", INT(s->journal_bytes),
+        "used_bytes", INT(s->journal_used_bytes),
+        "only_bytes", INT(s->journal_only_bytes),
+        "dirty_chunks", INT(s->dirty_chunks),
+        "copies", INT(s->journal_copies),
+        "copies_wanted", INT(s->journal_copies_wanted),
+        "filling", s->journal_filling,
+        "fill_done_bytes", INT(s->journal_fill_done),
+        "fill_total_bytes", INT(s->journal_fill_total),
+        "copy_losses", INT(s->journal_copy_losses),
+        "copy_returns", INT(s->journal_copy_returns));
+}
+
 json_t *
 status_to_json(const struct lsvd_status *s)
 {
     return json_pack(
         "{s:s, s:s, s:I, s:b, s:b, s:s, s:o, s:b, s:b, s:I, s:{s:I, s:I},"
-        " s:{s:I, s:I, s:I, s:I}, s:o, s:o, s:o, s:o,"
+        " s:o, s:o, s:o, s:o, s:o,"
         " s:{s:o, s:o, s:o, s:o}}",
         "name", s->name,
         "uuid", s->uuid,
@@ -178,11 +196,7 @@ status_to_json(const struct lsvd_status *s)
         "accepted_loss", s->accepted_loss,
         "uptime_seconds", INT(s->uptime_seconds),
         "view", "epoch", INT(s->epoch), "minor", INT(s->view_minor),
-        "journal",
-        "bytes", INT(s->journal_bytes),
-        "used_bytes", INT(s->journal_used_bytes),
-        "only_bytes", INT(s->journal_only_bytes),
-        "dirty_chunks", INT(s->dirty_chunks),
+        "journal", journal_to_json(s),
         "parts", parts_to_json(s),
         "resync", task_to_json(&s->resync),
         "scrub", scrub_to_json(s),

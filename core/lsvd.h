@@ -345,6 +345,11 @@ struct lsvd_status {
     uint64_t journal_bytes, journal_used_bytes;
     uint64_t journal_only_bytes; /* in the journal and not yet on the parts */
     uint64_t dirty_chunks;
+    uint32_t journal_copies;        /* that a later start may take */
+    uint32_t journal_copies_wanted; /* cache directories */
+    bool journal_filling;           /* one is being made anew: */
+    uint64_t journal_fill_done, journal_fill_total; /* bytes, about */
+    uint64_t journal_copy_losses, journal_copy_returns; /* since the start */
     uint32_t part_count;
     struct lsvd_part_status part[20];
     struct lsvd_task_status resync, scrub;

@@ -118,6 +118,7 @@ begin_locked(struct journal *j, struct append *a)
     j->cost += a->cost;
 
     a->unfinished.seq = a->header.seq;
+    a->unfinished.pos = a->has_pad ? a->pad_pos : a->pos;
     a->unfinished.linked = true;
     a->unfinished.prev = j->newest_unfinished;
     if (j->newest_unfinished)

@@ -1,5 +1,5 @@
-/* copy.c: a second copy of a journal is made equal to the first, before either
- * is used.
+/* copy.c: a second copy of a journal is made equal to the first: before either
+ * is used (follow, clone), or while the first is (fill).
  *
  * (Y1) The ring comes before the superblocks: a copy counts by its superblock.
  * (Y2) What lies at the end of the chain is broken: a record that only the
@@ -7,6 +7,14 @@
  *      are not answered writes, and must not come back to life).
  * Stale records elsewhere in the copy can do nothing: a record counts only
  * behind the one whose sum it holds (J2).
+ * (Y3) What is copied while others append lies before every append that is
+ *      under way, so nobody writes it; the tail does not move meanwhile (both
+ *      are the role's), so nobody reuses it. What is appended later is copied
+ *      later, or goes to both (join).
+ * (Y4) join comes between two appends: one that had its place before it is
+ *      waited for and copied, one that gets it later goes to the copy as well.
+ *      So none is missed, and what is copied is never newer than what it
+ *      overwrites.
  * Fails: the copy is what it was, or has no valid superblock, or is cut short
  * as by a power cut; never more. */
 #include "journal/state.h"
@@ -15,8 +23,12 @@
 #include "base/memory.h"
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define SLICE_BYTES (1u << 20)
+#define FILL_REST_PART 64 /* of the ring may be left to journal_fill_end */
+#define FILL_SYNC_BYTES (16u << 20) /* so that its sync is short */
+#define FILL_LAPS_MAX 2 /* whoever appends faster than we copy */
 
 static int
 copy_range(struct object *from, struct object *to, uint64_t at, uint64_t end)
@@ -139,4 +151,157 @@ journal_clone(struct journal *j, struct target *dir, const char *name)
         r = target_sync(dir);
     object_close(to);
     return r;
+}
+
+/* ---- fill ---- */
+
+/* Is all of it on the medium already? What was never written makes every sync
+ * dearer until the ring has been round once. */
+static bool
+is_written(const struct journal *j, struct object *o)
+{
+    struct object_stat st;
+
+    return object_stat(o, &st) == 0 && st.size_bytes == j->file_bytes &&
+           st.allocated_bytes >= j->file_bytes;
+}
+
+int
+journal_fill_begin(struct journal *j, struct object *to,
+                   struct journal_fill *ret)
+{
+    bool written = is_written(j, to);
+    int r = blank(j, to);
+
+    assert(j->started);
+    if (r < 0)
+        return r;
+    *ret = (struct journal_fill){.to = to};
+    ret->zero_at = written ? RING_AT + j->ring_bytes : RING_AT;
+    ret->zero_end = RING_AT + j->ring_bytes;
+    pthread_mutex_lock(&j->lock);
+    ret->pos = j->tail.pos;
+    ret->total = ret->zero_end - ret->zero_at + j->head_pos - j->tail.pos;
+    pthread_mutex_unlock(&j->lock);
+    return 0;
+}
+
+static int
+fill_sync(struct journal_fill *f)
+{
+    f->unsynced = 0;
+    return object_sync(f->to);
+}
+
+/* The file as a whole, once, before anything is copied. */
+static int
+fill_zeroes(struct journal_fill *f, uint64_t bytes)
+{
+    uint8_t *zeroes;
+    int r = mem_new_aligned(SLICE_BYTES, &zeroes);
+
+    if (r < 0)
+        return r;
+    memset(zeroes, 0, SLICE_BYTES);
+    for (uint64_t end = f->zero_at + bytes;
+         r == 0 && f->zero_at < end && f->zero_at < f->zero_end;) {
+        uint64_t left = f->zero_end - f->zero_at;
+        size_t n = left < SLICE_BYTES ? (size_t)left : SLICE_BYTES;
+
+        r = object_write(f->to, zeroes, n, f->zero_at);
+        f->zero_at += n;
+        f->done += n;
+        f->unsynced += n;
+    }
+    free(zeroes);
+    return r;
+}
+
+/* What lies before it can be copied (Y3). */
+static uint64_t
+fill_limit(struct journal *j, struct journal_fill *f)
+{
+    uint64_t limit;
+
+    pthread_mutex_lock(&j->lock);
+    limit = j->oldest_unfinished ? j->oldest_unfinished->pos : j->head_pos;
+    if (f->pos < j->tail.pos)
+        f->pos = j->tail.pos;
+    pthread_mutex_unlock(&j->lock);
+    return limit;
+}
+
+static int
+fill_range(struct journal *j, struct journal_fill *f, uint64_t end)
+{
+    int r = 0;
+
+    while (r == 0 && f->pos < end) {
+        uint64_t at = file_at(j, f->pos);
+        uint64_t lap = RING_AT + j->ring_bytes - at;
+        uint64_t n = end - f->pos < lap ? end - f->pos : lap;
+
+        r = copy_range(j->object, f->to, at, at + n);
+        f->pos += n;
+        f->done += n;
+        f->unsynced += n;
+    }
+    return r;
+}
+
+int
+journal_fill_step(struct journal *j, struct journal_fill *f, uint64_t bytes)
+{
+    bool too_long = f->done > FILL_LAPS_MAX * j->ring_bytes;
+    uint64_t limit;
+    int r;
+
+    if (f->zero_at < f->zero_end) {
+        r = fill_zeroes(f, bytes);
+    } else {
+        limit = fill_limit(j, f);
+        if (limit <= f->pos + j->ring_bytes / FILL_REST_PART || too_long)
+            return 0;
+        r = fill_range(j, f, limit - f->pos < bytes ? limit : f->pos + bytes);
+    }
+    if (r == 0 && f->unsynced >= FILL_SYNC_BYTES)
+        r = fill_sync(f);
+    return r < 0 ? r : 1;
+}
+
+/* Y4. Where the head was when join was called; all before it is in the file
+ * when this returns 0. */
+static int
+fill_join(struct journal *j, bool (*join)(void *ctx), void *ctx,
+          uint64_t *ret_end)
+{
+    uint64_t last;
+    int r = 0;
+
+    pthread_mutex_lock(&j->lock);
+    *ret_end = j->head_pos;
+    last = j->last_record_seq;
+    if (!join(ctx))
+        r = err_set(-EAGAIN, "%s: no place for a copy", j->path);
+    while (r == 0 && !j->failed && j->oldest_unfinished &&
+           j->oldest_unfinished->seq <= last)
+        pthread_cond_wait(&j->written, &j->lock);
+    if (r == 0 && j->failed)
+        r = journal_failed_error_locked(j);
+    pthread_mutex_unlock(&j->lock);
+    return r;
+}
+
+int
+journal_fill_end(struct journal *j, struct journal_fill *f,
+                 bool (*join)(void *ctx), void *ctx)
+{
+    uint64_t end;
+    int r;
+
+    (void)fill_limit(j, f); /* what is dead needs no copy */
+    r = fill_join(j, join, ctx, &end);
+    if (r == 0)
+        r = fill_range(j, f, end);
+    return r < 0 ? r : fill_sync(f);
 }

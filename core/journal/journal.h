@@ -144,6 +144,37 @@ int journal_follow(struct journal *j, const struct journal_end *end,
  * cut leaves no valid superblock there, or the whole copy. -EBUSY: locked. */
 int journal_clone(struct journal *j, struct target *dir, const char *name);
 
+/* ---- a second copy that is filled while the first is in use ---- */
+
+struct journal_fill {
+    struct object *to;    /* borrowed */
+    uint64_t done, total; /* bytes; total is an estimate */
+    /* copy.c's: */
+    uint64_t zero_at, zero_end; /* of the file: to be written once */
+    uint64_t pos;      /* every record before it is there, or is dead */
+    uint64_t unsynced;
+};
+
+/* D. After start. Make `to` (writable, locked by the caller) a file of the same
+ * size that is no journal, whatever it was; durably. */
+int journal_fill_begin(struct journal *j, struct object *to,
+                       struct journal_fill *ret);
+
+/* D. Copy about so many bytes of the live part of the ring, while others
+ * append. 1: there is more; 0: so little is left that journal_fill_end is
+ * next. After an error the fill is over. */
+int journal_fill_step(struct journal *j, struct journal_fill *f,
+                      uint64_t bytes);
+
+/* D. join is called once, with the journal's lock held: from then on what j's
+ * object is asked to write and sync, it must do to `to` as well; false: it
+ * can't. Then what is missing is copied. 0: `to` holds all that is live, and
+ * durably what was appended before join; its superblock is still missing, which
+ * the next one that is stored makes good (after an error that must not happen).
+ * Appends are not held up. */
+int journal_fill_end(struct journal *j, struct journal_fill *f,
+                     bool (*join)(void *ctx), void *ctx);
+
 /* After create or replay: records from now on have seq_make(epoch, 1…). Must
  * be called once, before the first append; epoch is above every epoch in use
  * (a journal that holds a later sequence fails at once, J5). */

@@ -19,6 +19,7 @@
  * the file. Lives on its thread's stack. */
 struct unfinished {
     uint64_t seq;
+    uint64_t pos;      /* it begins here, with its PAD */
     bool written;      /* its bytes are in the file */
     bool linked;
     struct unfinished *prev, *next; /* in order of seq */

@@ -23,6 +23,7 @@ struct guard {
     struct io base; /* first */
     struct io *inner;
     atomic_uint deadline_ms;
+    bool waits; /* for what is written */
 };
 
 /* What stands behind a handle. */
@@ -788,6 +789,13 @@ queue_on_object(struct object *object, struct op *op)
     struct guarded_object *o = to_object(object);
     int r;
 
+    if (o->guard->waits) {
+        op->base.join = NULL;
+        op->base.bytes = 0;
+        r = call_on_object(object, op, &op);
+        op_drop(op);
+        return r;
+    }
     op_on(op, o->inner);
     op->base.in_order = true;
     op->base.async = true;
@@ -1109,6 +1117,12 @@ guard_free(struct io *io)
     crew_wait_for_threads();
     recycle_empty();
     free(io);
+}
+
+void
+guard_set_waits(struct io *io)
+{
+    ((struct guard *)io)->waits = true;
 }
 
 void

@@ -30,6 +30,9 @@
  *      before a sync nothing was promised). An object here is a handle: two
  *      handles of one file know nothing of each other's queues until the one
  *      is closed, which waits for its queue.
+ *      After guard_set_waits they return when they were carried out, side by
+ *      side, and an error is the call's alone: for who must not lose what was
+ *      answered with the process.
  * (G5) A read that finds its bytes at hand (page cache) is done on the
  *      caller's thread if the inner target can tell without blocking
  *      (try_readv). Reads, and all else that is asked of an object, see all
@@ -61,6 +64,12 @@ int guard_new(struct io *inner, unsigned deadline_ms, struct io **ret);
 /* No target of it is open; NULL is fine. All threads have ended then but those
  * that hang: code that may be unloaded must stay for them. */
 void guard_free(struct io *io);
+
+/* G4: before anything is opened through it. */
+void guard_set_waits(struct io *io);
+
+/* As deadline_ms: an operation is given up by guard_give_up alone. */
+#define GUARD_FOREVER UINT32_MAX
 
 /* From now on, for every target of it, also for who waits already. Not 0. */
 void guard_set_deadline(struct io *io, unsigned deadline_ms);

@@ -1,12 +1,14 @@
 /* mirror.c: see mirror.h.
  *
- * Every operation is carried out on each copy that counts at its beginning;
- * judge() then decides, under the lock, what that means: which copies are lost
- * and whether the caller may rely on the rest. */
+ * Every operation is carried out on each copy that is in use at its beginning
+ * (hold); judge() then decides, under the lock, what that means: which copies
+ * are lost and whether the caller may rely on the rest. */
 #include "target/mirror.h"
 
 #include "base/err.h"
 #include "base/memory.h"
+#include "base/wait.h"
+#include "target/guard.h"
 #include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -14,12 +16,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SKIPPED 1 /* a result: the copy did not count */
+#define LOOK_MS 100 /* whether one hangs */
+#define SKIPPED 1 /* a result: the copy was not asked */
 
+/*  NONE -> COUNTS  mirror_add         NONE -> JOINING    mirror_join
+ *  JOINING -> COUNTS mirror_promote   COUNTS, JOINING -> LOST  judge,
+ *  LOST -> NONE    mirror_bury            mirror_lose_joining */
+enum copy_state { COPY_NONE, COPY_COUNTS, COPY_JOINING, COPY_LOST };
+
+/* All of it is changed under the lock; who holds a copy may use target and
+ * object without. */
 struct copy {
+    enum copy_state state;
     struct target *target; /* owned */
-    struct object *object; /* NULL: not open; owned by struct object_mirror */
-    atomic_bool lost;
+    struct object *object; /* NULL: not open; owned */
+    unsigned uses;         /* operations that hold it (MI5) */
 };
 
 struct mirror {
@@ -30,14 +41,14 @@ struct mirror {
     unsigned flags;    /* it was opened with */
     bool open;
     struct object object;
-    struct copy copy[MIRROR_COPIES_MAX];
-    unsigned count;    /* grows only while nobody uses the mirror */
 
-    pthread_mutex_t lock; /* guards what follows; lost is set under it */
+    pthread_mutex_t lock; /* guards what follows */
+    struct copy copy[MIRROR_COPIES_MAX];
     atomic_uint losses;
-    bool threaded, stopping;
-    pthread_t thread;
-    pthread_cond_t work, done;
+    bool threaded, overseen, stopping;
+    pthread_t thread, overseer;
+    pthread_cond_t work, done, ending;
+    atomic_uint patience_ms;
     enum { IDLE, ASKED, ANSWERED } sync_state; /* of copy 1, by the thread */
     int sync_result;
     char sync_text[256];
@@ -45,8 +56,9 @@ struct mirror {
 
 /* What became of one operation, copy by copy. */
 struct outcome {
+    bool held[MIRROR_COPIES_MAX];
     int result[MIRROR_COPIES_MAX]; /* 0, SKIPPED, or an error */
-    char text[MIRROR_COPIES_MAX][256];
+    char text[MIRROR_COPIES_MAX][256]; /* of an error */
 };
 
 static const struct target_ops mirror_ops;
@@ -73,25 +85,60 @@ note(struct outcome *out, unsigned i, int r)
         snprintf(out->text[i], sizeof out->text[i], "%s", err_text());
 }
 
-static bool
-counts(const struct mirror *m, unsigned i)
+/* The copies that an operation is for: those that count, and for all that
+ * changes them the one that joins. judge or let_go follows. */
+static void
+hold(struct mirror *m, bool changes, struct outcome *out)
 {
-    return !atomic_load(&m->copy[i].lost);
+    pthread_mutex_lock(&m->lock);
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX; i++) {
+        struct copy *c = &m->copy[i];
+
+        out->held[i] = c->state == COPY_COUNTS ||
+                       (changes && c->state == COPY_JOINING);
+        c->uses += out->held[i];
+        out->result[i] = SKIPPED;
+    }
+    pthread_mutex_unlock(&m->lock);
+}
+
+static void
+let_go_locked(struct mirror *m, const struct outcome *out)
+{
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX; i++) {
+        assert(m->copy[i].uses >= out->held[i]);
+        m->copy[i].uses -= out->held[i];
+    }
+}
+
+static void
+let_go(struct mirror *m, const struct outcome *out)
+{
+    pthread_mutex_lock(&m->lock);
+    let_go_locked(m, out);
+    pthread_mutex_unlock(&m->lock);
 }
 
 /* Has a copy other than i, that counts, carried it out? */
 static bool
 another_did(const struct mirror *m, const struct outcome *out, unsigned i)
 {
-    for (unsigned k = 0; k < m->count; k++) {
-        if (k != i && counts(m, k) && out->result[k] == 0)
+    for (unsigned k = 0; k < MIRROR_COPIES_MAX; k++) {
+        if (k != i && m->copy[k].state == COPY_COUNTS && out->result[k] == 0)
             return true;
     }
     return false;
 }
 
-/* MI1, MI3, MI4: lose the copies that failed if another did it; 0 if one that
- * counts did. */
+static void
+lose_locked(struct mirror *m, unsigned i)
+{
+    m->copy[i].state = COPY_LOST;
+    atomic_fetch_add(&m->losses, 1);
+}
+
+/* MI1, MI3, MI4, MI6: lose the copies that failed if another did it; 0 if one
+ * that counts did. Lets them go. */
 static int
 judge(struct mirror *m, const struct outcome *out)
 {
@@ -99,23 +146,26 @@ judge(struct mirror *m, const struct outcome *out)
     int failed = -1;
 
     pthread_mutex_lock(&m->lock);
-    for (unsigned i = 0; i < m->count; i++) {
-        if (out->result[i] >= 0 || !counts(m, i))
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX; i++) {
+        struct copy *c = &m->copy[i];
+
+        if (out->result[i] >= 0 || c->state == COPY_LOST)
             continue;
-        failed = (int)i;
-        lost[i] = another_did(m, out, i);
-        if (lost[i]) {
-            atomic_store(&m->copy[i].lost, true);
-            atomic_fetch_add(&m->losses, 1);
-        }
+        if (c->state == COPY_COUNTS)
+            failed = (int)i;
+        lost[i] = c->state == COPY_JOINING || another_did(m, out, i);
+        if (lost[i])
+            lose_locked(m, i);
     }
-    for (unsigned i = 0; i < m->count; i++)
-        done = done || (counts(m, i) && out->result[i] == 0);
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX; i++)
+        done = done || (m->copy[i].state == COPY_COUNTS &&
+                        out->result[i] == 0);
     pthread_mutex_unlock(&m->lock);
-    for (unsigned i = 0; i < m->count; i++) {
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX; i++) {
         if (lost[i] && m->cb)
             m->cb(m->ctx, m->copy[i].target->path, out->text[i]);
     }
+    let_go(m, out);
     if (done)
         return 0;
     if (failed < 0) /* all that did it were lost meanwhile */
@@ -131,15 +181,15 @@ mirror_readv(struct object *o, const struct iovec *iov, int count,
              uint64_t at)
 {
     struct mirror *m = of_object(o);
+    struct outcome out;
     int r = -EIO;
 
-    for (unsigned i = 0; i < m->count; i++) {
-        if (!counts(m, i))
-            continue;
-        r = object_readv(m->copy[i].object, iov, count, at);
-        if (r == 0)
-            return 0;
+    hold(m, false, &out);
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX && r < 0; i++) {
+        if (out.held[i])
+            r = object_readv(m->copy[i].object, iov, count, at);
     }
+    let_go(m, &out);
     return r;
 }
 
@@ -148,12 +198,13 @@ mirror_writev(struct object *o, const struct iovec *iov, int count,
               uint64_t at)
 {
     struct mirror *m = of_object(o);
-    struct outcome out = { 0 };
+    struct outcome out;
 
-    for (unsigned i = 0; i < m->count; i++)
-        note(&out, i, counts(m, i) ? object_writev(m->copy[i].object, iov,
-                                                   count, at)
-                                   : SKIPPED);
+    hold(m, true, &out);
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX; i++) {
+        if (out.held[i])
+            note(&out, i, object_writev(m->copy[i].object, iov, count, at));
+    }
     return judge(m, &out);
 }
 
@@ -162,13 +213,15 @@ static int
 mirror_allocate(struct object *o, uint64_t at, uint64_t bytes)
 {
     struct mirror *m = of_object(o);
-    struct outcome out = { 0 };
+    struct outcome out;
     bool cannot = false;
     int r;
 
-    for (unsigned i = 0; i < m->count; i++) {
-        r = counts(m, i) ? object_allocate(m->copy[i].object, at, bytes)
-                         : SKIPPED;
+    hold(m, true, &out);
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX; i++) {
+        if (!out.held[i])
+            continue;
+        r = object_allocate(m->copy[i].object, at, bytes);
         cannot = cannot || r == -EOPNOTSUPP;
         note(&out, i, r == -EOPNOTSUPP ? 0 : r);
     }
@@ -181,11 +234,13 @@ static int
 mirror_resize(struct object *o, uint64_t bytes)
 {
     struct mirror *m = of_object(o);
-    struct outcome out = { 0 };
+    struct outcome out;
 
-    for (unsigned i = 0; i < m->count; i++)
-        note(&out, i, counts(m, i) ? object_resize(m->copy[i].object, bytes)
-                                   : SKIPPED);
+    hold(m, true, &out);
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX; i++) {
+        if (out.held[i])
+            note(&out, i, object_resize(m->copy[i].object, bytes));
+    }
     return judge(m, &out);
 }
 
@@ -248,16 +303,16 @@ static int
 mirror_object_sync(struct object *o)
 {
     struct mirror *m = of_object(o);
-    struct outcome out = { 0 };
-    bool asked = m->count > 1 && counts(m, 0) && counts(m, 1) &&
-                 ask_thread(m);
+    struct outcome out;
+    bool asked;
 
-    for (unsigned i = 0; i < m->count; i++) {
+    hold(m, true, &out);
+    asked = out.held[0] && out.held[1] && ask_thread(m);
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX; i++) {
         if (i == 1 && asked)
             await_thread(m, &out);
-        else
-            note(&out, i, counts(m, i) ? object_sync(m->copy[i].object)
-                                       : SKIPPED);
+        else if (out.held[i])
+            note(&out, i, object_sync(m->copy[i].object));
     }
     return judge(m, &out);
 }
@@ -267,17 +322,19 @@ static int
 mirror_stat(struct object *o, struct object_stat *ret)
 {
     struct mirror *m = of_object(o);
+    struct outcome out;
     bool first = true;
+    int r = 0;
 
-    for (unsigned i = 0; i < m->count; i++) {
+    hold(m, false, &out);
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX && r == 0; i++) {
         struct object_stat st;
-        int r;
 
-        if (!counts(m, i))
+        if (!out.held[i])
             continue;
         r = object_stat(m->copy[i].object, &st);
         if (r < 0)
-            return r;
+            break;
         if (first)
             *ret = st;
         else if (st.size_bytes != ret->size_bytes)
@@ -286,32 +343,39 @@ mirror_stat(struct object *o, struct object_stat *ret)
             ret->allocated_bytes = st.allocated_bytes;
         first = false;
     }
-    return 0;
+    let_go(m, &out);
+    return r;
 }
 
 static void
 mirror_drop_cache(struct object *o)
 {
     struct mirror *m = of_object(o);
+    struct outcome out;
 
-    for (unsigned i = 0; i < m->count; i++) {
-        if (counts(m, i))
+    hold(m, false, &out);
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX; i++) {
+        if (out.held[i])
             object_drop_cache(m->copy[i].object);
     }
+    let_go(m, &out);
 }
 
 static int
 mirror_unlock(struct object *o, uint64_t at, uint64_t bytes)
 {
     struct mirror *m = of_object(o);
+    struct outcome out;
     int r = 0;
 
-    for (unsigned i = 0; i < m->count; i++) {
-        int each = counts(m, i) ? object_unlock(m->copy[i].object, at, bytes)
-                                : 0;
+    hold(m, false, &out);
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX; i++) {
+        int each = out.held[i] ? object_unlock(m->copy[i].object, at, bytes)
+                               : 0;
 
         r = r < 0 ? r : each;
     }
+    let_go(m, &out);
     return r;
 }
 
@@ -321,12 +385,15 @@ static int
 mirror_lock(struct object *o, uint64_t at, uint64_t bytes, bool exclusive)
 {
     struct mirror *m = of_object(o);
+    struct outcome out;
     int r = 0;
 
-    for (unsigned i = 0; i < m->count && r == 0; i++) {
-        if (counts(m, i))
+    hold(m, false, &out);
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX && r == 0; i++) {
+        if (out.held[i])
             r = object_lock(m->copy[i].object, at, bytes, exclusive);
     }
+    let_go(m, &out);
     return r;
 }
 
@@ -334,12 +401,15 @@ static int
 mirror_is_locked(struct object *o, uint64_t at, uint64_t bytes)
 {
     struct mirror *m = of_object(o);
+    struct outcome out;
     int r = 0;
 
-    for (unsigned i = 0; i < m->count && r == 0; i++) {
-        if (counts(m, i))
+    hold(m, false, &out);
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX && r == 0; i++) {
+        if (out.held[i])
             r = object_is_locked(m->copy[i].object, at, bytes);
     }
+    let_go(m, &out);
     return r;
 }
 
@@ -348,7 +418,8 @@ mirror_object_close(struct object *o)
 {
     struct mirror *m = of_object(o);
 
-    for (unsigned i = 0; i < m->count; i++) {
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX; i++) {
+        assert(m->copy[i].uses == 0);
         object_close(m->copy[i].object);
         m->copy[i].object = NULL;
     }
@@ -383,17 +454,19 @@ mirror_open(struct target *t, const char *name, unsigned flags,
             struct object **ret)
 {
     struct mirror *m = to_mirror(t);
-    struct outcome out = { 0 };
+    struct outcome out;
     int r;
 
-    assert(!m->open && m->count > 0);
+    assert(!m->open);
     r = mem_dup(name, &m->name);
     if (r < 0)
         return r;
-    for (unsigned i = 0; i < m->count; i++)
-        note(&out, i, counts(m, i) ? target_open(m->copy[i].target, name,
-                                                 flags, &m->copy[i].object)
-                                   : SKIPPED);
+    hold(m, true, &out);
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX; i++) {
+        if (out.held[i])
+            note(&out, i, target_open(m->copy[i].target, name, flags,
+                                      &m->copy[i].object));
+    }
     m->object = (struct object){ .ops = &mirror_ops, .target = t };
     m->flags = flags & ~(unsigned)(OBJECT_CREATE | OBJECT_EXCL);
     m->open = true;
@@ -410,11 +483,13 @@ static int
 mirror_target_sync(struct target *t)
 {
     struct mirror *m = to_mirror(t);
-    struct outcome out = { 0 };
+    struct outcome out;
 
-    for (unsigned i = 0; i < m->count; i++)
-        note(&out, i, counts(m, i) ? target_sync(m->copy[i].target)
-                                   : SKIPPED);
+    hold(m, true, &out);
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX; i++) {
+        if (out.held[i])
+            note(&out, i, target_sync(m->copy[i].target));
+    }
     return judge(m, &out);
 }
 
@@ -427,13 +502,17 @@ mirror_close(struct target *t)
     pthread_mutex_lock(&m->lock);
     m->stopping = true;
     pthread_cond_signal(&m->work);
+    pthread_cond_signal(&m->ending);
     pthread_mutex_unlock(&m->lock);
     if (m->threaded)
         pthread_join(m->thread, NULL);
-    for (unsigned i = 0; i < m->count; i++)
+    if (m->overseen)
+        pthread_join(m->overseer, NULL);
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX; i++)
         target_close(m->copy[i].target);
     pthread_cond_destroy(&m->work);
     pthread_cond_destroy(&m->done);
+    pthread_cond_destroy(&m->ending);
     pthread_mutex_destroy(&m->lock);
     free(m->target.path);
     free(m);
@@ -522,6 +601,7 @@ mirror_new(mirror_lost_cb lost, void *ctx, struct target **ret)
     pthread_mutex_init(&m->lock, NULL);
     pthread_cond_init(&m->work, NULL);
     pthread_cond_init(&m->done, NULL);
+    pthread_cond_init(&m->ending, NULL);
     *ret = &m->target;
     return 0;
 }
@@ -531,7 +611,7 @@ static int
 name_copies(struct mirror *m)
 {
     const char *first = m->copy[0].target->path;
-    const char *second = m->count > 1 ? m->copy[1].target->path : "";
+    const char *second = m->copy[1].target ? m->copy[1].target->path : "";
     size_t bytes = strlen(first) + strlen(second) + 4;
     char *path;
     int r = mem_new(bytes, 1, &path);
@@ -544,45 +624,189 @@ name_copies(struct mirror *m)
     return 0;
 }
 
+/* The place for one more; NULL: there is none. */
+static struct copy *
+free_place(struct mirror *m)
+{
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX; i++) {
+        if (m->copy[i].state == COPY_NONE)
+            return &m->copy[i];
+    }
+    return NULL;
+}
+
 int
 mirror_add(struct target *mirror, struct target *copy)
 {
     struct mirror *m = to_mirror(mirror);
-    struct copy *c = &m->copy[m->count];
+    struct copy *c = free_place(m);
     int r = 0;
 
-    assert(m->count < MIRROR_COPIES_MAX);
+    assert(c && !c->object);
     assert(!m->threaded);
-    c->object = NULL;
     if (m->open) {
         r = target_open(copy, m->name, m->flags, &c->object);
         if (r == 0)
             r = object_lock(c->object, 0, 0, true);
     }
     c->target = copy;
-    m->count++;
+    c->state = COPY_COUNTS;
     if (r == 0)
         r = name_copies(m);
     if (r < 0) {
         object_close(c->object);
         target_close(copy);
-        m->count--;
+        *c = (struct copy){0};
     }
     return r;
 }
 
+/* MI7. One that is idle may be so because nobody comes past the other. */
+static void
+look(struct mirror *m)
+{
+    uint64_t patience_ns = atomic_load(&m->patience_ms) * UINT64_C(1000000);
+    bool hangs[MIRROR_COPIES_MAX] = {false}, answers = false;
+    struct outcome out;
+
+    hold(m, true, &out);
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX; i++) {
+        struct guard_stats stats;
+
+        if (!out.held[i])
+            continue;
+        (void)guard_stats(m->copy[i].target, &stats);
+        hangs[i] = stats.longest_ns >= patience_ns;
+        pthread_mutex_lock(&m->lock);
+        answers |= !hangs[i] && m->copy[i].state == COPY_COUNTS;
+        pthread_mutex_unlock(&m->lock);
+    }
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX; i++) {
+        if (hangs[i] && answers)
+            guard_give_up(m->copy[i].target);
+    }
+    let_go(m, &out);
+}
+
+static void *
+oversee(void *arg)
+{
+    struct mirror *m = arg;
+
+    pthread_mutex_lock(&m->lock);
+    while (!m->stopping) {
+        wait_ms(&m->ending, &m->lock, LOOK_MS);
+        pthread_mutex_unlock(&m->lock);
+        look(m);
+        pthread_mutex_lock(&m->lock);
+    }
+    pthread_mutex_unlock(&m->lock);
+    return NULL;
+}
+
 void
-mirror_start(struct target *mirror)
+mirror_set_patience(struct target *mirror, unsigned patience_ms)
+{
+    atomic_store(&to_mirror(mirror)->patience_ms, patience_ms);
+}
+
+void
+mirror_start(struct target *mirror, unsigned patience_ms)
 {
     struct mirror *m = to_mirror(mirror);
 
     assert(!m->threaded);
-    if (m->count < 2)
-        return;
+    assert(!m->overseen);
+    mirror_set_patience(mirror, patience_ms);
     m->threaded = true; /* before there is a thread */
     if (pthread_create(&m->thread, NULL, sync_thread, m) != 0)
         m->threaded = false;
+    m->overseen = pthread_create(&m->overseer, NULL, oversee, m) == 0;
 }
+
+/* ---- copies that go and come ---- */
+
+bool
+mirror_join(struct target *mirror, struct target *copy, struct object *object)
+{
+    struct mirror *m = to_mirror(mirror);
+    struct copy *c;
+
+    pthread_mutex_lock(&m->lock);
+    assert(m->open);
+    c = free_place(m);
+    if (c)
+        *c = (struct copy){.state = COPY_JOINING, .target = copy,
+                           .object = object};
+    pthread_mutex_unlock(&m->lock);
+    return c != NULL;
+}
+
+static struct copy *
+joining_locked(struct mirror *m)
+{
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX; i++) {
+        if (m->copy[i].state == COPY_JOINING)
+            return &m->copy[i];
+    }
+    return NULL;
+}
+
+bool
+mirror_promote(struct target *mirror)
+{
+    struct mirror *m = to_mirror(mirror);
+    struct copy *c;
+
+    pthread_mutex_lock(&m->lock);
+    c = joining_locked(m);
+    if (c)
+        c->state = COPY_COUNTS;
+    pthread_mutex_unlock(&m->lock);
+    return c != NULL;
+}
+
+void
+mirror_lose_joining(struct target *mirror)
+{
+    struct mirror *m = to_mirror(mirror);
+    struct copy *c;
+
+    pthread_mutex_lock(&m->lock);
+    c = joining_locked(m);
+    if (c)
+        lose_locked(m, (unsigned)(c - m->copy));
+    pthread_mutex_unlock(&m->lock);
+}
+
+bool
+mirror_bury(struct target *mirror)
+{
+    struct mirror *m = to_mirror(mirror);
+    struct copy dead[MIRROR_COPIES_MAX] = {{0}};
+    bool left = false;
+
+    pthread_mutex_lock(&m->lock);
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX; i++) {
+        struct copy *c = &m->copy[i];
+
+        if (c->state != COPY_LOST)
+            continue;
+        left |= c->uses > 0;
+        if (c->uses > 0)
+            continue;
+        dead[i] = *c;
+        *c = (struct copy){0};
+    }
+    pthread_mutex_unlock(&m->lock);
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX; i++) {
+        object_close(dead[i].object);
+        target_close(dead[i].target);
+    }
+    return !left;
+}
+
+/* ---- what there is ---- */
 
 unsigned
 mirror_copies(struct target *mirror)
@@ -590,8 +814,10 @@ mirror_copies(struct target *mirror)
     struct mirror *m = to_mirror(mirror);
     unsigned count = 0;
 
-    for (unsigned i = 0; i < m->count; i++)
-        count += counts(m, i);
+    pthread_mutex_lock(&m->lock);
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX; i++)
+        count += m->copy[i].state == COPY_COUNTS;
+    pthread_mutex_unlock(&m->lock);
     return count;
 }
 
@@ -601,37 +827,38 @@ mirror_losses(struct target *mirror)
     return atomic_load(&to_mirror(mirror)->losses);
 }
 
-static int
-find_copy(const struct mirror *m, unsigned nth)
-{
-    for (unsigned i = 0; i < m->count; i++) {
-        if (counts(m, i) && nth-- == 0)
-            return (int)i;
-    }
-    return -1;
-}
-
-const char *
-mirror_path(struct target *mirror, unsigned nth)
+bool
+mirror_is_in(struct target *mirror, const char *path)
 {
     struct mirror *m = to_mirror(mirror);
-    int i = find_copy(m, nth);
+    bool found = false;
 
-    return i < 0 ? NULL : m->copy[i].target->path;
+    pthread_mutex_lock(&m->lock);
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX; i++)
+        found |= m->copy[i].state == COPY_COUNTS &&
+                 strcmp(m->copy[i].target->path, path) == 0;
+    pthread_mutex_unlock(&m->lock);
+    return found;
 }
 
 int
 mirror_read(struct object *o, unsigned nth, void *buffer, size_t bytes,
             uint64_t at)
 {
-    struct object *from = nth == 0 ? o : NULL;
+    struct outcome out;
+    struct mirror *m;
+    int r = -ENOENT;
 
-    if (o->ops == &mirror_ops) {
-        int i = find_copy(of_object(o), nth);
-
-        from = i < 0 ? NULL : of_object(o)->copy[i].object;
+    if (o->ops != &mirror_ops)
+        return nth == 0 ? object_read(o, buffer, bytes, at) : r;
+    m = of_object(o);
+    hold(m, false, &out);
+    for (unsigned i = 0; i < MIRROR_COPIES_MAX; i++) {
+        if (!out.held[i] || nth-- > 0)
+            continue;
+        r = object_read(m->copy[i].object, buffer, bytes, at);
+        break;
     }
-    if (!from)
-        return -ENOENT;
-    return object_read(from, buffer, bytes, at);
+    let_go(m, &out);
+    return r;
 }

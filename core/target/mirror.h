@@ -14,8 +14,21 @@
  *       bytes in place, reuse space) looks at mirror_losses after the call: as
  *       long as it is what the owner has recorded durably, all copies that a
  *       later start may choose from have the bytes.
- * The owner's side of MI4 is in volume/journal_files.c: a start must never
- * prefer a copy that was lost.
+ * (MI5) A copy that was lost is closed, and only then its directory looked at
+ *       again, when no operation that was begun on it is under way: none lands
+ *       late in what it is filled with.
+ * (MI6) A copy that joins gets all that is written and synced from then on, and
+ *       is not relied on: what it fails at is nobody's error, and the loss of
+ *       another is never judged by what it did. It counts when its owner says
+ *       so (mirror_promote): when it holds, durably, what was written before.
+ *       That it is lost meanwhile is a loss like any other (MI4): it may have
+ *       got a superblock.
+ * (MI7) After mirror_start, if the copies are guarded (guard.h): one of which
+ *       an operation has been under way for the patience, while another that
+ *       counts has none that old, is given up (G3). Who waits for it gets an
+ *       error, and it is lost. The last one is waited for, for ever.
+ * The owner's side of MI4 and MI6 is in volume/journal_files.c and
+ * journal_refill.h: a start must never prefer a copy that was lost.
  *
  * Syncs of two copies run side by side after mirror_start (a flush costs the
  * slower of the two, not their sum); before it, and in the simulator, one after
@@ -42,16 +55,32 @@ int mirror_new(mirror_lost_cb lost, void *ctx, struct target **ret);
  * the same bytes, and nobody may be using the mirror meanwhile. */
 int mirror_add(struct target *mirror, struct target *copy);
 
-/* Start the thread that syncs; not before a fork. No thread to be had is no
- * error. target_close ends it. */
-void mirror_start(struct target *mirror);
+/* Start the threads that sync, and that look whether a copy hangs; not before a
+ * fork. No thread to be had is no error. target_close ends them. */
+void mirror_start(struct target *mirror, unsigned patience_ms);
+/* MI7, from now on. */
+void mirror_set_patience(struct target *mirror, unsigned patience_ms);
 
-/* Copies that count; how many have been lost so far. Any thread. */
+/* ---- copies that go and come, while it is used; any thread ---- */
+
+/* MI6: the object, which is open in copy and locked, gets what is written and
+ * synced by operations that begin from now on. Both are the mirror's then.
+ * Does not block. False (and nothing done): no place is free, see
+ * mirror_bury. One at a time. */
+bool mirror_join(struct target *mirror, struct target *copy,
+                 struct object *object);
+/* It counts from now on. False: it was lost. */
+bool mirror_promote(struct target *mirror);
+/* It can't be made to count: it is lost. Nothing if it is already. */
+void mirror_lose_joining(struct target *mirror);
+/* MI5: close those that were lost. False: one is still used. */
+bool mirror_bury(struct target *mirror);
+
+/* Copies that count; how many have been lost so far. */
 unsigned mirror_copies(struct target *mirror);
 unsigned mirror_losses(struct target *mirror);
-
-/* The path of copy nth (from 0) that counts, or NULL. */
-const char *mirror_path(struct target *mirror, unsigned nth);
+/* Does the copy in the directory of this path count? */
+bool mirror_is_in(struct target *mirror, const char *path);
 
 /* Read from copy nth (from 0) of those that count: for who can tell wrong bytes
  * from right ones. Of any other object there is one copy. -ENOENT: no such

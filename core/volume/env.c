@@ -2,9 +2,11 @@
  * the engine sees.
  *
  * Roots and parts are reached through the guard: no call on them lasts longer
- * than the part-timeout. The cache directory is not: a journal that hangs has
- * nobody else to go on with, and its calls are not worth a hand-over each. A
- * world that the caller brings (the simulator) is taken as it is. */
+ * than the part-timeout. A cache directory that is alone is not: a journal that
+ * hangs has nobody else to go on with, and its calls are not worth a hand-over
+ * each. Of two each has a guard of its own, which gives nothing up by itself
+ * while they serve: the mirror does, when the other one answers. A world that
+ * the caller brings (the simulator) is taken as it is. */
 #include "base/err.h"
 #include "base/memory.h"
 #include "meta/fault_rules.h"
@@ -74,9 +76,11 @@ static int
 world_make(const struct lsvd_env *env, const struct config *config,
            const struct logger *log, struct world *w)
 {
+    bool mirrored = config->cache[0] && config->cache[1];
     int r = 0;
 
     memset(w, 0, sizeof *w);
+    w->timeout_ms = config->part_timeout_s * 1000;
     w->io = w->cache_io = env->io ? env->io : io_system();
     if (env->fault_path) {
         r = fault_rules_new(w->io, env->fault_path, log, &w->fault);
@@ -86,10 +90,31 @@ world_make(const struct lsvd_env *env, const struct config *config,
     }
     if (env->io)
         return 0;
-    r = guard_new(w->io, config->part_timeout_s * 1000, &w->guard);
+    for (size_t i = 0; mirrored && r == 0 && i < MIRROR_COPIES_MAX; i++) {
+        r = guard_new(w->cache_io, w->timeout_ms, &w->copy_guard[i]);
+        if (r == 0)
+            guard_set_waits(w->copy_guard[i]);
+    }
+    if (r == 0)
+        r = guard_new(w->io, w->timeout_ms, &w->guard);
     if (r == 0)
         w->io = w->guard;
     return r;
+}
+
+struct io *
+env_cache_io(const struct world *w, size_t nth)
+{
+    return nth < MIRROR_COPIES_MAX && w->copy_guard[nth]
+         ? w->copy_guard[nth] : w->cache_io;
+}
+
+void
+env_cache_patience(const struct world *w, size_t nth, bool forever)
+{
+    if (w->copy_guard[nth])
+        guard_set_deadline(w->copy_guard[nth],
+                           forever ? GUARD_FOREVER : w->timeout_ms);
 }
 
 int
@@ -118,6 +143,8 @@ void
 env_done(struct world *w)
 {
     guard_free(w->guard);
+    for (size_t i = 0; i < MIRROR_COPIES_MAX; i++)
+        guard_free(w->copy_guard[i]);
     fault_free(w->fault);
     memset(w, 0, sizeof *w);
 }

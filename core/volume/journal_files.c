@@ -21,7 +21,8 @@
  *       chain lacks, or as a whole. One that can't be is left out, and JF1
  *       keeps it out.
  * (JF5) Redo records are applied again only after the claim: what is changed
- *       in place may be known to this copy alone. */
+ *       in place may be known to this copy alone.
+ * (JF6, JF7) Of a copy that comes back while serving: journal_refill.h. */
 #include "volume/volume.h"
 #include "base/err.h"
 #include "base/memory.h"
@@ -32,7 +33,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* One cache directory at a start. */
+/* One cache directory, looked at. */
 struct journal_copy {
     struct target *dir; /* NULL: can't be opened; owned */
     struct journal *j;  /* NULL: none that can be read; owned */
@@ -43,7 +44,7 @@ struct journal_copy {
     char why[256];      /* it can't be used */
 };
 
-static void
+void
 journal_name(const struct lsvd_volume *v, char *text, size_t bytes)
 {
     char uuid[UUID_TEXT_BYTES];
@@ -89,15 +90,24 @@ note_why(struct journal_copy *c)
     snprintf(c->why, sizeof c->why, "%s", err_text());
 }
 
+static int
+open_cache(struct lsvd_volume *v, size_t nth, struct target **ret)
+{
+    struct io *io = env_cache_io(&v->world, nth);
+
+    return io->ops->open_dir(io, v->config.cache[nth], 0, ret);
+}
+
 /* -EBUSY: another server has it; anything else only says that this copy is of
  * no use. */
 static int
-copy_open(struct lsvd_volume *v, const char *path, struct journal_copy *c)
+copy_open(struct lsvd_volume *v, size_t nth, struct journal_copy *c)
 {
+    const char *path = v->config.cache[nth];
     char name[64];
     int r;
 
-    r = v->cache_io->ops->open_dir(v->cache_io, path, 0, &c->dir);
+    r = open_cache(v, nth, &c->dir);
     if (r < 0) {
         note_why(c);
         return r;
@@ -189,6 +199,11 @@ on_lost(void *ctx, const char *path, const char *why)
 {
     struct lsvd_volume *v = ctx;
 
+    for (size_t i = 0; v->config.cache[i]; i++) {
+        if (strcmp(v->config.cache[i], path) == 0)
+            env_cache_patience(&v->world, i, false);
+    }
+
     event_note(v, LOG_ERROR_LEVEL, "journal", 0,
                "the copy of the journal in %s is lost: %s; going on with the "
                "other one alone",
@@ -208,8 +223,8 @@ mirror_make(struct lsvd_volume *v)
     return r;
 }
 
-static size_t
-directories(const struct lsvd_volume *v)
+size_t
+journal_directories(const struct lsvd_volume *v)
 {
     size_t count = 0;
 
@@ -221,10 +236,10 @@ directories(const struct lsvd_volume *v)
 static int
 check_directories(const struct lsvd_volume *v)
 {
-    if (directories(v) <= MIRROR_COPIES_MAX)
+    if (journal_directories(v) <= MIRROR_COPIES_MAX)
         return 0;
     return err_set(-EINVAL, "volume %s: %zu cache directories: the journal is "
-                   "kept in one or two", v->meta.name, directories(v));
+                   "kept in one or two", v->meta.name, journal_directories(v));
 }
 
 /* The journal that is taken, through the mirror if there is a second
@@ -236,7 +251,7 @@ take(struct lsvd_volume *v, struct journal_copy *c)
     char name[64];
     int r;
 
-    if (directories(v) == 1) {
+    if (journal_directories(v) == 1) {
         v->journal = c->j;
         v->cache_dir = c->dir;
         *c = (struct journal_copy){0};
@@ -257,6 +272,31 @@ take(struct lsvd_volume *v, struct journal_copy *c)
 }
 
 int
+journal_probe(struct lsvd_volume *v, size_t nth, struct target **ret)
+{
+    struct journal_copy c = {0};
+    int r = copy_open(v, nth, &c);
+
+    if (c.dir && !c.keep_off && r != -EBUSY) {
+        *ret = c.dir;
+        c.dir = NULL;
+        r = 0;
+    } else {
+        r = r < 0 ? r : -EIO;
+    }
+    copy_done(&c);
+    return r;
+}
+
+/* They have answered: a journal is worth waiting for. */
+static void
+wait_for_ever(struct lsvd_volume *v)
+{
+    for (size_t i = 0; v->config.cache[i]; i++)
+        env_cache_patience(&v->world, i, true);
+}
+
+int
 journal_find(struct lsvd_volume *v)
 {
     struct journal_copy *best = NULL;
@@ -268,7 +308,7 @@ journal_find(struct lsvd_volume *v)
     if (r < 0)
         return r;
     for (size_t i = 0; v->config.cache[i]; i++) {
-        r = copy_open(v, v->config.cache[i], &v->spare[i]);
+        r = copy_open(v, i, &v->spare[i]);
         if (r == -EBUSY)
             return r;
         if (r < 0 && r != -ENOENT) {
@@ -277,12 +317,13 @@ journal_find(struct lsvd_volume *v)
                 last = r;
         }
     }
+    wait_for_ever(v);
     for (size_t i = 0; v->config.cache[i]; i++) {
         struct journal_copy *c = &v->spare[i];
 
         if (!c->acceptable)
             continue;
-        if (directories(v) > 1)
+        if (journal_directories(v) > 1)
             copy_scan(v, c);
         if (!best || is_better(c, best))
             best = c;
@@ -312,8 +353,7 @@ journal_may_give_up(struct lsvd_volume *v)
         if (v->spare && i < MIRROR_COPIES_MAX && v->spare[i].keep_off)
             return err_set(-EEXIST, "volume %s: its journal can't be given "
                            "up: %s", v->meta.name, v->spare[i].why);
-        if (v->cache_io->ops->open_dir(v->cache_io, v->config.cache[i], 0,
-                                       &dir) == 0) {
+        if (open_cache(v, i, &dir) == 0) {
             target_close(dir);
             r = 0;
         }
@@ -362,8 +402,7 @@ journal_give_up(struct lsvd_volume *v)
         struct target *dir;
         int r;
 
-        r = v->cache_io->ops->open_dir(v->cache_io, v->config.cache[i], 0,
-                                       &dir);
+        r = open_cache(v, i, &dir);
         if (r < 0)
             continue; /* what is in it is never taken again: JF1 */
         r = rename_aside(dir, name);
@@ -423,12 +462,13 @@ join(struct lsvd_volume *v, struct journal_copy *c, const char **ret_how)
 int
 journal_level(struct lsvd_volume *v)
 {
-    const char *in_use = v->mirror ? mirror_path(v->mirror, 0) : NULL;
+    char in_use[256];
 
+    snprintf(in_use, sizeof in_use, "%s", v->cache_dir->path);
     for (size_t i = 0; v->spare && v->config.cache[i]; i++) {
         const char *how = "";
 
-        if (!v->mirror || strcmp(v->config.cache[i], in_use) == 0)
+        if (!v->mirror || mirror_is_in(v->mirror, v->config.cache[i]))
             continue;
         if (join(v, &v->spare[i], &how) < 0)
             event_note(v, LOG_ERROR_LEVEL, "journal", 0,
@@ -458,15 +498,13 @@ open_directories(struct lsvd_volume *v)
     r = check_directories(v);
     if (r < 0)
         return r;
-    if (directories(v) == 1)
-        return v->cache_io->ops->open_dir(v->cache_io, v->config.cache[0], 0,
-                                          &v->cache_dir);
+    if (journal_directories(v) == 1)
+        return open_cache(v, 0, &v->cache_dir);
     r = mirror_make(v);
     if (r < 0)
         return r;
     for (size_t i = 0; v->config.cache[i]; i++) {
-        r = v->cache_io->ops->open_dir(v->cache_io, v->config.cache[i], 0,
-                                       &dir);
+        r = open_cache(v, i, &dir);
         if (r == 0)
             r = mirror_add(v->mirror, dir);
         any = any || r == 0;
@@ -475,6 +513,7 @@ open_directories(struct lsvd_volume *v)
                        "no copy of the journal in %s: %s",
                        v->config.cache[i], err_text());
     }
+    wait_for_ever(v);
     return any ? 0 : r;
 }
 
@@ -513,20 +552,25 @@ journal_is_settled(struct lsvd_volume *v)
            mirror_losses(v->mirror) == atomic_load(&v->losses_settled);
 }
 
-bool
-journal_is_mirrored(struct lsvd_volume *v, char *why, size_t bytes)
+/* Never a second view while one is begun that its members do not have: they
+ * would be two behind, and no start would take them (R5). */
+int
+journal_rename(struct lsvd_volume *v)
 {
-    const char *used;
+    int r = v->view_begun ? volume_settle_view(v) : 0;
+    struct view next = v->view;
+    struct view_id id = v->view.id;
 
-    if (!v->mirror || mirror_copies(v->mirror) == directories(v))
-        return true;
-    used = mirror_path(v->mirror, 0);
-    for (size_t i = 0; v->config.cache[i]; i++) {
-        if (!used || strcmp(used, v->config.cache[i]) != 0)
-            snprintf(why, bytes, "no copy of the journal in %s",
-                     v->config.cache[i]);
-    }
-    return false;
+    if (r < 0)
+        return r;
+    id.minor++;
+    view_advance(&next, &id);
+    r = v->io->ops->random(v->io, next.journal.b, sizeof next.journal.b);
+    if (r == 0)
+        r = volume_install_view(v, &next, 0, false);
+    if (r == 0 && v->view.members != v->view.complete_members)
+        r = volume_complete_view(v, false);
+    return r;
 }
 
 int
@@ -536,16 +580,8 @@ journal_settle(struct lsvd_volume *v)
 
     while (r == 0 && !journal_is_settled(v)) {
         unsigned losses = mirror_losses(v->mirror);
-        struct view next = v->view;
-        struct view_id id = v->view.id;
 
-        id.minor++;
-        view_advance(&next, &id);
-        r = v->io->ops->random(v->io, next.journal.b, sizeof next.journal.b);
-        if (r == 0)
-            r = volume_install_view(v, &next, 0, false);
-        if (r == 0 && v->view.members != v->view.complete_members)
-            r = volume_complete_view(v, false);
+        r = journal_rename(v);
         if (r == 0)
             atomic_store(&v->losses_settled, losses);
     }

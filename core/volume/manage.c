@@ -375,11 +375,11 @@ remove_journals(struct lsvd_volume *v)
     snprintf(name, sizeof name, "%s.journal", uuid);
     scrub_file_name(v, scrub, sizeof scrub);
     for (size_t i = 0; v->config.cache[i]; i++) {
+        struct io *io = env_cache_io(&v->world, i);
         struct target *dir;
         int r;
 
-        r = v->cache_io->ops->open_dir(v->cache_io, v->config.cache[i], 0,
-                                       &dir);
+        r = io->ops->open_dir(io, v->config.cache[i], 0, &dir);
         if (r == 0) {
             r = target_remove(dir, scrub);
             if (r == 0 || r == -ENOENT)

@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/memory.h"
 #include "redundancy/membership.h"
+#include "volume/journal_refill.h"
 #include "volume/resync.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,6 +66,7 @@ volume_free(struct lsvd_volume *v)
     batch_free(v);
     chunk_store_done(v);
     cache_free(v->cache);
+    refill_done(v);
     journal_close(v->journal);
     target_close(v->cache_dir);
     resync_done(v);

@@ -104,15 +104,16 @@ scrub_file_name(const struct lsvd_volume *v, char *text, size_t bytes)
 }
 
 static int
-load_from(struct lsvd_volume *v, const char *path, struct scrub_mark *ret)
+load_from(struct lsvd_volume *v, size_t nth, struct scrub_mark *ret)
 {
+    struct io *io = env_cache_io(&v->world, nth);
     uint8_t *bytes = NULL;
     struct target *dir;
     size_t count;
     char name[64];
     int r;
 
-    r = v->cache_io->ops->open_dir(v->cache_io, path, 0, &dir);
+    r = io->ops->open_dir(io, v->config.cache[nth], 0, &dir);
     if (r < 0)
         return r;
     scrub_file_name(v, name, sizeof name);
@@ -139,7 +140,7 @@ scrub_load(struct lsvd_volume *v, struct scrub_mark *ret)
 
     memset(ret, 0, sizeof *ret);
     for (size_t i = 0; v->config.cache[i]; i++) {
-        int r = load_from(v, v->config.cache[i], &found);
+        int r = load_from(v, i, &found);
 
         if (r == 0 && is_further(&found, ret))
             *ret = found;
@@ -152,13 +153,14 @@ scrub_load(struct lsvd_volume *v, struct scrub_mark *ret)
 }
 
 static int
-store_in(struct lsvd_volume *v, const char *path, const uint8_t *bytes)
+store_in(struct lsvd_volume *v, size_t nth, const uint8_t *bytes)
 {
+    struct io *io = env_cache_io(&v->world, nth);
     struct target *dir;
     char name[64];
     int r;
 
-    r = v->cache_io->ops->open_dir(v->cache_io, path, 0, &dir);
+    r = io->ops->open_dir(io, v->config.cache[nth], 0, &dir);
     if (r < 0)
         return r;
     scrub_file_name(v, name, sizeof name);
@@ -175,6 +177,6 @@ scrub_store(struct lsvd_volume *v, const struct scrub_mark *mark)
 
     scrub_encode(mark, &v->meta.uuid, bytes);
     for (size_t i = 0; r < 0 && v->config.cache[i]; i++)
-        r = store_in(v, v->config.cache[i], bytes);
+        r = store_in(v, i, bytes);
     return r;
 }

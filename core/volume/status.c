@@ -1,5 +1,6 @@
 /* status.c: how an open volume is doing, for programs that watch it. */
 #include "target/guard.h"
+#include "volume/journal_refill.h"
 #include "volume/volume.h"
 #include <stdio.h>
 #include <string.h>
@@ -148,6 +149,25 @@ fill_scrub(struct lsvd_volume *v, struct lsvd_status *ret)
 }
 
 static void
+fill_copies(struct lsvd_volume *v, struct lsvd_status *ret)
+{
+    struct refill *f = &v->refill;
+
+    ret->journal_copies = journal_copies(v);
+    ret->journal_copies_wanted = (uint32_t)journal_directories(v);
+    if (v->mirror)
+        ret->journal_copy_losses = mirror_losses(v->mirror);
+    ret->journal_copy_returns = atomic_load(&f->ended);
+    pthread_mutex_lock(&v->state_lock);
+    ret->journal_filling = f->is_active || f->is_unrecorded;
+    pthread_mutex_unlock(&v->state_lock);
+    if (!ret->journal_filling)
+        return;
+    ret->journal_fill_done = atomic_load(&f->done);
+    ret->journal_fill_total = atomic_load(&f->total);
+}
+
+static void
 fill_health(struct lsvd_volume *v, bool failed, struct lsvd_status *ret)
 {
     bool all = true, stalled;
@@ -241,6 +261,7 @@ lsvd_get_status(struct lsvd_volume *v, struct lsvd_status *ret)
         fill_place(v, i, &ret->part[i]);
         fill_lag(v, i, &view, space.dirty_chunks, &ret->part[i]);
     }
+    fill_copies(v, ret);
     fill_resync(v, &ret->resync);
     fill_scrub(v, ret);
     fill_health(v, space.failed, ret);

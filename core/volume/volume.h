@@ -41,6 +41,7 @@
 #include "meta/label.h"
 #include "meta/meta.h"
 #include "redundancy/ec.h"
+#include "target/mirror.h"
 #include "volume/hedge.h"
 #include "volume/policy.h"
 #include "volume/scrub.h"
@@ -134,8 +135,10 @@ struct volume_counters {
 /* How the engine reaches its surroundings; see env.c. */
 struct world {
     struct io *io;       /* roots and parts, clocks, chance */
-    struct io *cache_io; /* cache directories */
+    struct io *cache_io; /* a cache directory that is alone */
     struct io *guard, *fault; /* owned; NULL if there is none */
+    struct io *copy_guard[MIRROR_COPIES_MAX]; /* of two; the same */
+    unsigned timeout_ms; /* the part-timeout */
 };
 
 /* A start that is forced; see force.c. */
@@ -156,6 +159,23 @@ struct resync {
     uint64_t cursor;         /* chunks before it are done in this pass */
     uint64_t copied_in_pass, unstored, began_ns; /* the role's */
     atomic_uint_fast64_t chunks_done, chunks_total, bytes_done, copied;
+};
+
+/* Making a copy of the journal anew; see journal_refill.h. */
+struct refill {
+    struct target *offered; /* under state_lock; owned; which: index */
+    char problem[256];      /* the same: why there is none; "" or a line */
+    bool is_active;         /* the same; changed by the role */
+    bool is_unrecorded;     /* … it counts, and no view says so yet */
+    size_t index;           /* of the cache directory */
+    struct target *dir;     /* the role's, as what follows; owned until it
+                             * joins */
+    struct object *object;  /* the same */
+    struct journal_fill fill;
+    atomic_uint_fast64_t done, total; /* bytes */
+    atomic_uint_fast64_t ended;       /* well, since the start */
+    atomic_uint failed; /* in a row: then it is looked for less often */
+    unsigned looks_left, quiet_looks; /* the watch's */
 };
 
 struct metadata_problem {
@@ -240,6 +260,7 @@ struct lsvd_volume {
 
     struct policy policy; /* the watch's */
     struct resync resync;
+    struct refill refill;
     struct scrub scrub;  /* under state_lock; see scrub.h */
     struct batch *batch; /* of the destage caller: being retried, or NULL */
     bool heal_fails;     /* of the destage caller: the last one did */
@@ -258,6 +279,12 @@ int env_load(const struct lsvd_env *env, const char *name,
              struct logger *ret_log);
 /* Nothing that was opened through it is open. */
 void env_done(struct world *w);
+/* How the cache directory nth of the configuration is reached. */
+struct io *env_cache_io(const struct world *w, size_t nth);
+/* How long it is waited for: for the part-timeout, or until somebody else gives
+ * it up (the mirror, which has a second copy). Nothing for one that is alone.
+ */
+void env_cache_patience(const struct world *w, size_t nth, bool forever);
 
 /* ---- manage.c ---- */
 
@@ -481,7 +508,7 @@ int volume_view_with(struct lsvd_volume *v, uint32_t slot);
 int volume_promise(struct lsvd_volume *v, uint32_t *ret_epoch);
 int volume_next_epoch(struct lsvd_volume *v, struct view_id *ret);
 
-/* ---- journal_files.c: the journal's copies (JF1-JF5) ---- */
+/* ---- journal_files.c: the journal's copies (JF1-JF6) ---- */
 
 /* The journal that the view names, from the cache directories: the best copy
  * of it. -ENOENT: not there; -EBUSY: in use. Changes nothing. */
@@ -499,10 +526,15 @@ int journal_check(struct lsvd_volume *v);
 int journal_may_give_up(struct lsvd_volume *v);
 /* Let go what was found; files keep their bytes and get another name. */
 int journal_give_up(struct lsvd_volume *v);
+/* How many cache directories there are, and the name of the journal in them. */
+size_t journal_directories(const struct lsvd_volume *v);
+void journal_name(const struct lsvd_volume *v, char *text, size_t bytes);
+/* Open cache directory nth, and look at the journal in it: a file that is not
+ * ours, or is in use, is an error. */
+int journal_probe(struct lsvd_volume *v, size_t nth, struct target **ret);
+/* A view like the one in force, with a new UUID for the journal. The role's. */
+int journal_rename(struct lsvd_volume *v);
 bool journal_is_settled(struct lsvd_volume *v);
-/* False: two directories were given, and one of them has no copy; why is
- * filled with a line that names it. */
-bool journal_is_mirrored(struct lsvd_volume *v, char *why, size_t bytes);
 /* JF3: record that a copy was lost. The destage caller's (or open's). */
 int journal_settle(struct lsvd_volume *v);
 /* Before an answer: wait until it is recorded. Anybody's. -EIO: can't be. */

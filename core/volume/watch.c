@@ -4,6 +4,7 @@
 #include "base/wait.h"
 #include "redundancy/membership.h"
 #include "target/guard.h"
+#include "volume/journal_refill.h"
 #include "volume/resync.h"
 #include "volume/volume.h"
 #include <stdio.h>
@@ -258,6 +259,7 @@ watch_look(struct lsvd_volume *v)
             watch_for(v, i);
         }
     }
+    journal_look(v);
     policy_watch(v);
 }
 

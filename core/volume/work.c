@@ -2,13 +2,15 @@
  * or whoever has the role for a moment (V3).
  *
  * A round: parts that failed or do not answer are dropped -> a batch is
- * destaged -> a damaged file is healed -> a part that came back is filled a
- * little. Writers that wait for space are told how each round ended. Between
- * rounds that have nothing to do the scrub goes on. */
+ * destaged -> a damaged file is healed -> a part, or a copy of the journal,
+ * that came back is filled a little. Writers that wait for space are told how
+ * each round ended. Between rounds that have nothing to do the scrub goes on.
+ */
 #include "base/err.h"
 #include "base/wait.h"
 #include "target/guard.h"
 #include "target/mirror.h"
+#include "volume/journal_refill.h"
 #include "volume/resync.h"
 #include "volume/volume.h"
 #include "volume/watch.h"
@@ -190,6 +192,7 @@ destage_round(struct lsvd_volume *v)
     batch_free(v);
     worked = heal_one(v);
     worked = resync_step(v) || worked;
+    worked = refill_step(v) || worked;
     return moved || worked;
 }
 
@@ -275,7 +278,8 @@ is_asked_locked(struct lsvd_volume *v)
     for (uint32_t i = 0; i < v->g.part_count; i++)
         offered |= v->resync.offered[i] != NULL;
     return v->space_waiters > 0 || (v->heal_count > 0 && !v->heal_fails) ||
-           v->gone != 0 || v->unwanted != 0 || offered;
+           v->gone != 0 || v->unwanted != 0 || offered ||
+           refill_is_asked_locked(v);
 }
 
 /* A copy of the journal was lost: clients wait for this. */
@@ -372,7 +376,7 @@ lsvd_start(struct lsvd_volume *v)
         return 0;
     parts_sign(v);
     if (v->mirror)
-        mirror_start(v->mirror);
+        mirror_start(v->mirror, v->world.timeout_ms);
     v->threaded = true; /* before there is a thread that looks at it */
     r = pthread_create(&v->thread, NULL, destage_thread, v);
     if (r != 0) {
@@ -401,6 +405,8 @@ lsvd_hurry(struct lsvd_volume *v)
 {
     if (v->world.guard)
         guard_set_deadline(v->world.guard, HURRIED_DEADLINE_MS);
+    if (v->mirror)
+        mirror_set_patience(v->mirror, HURRIED_DEADLINE_MS);
     pthread_mutex_lock(&v->state_lock);
     if (!atomic_load(&v->hurried))
         v->hurried_ns = v->io->ops->now_ns(v->io);

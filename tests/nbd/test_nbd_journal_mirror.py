@@ -1,8 +1,10 @@
 """The journal in two directories, over a real nbdkit: one of them fails while
-it serves, is removed, or is too small; the server is killed; and is started
-with either, or both."""
+it serves, hangs, comes back, is removed, or is too small; the server is killed;
+and is started with either, or both."""
 
+import json
 import shutil
+import signal
 import subprocess
 
 import nbd
@@ -10,10 +12,15 @@ import pytest
 
 from conftest import need_root
 from load import Clients
-from nbdharness import KIB, MIB, PLUGIN, assert_same, poll, random_bytes, \
-    read_all
+from nbdharness import KIB, LSVD, MIB, PLUGIN, assert_same, poll, \
+    random_bytes, read_all, run
 
 SIZE = 16 * MIB
+TIMEOUT_S = 2  # part-timeout of what hangs
+# A request waits for the deadline and one view change; the rest is for a
+# machine that is busy with other tests.
+LONGEST_S = TIMEOUT_S + 1 + 2
+BOTH = "both cache directories have one"
 
 
 def need_faults():
@@ -37,9 +44,21 @@ class World:
         return [self.volume.name, *data,
                 *[f"cache={self.caches[i]}" for i in which]]
 
-    def start(self, *which, faults=False):
-        more = [f"fault={self.rules}"] if faults else []
+    def start(self, *which, faults=False, more=()):
+        more = [f"fault={self.rules}", *more] if faults else more
         self.server = self.place.serve(*self.parameters(*which), *more)
+
+    def status(self):
+        """Of the server, which has both directories."""
+        data = [f"--data={r}" for r in self.volume.roots.values()]
+        done = run(LSVD, "status", self.volume.name, "--json", *data,
+                   *[f"--cache={c}" for c in self.caches], check=False)
+        return json.loads(done.stdout)
+
+    def wait_both(self, times=1):
+        """The copy that was lost was made anew, so often by now."""
+        poll(lambda: self.server.log().count(BOTH) == times,
+             "the copy is refilled", 60)
 
     def refused(self, *which):
         server = self.place.serve(*self.parameters(*which), check=False)
@@ -98,7 +117,8 @@ def test_one_fails_under_load(world, dead, how):
     world.clients.check()
     world.crash()
 
-    world.refused(dead)
+    if "probability" not in how:  # else it may have come back meanwhile
+        world.refused(dead)
     world.start(alive)
     world.check()
     world.clients.start(world.server)
@@ -109,6 +129,128 @@ def test_one_fails_under_load(world, dead, how):
     world.clients.wait(200)
     world.crash()
     world.start(dead)
+    world.check()
+    world.server.stop()
+    world.volume.verify(0, "--full")
+
+
+@pytest.mark.parametrize("dead", [0, 1])
+@pytest.mark.parametrize("left", ["as it was", "empty"])
+def test_one_is_refilled_while_serving(world, dead, left):
+    """Twice; and then either is enough."""
+    need_faults()
+    world.start(0, 1, faults=True)
+    assert world.status()["journal"]["copies"] == 2
+    world.clients.start(world.server)
+    for times in (1, 2):
+        world.clients.wait(200)
+        world.fail([dead], "call=write;sync\nerror=EIO")
+        poll(lambda t=times: world.server.log().count("is lost") >= t,
+             "the loss is logged")
+        poll(lambda: world.status()["journal"]["copies"] == 1, "one is left")
+        status = world.status()
+        assert status["health"] == "degraded"
+        assert str(world.caches[dead]) in status["problem"]
+        world.clients.wait(100)
+        if left == "empty":
+            for journal in world.caches[dead].glob("*.journal"):
+                journal.unlink()
+        world.clients.forget_longest()
+        world.fail([], "")
+        world.wait_both(times)
+        assert world.clients.longest_s < 3, world.clients.longest_what
+        status = world.status()
+        assert status["healthy"] and status["journal"]["copies"] == 2
+        assert status["journal"]["copy_returns"] == times
+    world.clients.wait(200)
+    world.clients.check()
+    world.crash()
+    world.start(dead)
+    world.check()
+    world.clients.model.crashed()
+    world.server.kill()
+    world.refused(1 - dead)  # it was started without
+    world.start(0, 1)
+    world.check()
+    world.server.stop()
+    world.volume.verify(0, "--full")
+
+
+def test_one_that_was_away_at_the_start(world):
+    away = world.caches[1].with_name("away")
+    world.caches[1].rename(away)
+    world.start(0, 1)
+    world.clients.start(world.server)
+    world.clients.wait(200)
+    assert world.status()["health"] == "degraded"
+    away.rename(world.caches[1])
+    world.wait_both()
+    world.clients.wait(200)
+    world.crash()
+    world.start(1)
+    world.check()
+    world.server.stop()
+    world.volume.verify(0, "--full")
+
+
+@pytest.fixture
+def hanging(world, faultfs):
+    """A function: from now on this cache directory can hang."""
+    made = []
+
+    def make(which):
+        world.caches[which].rmdir()
+        made.append(faultfs(world.caches[which].name))
+        return made[-1]
+
+    yield make
+    world.clients.stopping.set()
+    for fs in made:
+        if fs.process.poll() is None:
+            fs.resume()  # or the server can't end
+
+
+@pytest.mark.parametrize("one", [0, 1])
+def test_one_hangs_and_comes_back(world, hanging, one):
+    fs = hanging(one)
+    world.start(0, 1, more=[f"part-timeout={TIMEOUT_S}"])
+    world.clients.start(world.server)
+    world.clients.wait(300)
+    world.clients.forget_longest()
+    fs.hang()
+    poll(lambda: "is lost" in world.server.log(), "it is given up")
+    world.clients.wait(300)
+    world.clients.check()
+    longest = world.clients.longest_s
+    assert longest < LONGEST_S, f"a request took {longest:.1f} s"
+    fs.resume()  # what hung lands now
+    world.wait_both()
+    world.clients.wait(200)
+    world.clients.check()
+    assert world.clients.longest_s < LONGEST_S
+    world.crash()
+    world.start(one)
+    world.check()
+    world.server.stop()
+    world.volume.verify(0, "--full")
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+def test_a_server_stops_though_one_hangs(world, hanging, given_up):
+    fs = hanging(1)
+    world.start(0, 1, more=[f"part-timeout={TIMEOUT_S}"])
+    world.clients.start(world.server)
+    world.clients.wait(200)
+    fs.hang()
+    if given_up:
+        poll(lambda: "is lost" in world.server.log(), "it is given up")
+    world.server.process.send_signal(signal.SIGTERM)
+    world.server.process.wait(10)
+    world.clients.stop()
+    world.clients.check()
+    world.clients.model.crashed()
+    fs.resume()
+    world.start(0, 1)
     world.check()
     world.server.stop()
     world.volume.verify(0, "--full")

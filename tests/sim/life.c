@@ -64,7 +64,8 @@ life_policy_text(const struct sim_policy *policy, char *text, size_t bytes)
     else
         snprintf(redundancy, sizeof redundancy, "ec=%u+%u", policy->ec_data,
                  policy->ec_parity);
-    snprintf(text, bytes, "--config %s --block-size %u%s%s%s%s%s%s%s%s%s%s%s%s",
+    snprintf(text, bytes,
+             "--config %s --block-size %u%s%s%s%s%s%s%s%s%s%s%s%s%s%s",
              redundancy, policy->block_bytes,
              policy->missing ? " --missing" : "",
              policy->rot ? " --rot" : "",
@@ -75,6 +76,8 @@ life_policy_text(const struct sim_policy *policy, char *text, size_t bytes)
              policy->skip_redo ? " --bug redo" : "",
              policy->mirror ? " --mirror" : "",
              policy->conceal_losses ? " --bug mirror" : "",
+             policy->skip_rest ? " --bug refill" : "",
+             policy->skip_settle ? " --bug settle" : "",
              policy->member_bugs & MEMBER_BUG_NO_VIEW ? " --bug view" : "",
              policy->member_bugs & MEMBER_BUG_STALE ? " --bug stale" : "",
              policy->member_bugs & MEMBER_BUG_SKIP ? " --bug skip" : "",
@@ -296,7 +299,7 @@ life_crash(struct life *l, bool with_power)
         simio_kill(l->s);
     model_crashed(l->m, with_power);
     l->sick_dirs = l->tampered = 0;
-    l->steps_to_death = 0;
+    life_mirror_crashed(l);
     l->cuts++;
 }
 

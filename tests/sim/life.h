@@ -33,7 +33,8 @@ struct sim_policy {
     bool skip_redo;
     unsigned member_bugs; /* enum member_bug */
     bool mirror;          /* two cache directories */
-    bool conceal_losses;  /* and the bug of that */
+    bool conceal_losses;  /* and the bugs of that */
+    bool skip_rest, skip_settle;
 };
 
 struct life {
@@ -54,11 +55,12 @@ struct life {
     struct sim_file *copy[LIFE_COPIES]; /* chunk files of earlier times */
     /* mirror.c; bit per cache directory */
     unsigned truth;     /* has all that was answered; 0: one has, or both */
-    unsigned hidden, dying;
+    unsigned hidden, dying, dead, hide_next;
+    bool in_destage, dies_at_sync;
     uint64_t steps_to_death; /* 0: never */
     bool must_open, rolled_back;
     struct sim_file *journal_copy[2];
-    uint64_t copy_start[2], starts, alone, refused;
+    uint64_t copy_start[2], starts, alone, refused, refilled;
     /* parts.c; bit per directory of a part */
     char dir[LIFE_DIRS_MAX][64];
     uint32_t dir_count;
@@ -125,6 +127,8 @@ void life_check_image(struct life *l, const char *when);
 /* workload.c: one random request, compared with the model. `may_fail`: errors
  * are expected (a failure is armed). */
 void life_request(struct life *l, bool may_fail);
+/* The same, always a write. */
+void life_write(struct life *l);
 
 /* recover.c: bring a crashed volume back, through cuts and with parts away if
  * the policy says so, until it is open for writing and checked. */
@@ -137,6 +141,15 @@ void life_verify(struct life *l);
  * these do nothing. */
 void life_mirror_begin(struct life *l);
 void life_mirror_serve(struct life *l);
+/* Around a step of destage. */
+void life_mirror_destage(struct life *l, bool begins);
+/* While it serves: a directory dies, or is back, or is looked for. */
+void life_mirror_event(struct life *l);
+/* After each request: are both copies in place again? */
+void life_mirror_look(struct life *l);
+/* Nothing is hidden or dead any more. */
+void life_mirror_well(struct life *l);
+void life_mirror_crashed(struct life *l);
 void life_mirror_before_reading(struct life *l);
 void life_mirror_before_open(struct life *l);
 bool life_mirror_after_open(struct life *l, bool opened);

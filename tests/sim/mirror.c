@@ -5,8 +5,12 @@
  * What the harness knows is in l->truth: which copies have all that was
  * answered. It never takes all of those away, and demands:
  * - with all of them there, the volume opens;
- * - with others alone, it opens with what it must hold, or is refused. */
+ * - with others alone, it opens with what it must hold, or is refused;
+ * - one that is back while it serves has all again when the status says so. */
 #include "life.h"
+#include "losses.h"
+#include "volume/journal_refill.h"
+#include "volume/volume.h"
 #include <errno.h>
 #include <inttypes.h>
 
@@ -23,17 +27,37 @@ journal_path(struct life *l, unsigned copy, char *text, size_t bytes)
     simio_names_free(names);
 }
 
+/* One that has just been filled counts for the engine before the status says
+ * so: then the other one may die, and both must be looked at. */
+static bool
+may_die(const struct life *l, unsigned copy)
+{
+    if (l->truth & ~(1u << copy))
+        return true;
+    return l->v && l->v->mirror && mirror_copies(l->v->mirror) == 2;
+}
+
 static void
 die(void *ctx, enum sim_call kind)
 {
     struct life *l = ctx;
 
-    (void)kind;
+    if (l->in_destage && l->dies_at_sync && kind == SIM_CALL_SYNC) {
+        l->dies_at_sync = false;
+        l->steps_to_death = 1;
+    }
     if (l->steps_to_death == 0 || --l->steps_to_death > 0)
+        return;
+    if (l->dead || !may_die(l, l->dying))
         return;
     life_event(l, "%s dies", dirs[l->dying]);
     simio_set_sick(l->s, dirs[l->dying], -EIO);
+    l->dead = 1u << l->dying;
     l->truth &= ~(1u << l->dying);
+    if (l->in_destage && !prng_one_in(&l->prng, 8)) { /* D3 */
+        simio_arm_cut(l->s, prng_between(&l->prng, 2, 16));
+        l->hide_next = l->truth;
+    }
 }
 
 void
@@ -47,15 +71,37 @@ life_mirror_begin(struct life *l)
     simio_set_step_hook(l->s, die, l);
 }
 
+static void
+arm_death(struct life *l, uint64_t most)
+{
+    l->dying = (unsigned)prng_below(&l->prng, 2);
+    l->steps_to_death = prng_between(&l->prng, 1, most);
+}
+
 /* One of the two may die at one of the next steps. */
 void
 life_mirror_serve(struct life *l)
 {
-    if (!l->policy.mirror || l->truth != 3 || l->hidden ||
-        !prng_one_in(&l->prng, 2))
-        return;
-    l->dying = (unsigned)prng_below(&l->prng, 2);
-    l->steps_to_death = prng_between(&l->prng, 1, l->steps_typical + 4);
+    if (l->policy.mirror && l->truth == 3 && !l->hidden && !l->dead &&
+        prng_one_in(&l->prng, 2))
+        arm_death(l, l->steps_typical + 4);
+}
+
+/* A copy that dies as destage syncs the journal does not have what destage is
+ * about to put in place: it must not be taken by a start that does not see the
+ * other one (D3, JF3). */
+void
+life_mirror_destage(struct life *l, bool begins)
+{
+    l->in_destage = begins;
+    l->dies_at_sync = false;
+    losses_in_destage(begins);
+    if (begins && l->policy.mirror && l->truth == 3 && !l->hidden &&
+        !l->dead && prng_one_in(&l->prng, 2)) {
+        arm_death(l, 1);
+        l->steps_to_death = 0;
+        l->dies_at_sync = true;
+    }
 }
 
 static void
@@ -132,9 +178,126 @@ life_mirror_before_open(struct life *l)
     }
     if (prng_one_in(&l->prng, 4) && (l->truth & ~(1u << one)) != 0)
         tamper(l, one);
-    if (prng_one_in(&l->prng, 2) && !l->rolled_back)
+    if (l->hide_next && !l->rolled_back)
+        hide(l, l->hide_next);
+    else if (prng_one_in(&l->prng, 2) && !l->rolled_back)
         hide(l, 1u << prng_below(&l->prng, 2));
+    l->hide_next = 0;
     l->must_open = (l->truth & ~l->hidden) != 0;
+}
+
+/* While it serves, a directory comes back as it was left, empty, or as an older
+ * copy. */
+static void
+come_back(struct life *l)
+{
+    char path[96];
+
+    if (l->hidden) {
+        hide(l, 0);
+        return;
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        if (!(l->dead & 1u << i))
+            continue;
+        journal_path(l, i, path, sizeof path);
+        /* not noticed, or not recorded yet: nobody may touch it, an older state
+         * could not be told from the last one */
+        if (mirror_is_in(l->v->mirror, dirs[i]) || !journal_is_settled(l->v))
+            path[0] = '\0';
+        if (path[0] && prng_one_in(&l->prng, 4))
+            simio_delete(l->s, path);
+        else if (path[0] && l->journal_copy[i] && prng_one_in(&l->prng, 3))
+            simio_put_copy(l->s, path, l->journal_copy[i]);
+        life_event(l, "%s is well again", dirs[i]);
+        simio_set_sick(l->s, dirs[i], 0);
+    }
+    l->dead = 0;
+}
+
+void
+life_mirror_look(struct life *l)
+{
+    struct lsvd_status status;
+
+    if (!l->policy.mirror || l->truth == 3 || l->failed || !l->v ||
+        simio_halted(l->s))
+        return;
+    lsvd_get_status(l->v, &status);
+    if (status.journal_copies < 2 || l->dead || l->hidden)
+        return;
+    life_event(l, "both copies of the journal are in place");
+    if (l->truth && prng_one_in(&l->prng, 2)) { /* what is the new one worth? */
+        l->dying = l->truth >> 1;
+        l->steps_to_death = prng_between(&l->prng, 1, 12);
+    }
+    l->truth = 3;
+    l->rolled_back = false;
+    l->refilled++;
+}
+
+/* alone: as if clients wrote faster than destage can follow, which leaves
+ * nothing to copy. */
+static void
+look_and_fill(struct life *l, bool alone)
+{
+    uint64_t steps = prng_between(&l->prng, 1, alone ? 20 : 6);
+
+    life_event(l, "watch, and %" PRIu64 " steps%s", steps,
+               alone ? " and requests" : "");
+    lsvd_watch(l->v);
+    for (uint64_t i = 0; i < steps && !l->failed && !simio_halted(l->s); i++) {
+        bool owed = life_parts_suffice(l, true);
+
+        if (!alone && lsvd_destage_step(l->v) < 0 && owed &&
+            !simio_halted(l->s))
+            life_fail(l, "destage: %s", lsvd_error());
+        if (alone && prng_one_in(&l->prng, 2))
+            (void)refill_step(l->v);
+        else if (alone)
+            life_write(l);
+    }
+}
+
+void
+life_mirror_event(struct life *l)
+{
+    switch (prng_below(&l->prng, 8)) {
+    case 0:
+    case 1:
+        come_back(l);
+        break;
+    case 2:
+        if (l->steps_to_death == 0)
+            arm_death(l, 30);
+        break;
+    case 3:
+        look_and_fill(l, false);
+        break;
+    default:
+        if (prng_one_in(&l->prng, 2))
+            come_back(l);
+        look_and_fill(l, true);
+        break;
+    }
+}
+
+void
+life_mirror_well(struct life *l)
+{
+    if (!l->policy.mirror)
+        return;
+    l->steps_to_death = 0;
+    hide(l, 0);
+    if (l->dead)
+        come_back(l);
+}
+
+void
+life_mirror_crashed(struct life *l)
+{
+    l->steps_to_death = 0;
+    l->dead = 0; /* the world has forgotten it */
 }
 
 /* The open succeeded, failed, or was cut short. True: it was refused as it may
@@ -174,7 +337,7 @@ life_mirror_closed(struct life *l)
 {
     l->truth = 3 & ~l->hidden; /* of the journal that is made next */
     l->rolled_back = false;
-    l->steps_to_death = 0;
+    life_mirror_crashed(l);
 }
 
 void

@@ -426,20 +426,6 @@ life_parts_event(struct life *l)
     }
 }
 
-/* A journal that has lost a copy stays so until the next start: that is to be
- * said, at once of one that was not there at the start, and nothing else. */
-static bool
-is_well(const struct life *l, const struct lsvd_status *status)
-{
-    if (!l->policy.mirror || l->truth == 3)
-        return status->healthy;
-    for (uint32_t i = 0; i < status->part_count; i++) {
-        if (status->part[i].state != LSVD_PART_OK)
-            return false;
-    }
-    return status->health == LSVD_DEGRADED || (status->healthy && !l->hidden);
-}
-
 void
 life_calm(struct life *l)
 {
@@ -448,6 +434,7 @@ life_calm(struct life *l)
     if (l->failed || !l->v || !lsvd_can_write(l->v))
         return;
     life_parts_well(l);
+    life_mirror_well(l);
     life_event(l, "calm");
     for (int i = 0; i < CALM_ROUNDS; i++) {
         int r = 1;
@@ -458,8 +445,9 @@ life_calm(struct life *l)
         if (simio_halted(l->s))
             return;
         lsvd_get_status(l->v, &status);
-        if (r == 0 && is_well(l, &status) && i > 2) {
+        if (r == 0 && status.healthy && i > 2) {
             l->old_dirs = l->tampered = 0;
+            life_mirror_look(l);
             l->calms++;
             return;
         }

@@ -61,8 +61,11 @@ serve(struct life *l)
             run_full(l);
         else if (eventful && prng_one_in(&l->prng, 6))
             life_parts_event(l);
+        else if (eventful && l->policy.mirror && prng_one_in(&l->prng, 5))
+            life_mirror_event(l);
         else
             life_request(l, false);
+        life_mirror_look(l);
     }
 }
 

@@ -40,8 +40,8 @@ static const char usage[] =
     "  --missing          parts vanish, die, come back, are old copies, are\n"
     "                     replaced (default: in half of the lives, unless\n"
     "                     --config is given)\n"
-    "  --mirror           two cache directories: one may die, go away, be\n"
-    "                     an old copy\n"
+    "  --mirror           two cache directories: one may die, go away, come\n"
+    "                     back, be an old copy\n"
     "  --rot              damage parts, and expect them healed\n"
     "  --replay SEED      live one life again (with the same options)\n"
     "  --life-cuts N      cuts in a life (default 25)\n"
@@ -53,8 +53,9 @@ static const char usage[] =
     "  --admin            create, resize, remove, rebuild, replace, cut at\n"
     "                     every step and failing at every call\n"
     "  --bug NAME         break a promise of the world: journal-sync,\n"
-    "                     dir-sync, table, redo; mirror (with --mirror);\n"
-    "                     or a rule: view, stale, skip, read (--missing)\n"
+    "                     dir-sync, table, redo; mirror, refill, settle\n"
+    "                     (with --mirror); or a rule: view, stale, skip,\n"
+    "                     read (--missing)\n"
     "  --expect-failure   succeed only if a failure is found\n"
     "  --verbose, --trace print events, print every call\n";
 
@@ -112,6 +113,10 @@ parse_bug(struct sim_policy *all, const char *text)
         all->skip_redo = true;
     else if (strcmp(text, "mirror") == 0)
         all->conceal_losses = true;
+    else if (strcmp(text, "refill") == 0)
+        all->skip_rest = true;
+    else if (strcmp(text, "settle") == 0)
+        all->skip_settle = true;
     else if (strcmp(text, "view") == 0)
         all->member_bugs |= MEMBER_BUG_NO_VIEW;
     else if (strcmp(text, "stale") == 0)
@@ -271,6 +276,8 @@ parse(struct options *o, int argc, char **argv)
         stop("unexpected", argv[optind]);
     redo_skip(all.skip_redo);
     losses_conceal(all.conceal_losses);
+    losses_skip_rest(all.skip_rest);
+    losses_skip_settle(all.skip_settle);
     members_set_bugs(all.member_bugs);
     multiply(o, &all);
 }
@@ -286,7 +293,8 @@ now_seconds(void)
 
 struct totals {
     uint64_t cuts, recoveries, verifies, degraded, steps, calls;
-    uint64_t alone, refused, calms, replaced, checked, unwritable, failures;
+    uint64_t alone, refused, refilled;
+    uint64_t calms, replaced, checked, unwritable, failures;
 };
 
 static bool
@@ -308,6 +316,7 @@ live(const struct options *o, const struct sim_policy *policy, uint64_t seed,
     totals->steps += simio_get_stats(l.s)->steps;
     totals->alone += l.alone;
     totals->refused += l.refused;
+    totals->refilled += l.refilled;
     totals->calms += l.calms;
     totals->replaced += l.replaced;
     totals->unwritable += l.unwritable;
@@ -345,7 +354,8 @@ run_random(const struct options *o)
            t.calls);
     if (t.alone + t.refused > 0)
         printf("%" PRIu64 " starts with one copy of the journal, %" PRIu64
-               " refused\n", t.alone, t.refused);
+               " refused; %" PRIu64 " times refilled while serving\n",
+               t.alone, t.refused, t.refilled);
     if (t.failures > 0)
         printf("%" PRIu64 " times a part vanished, died or was an old copy; %"
                PRIu64 " replaced; %" PRIu64 " starts read-only; %" PRIu64

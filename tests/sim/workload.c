@@ -105,6 +105,13 @@ request_write(struct life *l, bool may_fail)
     went_well(l, "write", r, may_fail);
 }
 
+void
+life_write(struct life *l)
+{
+    note_owed(l);
+    request_write(l, false);
+}
+
 static void
 request_zero(struct life *l, bool may_fail)
 {
@@ -169,7 +176,9 @@ request_destage(struct life *l, bool may_fail)
 
         life_event(l, "destage");
         note_owed(l);
+        life_mirror_destage(l, true);
         r = lsvd_destage_step(l->v);
+        life_mirror_destage(l, false);
         if (!went_well(l, "destage", r, may_fail) || r == 0)
             return;
     }

@@ -24,6 +24,7 @@ struct fake {
     unsigned locks, open;
     bool cannot_allocate, exists;
     struct meeting *meeting; /* syncs wait there for each other */
+    void (*during)(struct fake *f); /* called once, by the next write */
 };
 
 /* Two syncs at the same time, or nobody goes on. */
@@ -87,7 +88,12 @@ fake_readv(struct object *o, const struct iovec *iov, int count, uint64_t at)
 static int
 fake_writev(struct object *o, const struct iovec *iov, int count, uint64_t at)
 {
+    void (*during)(struct fake *f) = of(o->target)->during;
+
     atomic_fetch_add(&of(o->target)->writes, 1);
+    of(o->target)->during = NULL;
+    if (during)
+        during(of(o->target));
     if (ask(o->target, WRITES) < 0)
         return -EIO;
     for (int i = 0; i < count; at += iov[i++].iov_len)
@@ -294,9 +300,9 @@ test_one_is_lost(void **state)
             assert_int_equal(mirror_copies(rig->mirror), 1);
             assert_int_equal(rig->lost, 1);
             assert_string_equal(rig->lost_path, bad->target.path);
-            assert_ptr_equal(mirror_path(rig->mirror, 0),
-                             rig->fake[1 - copy].target.path);
-            assert_null(mirror_path(rig->mirror, 1));
+            assert_false(mirror_is_in(rig->mirror, bad->target.path));
+            assert_true(mirror_is_in(rig->mirror,
+                                     rig->fake[1 - copy].target.path));
             assert_true(holds(rig, 1 - copy, "new", 0));
 
             writes = bad->writes; /* MI2, also when it is well again */
@@ -405,6 +411,107 @@ test_added_while_open(void **state)
     rig_free(rig);
 }
 
+/* A mirror with one copy, that the other one joins. */
+static struct rig *
+rig_joining(void)
+{
+    struct rig *rig = malloc(sizeof *rig);
+    struct object *o;
+
+    assert_non_null(rig);
+    rig_init(rig);
+    assert_int_equal(mirror_add(rig->mirror, &rig->fake[0].target), 0);
+    assert_int_equal(rig_open(rig), 0);
+    assert_int_equal(put(rig, "before", 0), 0);
+    assert_int_equal(target_open(&rig->fake[1].target, "j", OBJECT_CREATE,
+                                 &o), 0);
+    assert_true(mirror_join(rig->mirror, &rig->fake[1].target, o));
+    return rig;
+}
+
+/* MI6. */
+static void
+test_one_joins(void **state)
+{
+    struct rig *rig = rig_joining();
+    char text[8] = "";
+
+    (void)state;
+    assert_int_equal(mirror_copies(rig->mirror), 1);
+    assert_false(mirror_is_in(rig->mirror, "/two"));
+    assert_int_equal(put(rig, "after", 10), 0);
+    assert_int_equal(object_sync(rig->o), 0);
+    assert_true(holds(rig, 1, "after", 10));
+    assert_int_equal(rig->fake[1].syncs, 1);
+    rig->fake[0].refuse = READS; /* it is not read */
+    assert_int_equal(object_read(rig->o, text, 5, 10), -EIO);
+    assert_int_equal(mirror_read(rig->o, 1, text, 5, 10), -ENOENT);
+    rig->fake[0].refuse = WRITES; /* nor relied on */
+    assert_int_equal(put(rig, "never", 20), -EIO);
+    assert_int_equal(mirror_losses(rig->mirror), 0);
+    rig->fake[0].refuse = 0;
+    assert_true(mirror_promote(rig->mirror));
+    assert_int_equal(mirror_copies(rig->mirror), 2);
+    rig->fake[0].refuse = WRITES | READS;
+    assert_int_equal(put(rig, "alone", 30), 0);
+    assert_int_equal(mirror_losses(rig->mirror), 1);
+    assert_int_equal(object_read(rig->o, text, 5, 30), 0);
+    assert_string_equal(text, "alone");
+    rig_free(rig);
+}
+
+static void
+test_one_joins_and_is_lost(void **state)
+{
+    (void)state;
+    for (int by_us = 0; by_us < 2; by_us++) {
+        struct rig *rig = rig_joining();
+
+        if (by_us)
+            mirror_lose_joining(rig->mirror);
+        else
+            rig->fake[1].refuse = SYNCS;
+        assert_int_equal(put(rig, "after", 10), 0);
+        assert_int_equal(object_sync(rig->o), 0);
+        assert_int_equal(mirror_losses(rig->mirror), 1); /* MI4 */
+        assert_false(mirror_promote(rig->mirror));
+        assert_int_equal(mirror_copies(rig->mirror), 1);
+        assert_int_equal(rig->fake[1].open, 1);
+        assert_true(mirror_bury(rig->mirror));
+        assert_int_equal(rig->fake[1].open, 0);
+        rig_free(rig);
+    }
+}
+
+static struct rig *burying;
+
+/* Another write loses the copy while this one is at it. */
+static void
+lose_and_bury(struct fake *f)
+{
+    f->refuse = WRITES;
+    assert_int_equal(put(burying, "other", 40), 0);
+    assert_int_equal(mirror_losses(burying->mirror), 1);
+    assert_false(mirror_bury(burying->mirror));
+    assert_int_equal(f->open, 1);
+}
+
+/* MI5. */
+static void
+test_not_buried_while_used(void **state)
+{
+    struct rig *rig = burying = rig_new();
+
+    (void)state;
+    rig->fake[1].during = lose_and_bury;
+    assert_int_equal(put(rig, "slow", 0), 0);
+    assert_int_equal(rig->fake[1].open, 1);
+    assert_true(mirror_bury(rig->mirror));
+    assert_int_equal(rig->fake[1].open, 0);
+    assert_true(mirror_bury(rig->mirror));
+    rig_free(rig);
+}
+
 static void
 test_locked_by_another(void **state)
 {
@@ -448,7 +555,7 @@ test_syncs_run_side_by_side(void **state)
     struct rig *rig = rig_new();
 
     (void)state;
-    mirror_start(rig->mirror);
+    mirror_start(rig->mirror, 15000);
     rig->fake[0].meeting = rig->fake[1].meeting = &m;
     for (unsigned i = 0; i < 100; i++)
         assert_int_equal(object_sync(rig->o), 0);
@@ -496,7 +603,7 @@ test_a_copy_dies_under_threads(void **state)
     struct rig *rig = rig_new();
 
     (void)state;
-    mirror_start(rig->mirror);
+    mirror_start(rig->mirror, 15000);
     for (unsigned i = 0; i < WRITERS; i++) {
         w[i] = (struct writer){.rig = rig, .number = i};
         assert_int_equal(pthread_create(&w[i].thread, NULL, write_on, &w[i]),
@@ -526,6 +633,9 @@ main(void)
         cmocka_unit_test(test_reads_ask_the_other),
         cmocka_unit_test(test_one_can_not_be_made),
         cmocka_unit_test(test_added_while_open),
+        cmocka_unit_test(test_one_joins),
+        cmocka_unit_test(test_one_joins_and_is_lost),
+        cmocka_unit_test(test_not_buried_while_used),
         cmocka_unit_test(test_locked_by_another),
         cmocka_unit_test(test_sizes_and_space),
         cmocka_unit_test(test_syncs_run_side_by_side),

@@ -3,6 +3,7 @@
 #include "base/wait.h"
 #include "faulty-io.h"
 #include "unit.h"
+#include "volume/journal_refill.h"
 #include "world.h"
 #include <dirent.h>
 #include <errno.h>
@@ -243,6 +244,121 @@ test_one_dies_under_load(void **state)
     rig_free(rig);
 }
 
+/* Without destage, so that all that was written has to be copied. stop: after
+ * so many steps; 0: when it is filled. */
+static void
+fill_by_steps(struct rig *rig, unsigned stop)
+{
+    struct lsvd_status *status = malloc(sizeof *status);
+    unsigned step = 0;
+
+    assert_non_null(status);
+    for (unsigned i = 0; i < 20; i++)
+        MUST(write_block(rig, i, 1));
+    rig->io.refuse_cache[1] = REFUSE_WRITES;
+    for (unsigned i = 10; i < 40; i++)
+        MUST(write_block(rig, i, 2));
+    rig->io.refuse_cache[1] = 0;
+    lsvd_watch(rig->world.volume);
+    do {
+        MUST(write_block(rig, 100 + step, (uint8_t)(3 + step)));
+        assert_true(refill_step(rig->world.volume));
+        lsvd_get_status(rig->world.volume, status);
+        assert_true(status->journal_filling ==
+                    (status->journal_copies == 1));
+        assert_true(status->healthy == (status->journal_copies == 2));
+        step++;
+    } while (status->journal_copies < 2 && step != stop);
+    assert_true(stop > 0 || status->journal_copies == 2);
+    assert_false(refill_step(rig->world.volume) && stop == 0);
+    MUST(write_block(rig, 40, 9));
+    free(status);
+}
+
+/* JF6: at any step it is no copy, or one that has everything. */
+static void
+test_one_is_refilled_step_by_step(void **state)
+{
+    bool filled = false;
+
+    (void)state;
+    for (unsigned stop = 1; !filled; stop++) {
+        struct rig *rig = rig_new(3);
+
+        assert_true(stop < 1000);
+        fill_by_steps(rig, stop);
+        filled = journal_copies(rig->world.volume) == 2;
+        kill_it(rig);
+        give(rig, 2);
+        if (!filled) {
+            assert_int_not_equal(start(rig), 0);
+            assert_non_null(strstr(lsvd_error(), "needs its journal"));
+            give(rig, stop % 2 ? 1 : 3);
+        }
+        MUST(start(rig));
+        check_all(rig);
+        world_close(&rig->world);
+        world_check_sound(&rig->world);
+        rig_free(rig);
+    }
+}
+
+static atomic_bool enough;
+
+/* Until enough was written; the directory is well again after a while. */
+static void *
+client_go_on(void *arg)
+{
+    struct client *c = arg;
+
+    for (unsigned i = 0; !atomic_load(&enough); i++) {
+        if (c->number == 0 && (i == 50 || i == 100))
+            c->rig->io.refuse_cache[1] = i == 50 ? REFUSE_WRITES : 0;
+        MUST(write_block(c->rig, c->number + i % 100 * THREADS,
+                         (uint8_t)(1 + i % 250)));
+        if (i % 16 == 0)
+            MUST(lsvd_flush(c->rig->world.volume));
+    }
+    return NULL;
+}
+
+static void
+test_one_is_refilled_under_load(void **state)
+{
+    struct rig *rig = rig_new(3);
+    struct client client[THREADS];
+    struct lsvd_status *status = malloc(sizeof *status);
+    unsigned tries = 0;
+
+    (void)state;
+    assert_non_null(status);
+    MUST(lsvd_start(rig->world.volume));
+    for (unsigned i = 0; i < THREADS; i++) {
+        client[i] = (struct client){.rig = rig, .number = i};
+        assert_int_equal(pthread_create(&client[i].thread, NULL, client_go_on,
+                                        &client[i]), 0);
+    }
+    do {
+        pause_ms(10);
+        lsvd_get_status(rig->world.volume, status);
+        assert_true(tries++ < 6000);
+    } while (status->journal_copy_returns == 0);
+    assert_int_equal(status->journal_copies, 2);
+    assert_int_equal(status->journal_copy_losses, 1);
+    assert_true(status->healthy);
+    atomic_store(&enough, true);
+    for (unsigned i = 0; i < THREADS; i++)
+        pthread_join(client[i].thread, NULL);
+    kill_it(rig);
+    give(rig, 2); /* alone it has all that was answered */
+    MUST(start(rig));
+    check_all(rig);
+    world_close(&rig->world);
+    world_check_sound(&rig->world);
+    free(status);
+    rig_free(rig);
+}
+
 /* Either copy of a crashed server is enough, until it was started without the
  * other one. */
 static void
@@ -447,6 +563,8 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_dies_under_load),
+        cmocka_unit_test(test_one_is_refilled_step_by_step),
+        cmocka_unit_test(test_one_is_refilled_under_load),
         cmocka_unit_test(test_either_is_enough),
         cmocka_unit_test(test_the_only_one_dies),
         cmocka_unit_test(test_both_die),

@@ -25,11 +25,13 @@
  *      out in order for one object, side by side for several, and joined where
  *      one goes on where the other ends. A later object_sync of the object
  *      waits for them, and returns the first error of any of them, with its
- *      text; so does every later call on that object but close, and what was
- *      queued behind the error is not carried out (T1 and T2 of target.h hold:
- *      before a sync nothing was promised). An object here is a handle: two
- *      handles of one file know nothing of each other's queues until the one
- *      is closed, which waits for its queue.
+ *      text; so does every later call on that object but close and reads, and
+ *      what was queued behind the error is not carried out (T1 and T2 of
+ *      target.h hold: before a sync nothing was promised). A read gets what is
+ *      there: a part that can't be written can be read all the same, and what
+ *      the lost writes were meant to change its reader looks for elsewhere. An
+ *      object here is a handle: two handles of one file know nothing of each
+ *      other's queues until the one is closed, which waits for its queue.
  * (G5) A read that finds its bytes at hand (page cache) is done on the
  *      caller's thread if the inner target can tell without blocking
  *      (try_readv). Reads, and all else that is asked of an object, see all

@@ -349,7 +349,9 @@ destage_thread(void *arg)
             rest_locked(v);
         if (atomic_load(&v->stopping))
             break;
-        asked = is_asked_locked(v) || v->heal_count > 0;
+        /* what failed is over when a round ends well, also one without work */
+        asked = is_asked_locked(v) || v->heal_count > 0 ||
+                atomic_load(&v->destage_error) != 0;
         pthread_mutex_unlock(&v->state_lock);
         settle_copies(v);
         idle = true;

@@ -518,7 +518,8 @@ void chunk_put(struct lsvd_volume *v, struct chunk *c);
  * lease. */
 struct fragment *chunk_fragment(struct lsvd_volume *v, struct chunk *c,
                                 uint32_t slot, enum fragment_state *ret);
-/* The same for the role, also on a part that is being filled (resync.c). */
+/* The same for the role, also on a part that is being filled (resync.c), and
+ * only if it can be written; exclusive lease, if it was not written before. */
 struct fragment *chunk_fragment_to_write(struct lsvd_volume *v,
                                          struct chunk *c, uint32_t slot,
                                          enum fragment_state *ret);

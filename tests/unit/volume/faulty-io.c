@@ -46,6 +46,8 @@ asked(struct target *t, unsigned what)
     if (!(refuse & what))
         return 0;
     atomic_fetch_add(&world->refused, 1);
+    if (what & REFUSE_OPENS)
+        return err_set(-EROFS, "%s: read-only, says the test", t->path);
     if (what & REFUSE_LOCKS)
         return err_set(-ENOLCK, "%s: no locks, says the test", t->path);
     if (what & REFUSE_WRITES && world->refuse[slash[1] - 'a'] & REFUSE_SPACE)
@@ -86,6 +88,8 @@ op_open(struct target *t, const char *name, unsigned flags,
     int r;
 
     ASK(t, flags & OBJECT_CREATE ? REFUSE_WRITES : REFUSE_READS);
+    if (flags & OBJECT_WRITE)
+        ASK(t, REFUSE_OPENS);
     r = target_open(of(t)->real, name, flags, &inner);
     if (r < 0)
         return r;

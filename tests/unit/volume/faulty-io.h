@@ -13,6 +13,7 @@ enum {
     REFUSE_SYNCS = 4,
     REFUSE_SPACE = 8, /* with WRITES: for want of space */
     REFUSE_LOCKS = 16,
+    REFUSE_OPENS = 32, /* for writing: a file system that became read-only */
 };
 
 struct faulty_io {

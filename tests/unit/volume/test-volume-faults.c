@@ -235,6 +235,48 @@ test_too_many(void **state)
     too_many_refuse(&rig_mirror, true, "stall-timeout=1");
 }
 
+/* Reads go on meanwhile, of every block, whatever destage is doing: the parts
+ * refuse nothing but to be written (R7). */
+static void
+reads_go_on(const struct kind *kind, unsigned what)
+{
+    struct rig *rig = rig_new(kind);
+    uint32_t count = spare_writers(kind) + 1;
+    unsigned before;
+
+    rig_guard(rig, 10000);
+    rig_open(rig, false);
+    rig_fill(rig);
+    world_drain(&rig->world);
+    rig_close(rig);
+    rig_open(rig, true);
+    refuse_from_b(rig, count, what);
+    rig_touch(rig, 0, CHUNKS);
+    rig_until(rig, rig_is_in_health, LSVD_STALLED);
+    before = rig->io.refused;
+    while (rig->io.refused - before < 30)
+        rig_check(rig);
+    for (uint32_t i = 0; i < 26; i++)
+        rig->io.refuse[i] = 0;
+    rig_until(rig, rig_is_healthy, 0);
+    assert_int_equal(rig_status(rig)->counters.bad_blocks, 0);
+    rig_check(rig);
+    rig_close(rig);
+    world_check_sound(&rig->world);
+    rig_free(rig);
+}
+
+static void
+test_reads_go_on(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        reads_go_on(kinds[i], REFUSE_WRITES);
+        reads_go_on(kinds[i], REFUSE_SYNCS);
+        reads_go_on(kinds[i], REFUSE_WRITES | REFUSE_OPENS);
+    }
+}
+
 /* The same, and the server is stopped meanwhile, or dies: nothing is lost. */
 static void
 test_too_many_at_the_end(void **state)
@@ -561,6 +603,7 @@ main(void)
         cmocka_unit_test(test_all_refused),
         cmocka_unit_test(test_stays_away),
         cmocka_unit_test(test_too_many),
+        cmocka_unit_test(test_reads_go_on),
         cmocka_unit_test(test_too_many_at_the_end),
         cmocka_unit_test(test_too_few_to_read),
         cmocka_unit_test(test_one_is_full),

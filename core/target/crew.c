@@ -313,6 +313,15 @@ crew_thing_check(struct crew_thing *thing, const char *name, bool *ret_busy)
     return r;
 }
 
+void
+crew_thing_forgive(struct crew_thing *thing)
+{
+    (void)pthread_mutex_lock(&thing->crew->lock);
+    if (!thing->in_order_busy)
+        thing->error = 0;
+    (void)pthread_mutex_unlock(&thing->crew->lock);
+}
+
 /* ---- giving up ---- */
 
 /* When c counts as hung for somebody who waits since began_ns (G1). */

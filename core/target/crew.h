@@ -160,6 +160,9 @@ void crew_thing_close(struct crew_thing *thing);
 int crew_thing_check(struct crew_thing *thing, const char *name,
                      bool *ret_busy);
 
+/* The sticky error was told: it is forgotten. Nothing is queued. */
+void crew_thing_forgive(struct crew_thing *thing);
+
 /* Queue an op that nobody waits for; may wait for room. On failure op is the
  * caller's still. name: for the error's text. */
 int crew_queue(struct crew *c, struct crew_op *op, const char *name,

@@ -102,6 +102,11 @@ void guard_give_up(struct target *t);
  * or earlier, and t is dead. */
 bool guard_is_hung(struct target *t);
 
+/* The error of queued writes that o keeps (G4) was told by a sync, and all that
+ * they wrote will be written again: o takes writes again. For an object that
+ * can't be opened anew, because its lock would be lost. */
+void guard_forgive(struct object *o);
+
 /* A read that is not waited for longer than patience_ns: -EAGAIN then (no
  * text), iov undefined; the read goes on by itself and its bytes are dropped,
  * or is not begun any more. Not guarded: an ordinary read. */

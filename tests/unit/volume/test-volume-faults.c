@@ -277,6 +277,51 @@ test_reads_go_on(void **state)
     }
 }
 
+/* Only one of the files that stay open refuses, on one part too many to be let
+ * go: no handle keeps its error for longer than the medium. */
+static void
+refuses_only(const struct kind *kind, const char *name)
+{
+    struct rig *rig = rig_new(kind);
+    uint32_t count = spare_writers(kind) + 1;
+
+    rig_guard(rig, 10000);
+    rig_open(rig, false);
+    rig_fill(rig);
+    world_drain(&rig->world);
+    rig->io.only = name;
+    refuse_from_b(rig, count, REFUSE_WRITES);
+    rig_touch(rig, 0, CHUNKS);
+    rig->io.ahead_ns += UINT64_C(6000000000); /* a heartbeat */
+    rig_until(rig, rig_is_in_health, LSVD_STALLED);
+    assert_true(rig->io.refused > 0);
+    rig_check(rig);
+    for (uint32_t i = 0; i < 26; i++)
+        rig->io.refuse[i] = 0;
+    rig->io.ahead_ns += UINT64_C(6000000000);
+    rig_until(rig, rig_is_healthy, 0);
+    rig_forget_said(rig);
+    rig->io.ahead_ns += UINT64_C(6000000000);
+    rig_look(rig, 2);
+    assert_false(rig_has_said(rig, "lock"));
+    assert_true(rig_status(rig)->healthy);
+    rig_check(rig);
+    rig_close(rig);
+    world_check_sound(&rig->world);
+    rig_free(rig);
+}
+
+static void
+test_one_file_refuses(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        refuses_only(kinds[i], ".chunks");
+        refuses_only(kinds[i], ".label");
+        refuses_only(kinds[i], ".lock");
+    }
+}
+
 /* The same, and the server is stopped meanwhile, or dies: nothing is lost. */
 static void
 test_too_many_at_the_end(void **state)
@@ -604,6 +649,7 @@ main(void)
         cmocka_unit_test(test_stays_away),
         cmocka_unit_test(test_too_many),
         cmocka_unit_test(test_reads_go_on),
+        cmocka_unit_test(test_one_file_refuses),
         cmocka_unit_test(test_too_many_at_the_end),
         cmocka_unit_test(test_too_few_to_read),
         cmocka_unit_test(test_one_is_full),

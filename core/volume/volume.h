@@ -99,6 +99,8 @@ enum fragment_state {
 struct chunk {
     uint64_t number; /* from 1 */
     unsigned pins;
+    atomic_bool in_flight; /* a batch has begun to change its files, and has
+                            * not ended */
     struct chunk *next_in_hash, *newer, *older;
     pthread_mutex_t lock;   /* guards the next three */
     pthread_cond_t changed;
@@ -610,6 +612,9 @@ int space_check(struct lsvd_volume *v, uint64_t first, uint32_t count);
 /* The journal is full: destage, or wait until somebody has; -EIO when the
  * volume has been stalled for the stall-timeout. */
 int space_wait(struct lsvd_volume *v);
+/* For a reader under threads, with block leases alone: as long as a writer
+ * would wait, until a round has ended well. False: not worth trying again. */
+bool space_read_waits(struct lsvd_volume *v);
 /* Have all parts but these room? */
 bool parts_alone_are_full(struct lsvd_volume *v, uint32_t parts);
 

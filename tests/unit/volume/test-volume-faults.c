@@ -5,6 +5,8 @@
 #include "rig.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -275,6 +277,49 @@ test_reads_go_on(void **state)
         reads_go_on(kinds[i], REFUSE_SYNCS);
         reads_go_on(kinds[i], REFUSE_WRITES | REFUSE_OPENS);
     }
+}
+
+static void *
+read_all(void *arg)
+{
+    rig_check(arg);
+    return NULL;
+}
+
+/* One part is away, and the parity can't be written: rows that were half
+ * changed give what that part had when the other half is there. Readers wait
+ * for it. */
+static void
+test_reads_wait_for_half_a_row(void **state)
+{
+    struct rig *rig = rig_new(&rig_ec);
+    pthread_t reader;
+
+    (void)state;
+    rig_guard(rig, 10000);
+    rig_open(rig, false);
+    rig_fill(rig);
+    world_drain(&rig->world);
+    rig_take_away(rig, 'a');
+    rig_until(rig, rig_has_dropped, 0);
+    rig_close(rig);
+    rig_open(rig, true);
+    rig->io.refuse[2] = REFUSE_WRITES;
+    for (uint64_t c = 0; c < CHUNKS; c++) /* b has the odd ones */
+        MUST(rig_write(rig, c * CHUNK + 9 * BLOCK, BLOCK));
+    rig_until(rig, rig_is_in_health, LSVD_STALLED);
+    pthread_create(&reader, NULL, read_all, rig);
+    while (rig_status(rig)->stalled_requests == 0)
+        sched_yield();
+    rig->io.refuse[2] = 0;
+    pthread_join(reader, NULL);
+    assert_int_equal(rig_status(rig)->counters.lost_blocks, 0);
+    rig_put_back(rig, 'a');
+    rig_until(rig, rig_is_healthy, 0);
+    rig_check(rig);
+    rig_close(rig);
+    world_check_sound(&rig->world);
+    rig_free(rig);
 }
 
 /* Only one of the files that stay open refuses, on one part too many to be let
@@ -649,6 +694,7 @@ main(void)
         cmocka_unit_test(test_stays_away),
         cmocka_unit_test(test_too_many),
         cmocka_unit_test(test_reads_go_on),
+        cmocka_unit_test(test_reads_wait_for_half_a_row),
         cmocka_unit_test(test_one_file_refuses),
         cmocka_unit_test(test_too_many_at_the_end),
         cmocka_unit_test(test_too_few_to_read),

@@ -8,7 +8,8 @@ import nbd
 import pytest
 
 from conftest import need_root
-from nbdharness import (MIB, POLICIES, LSVD, SPARE_AT_START, assert_same,
+from nbdharness import (MIB, POLICIES, LSVD, PROVEN_AT_START,
+                        SPARE_AT_START, assert_same,
                         random_bytes, read_all, run, tree_state)
 
 REDUNDANT = [p for p in POLICIES if POLICIES[p][2] > 0]
@@ -49,12 +50,18 @@ def write_fails(h, errnums=(1, 5, 30)):
 
 @pytest.mark.parametrize("policy", REDUNDANT)
 def test_read_without_parts_up_to_the_tolerance(place, policy):
-    """With more away than may be for writing: read-only, nothing changes."""
+    """With more away than may be for writing: read-only, nothing changes. With
+    so many that they could have gone on without the rest: not at all."""
     volume = place.volume(policy, size=4 * MIB)
     data = bytearray(volume.fill(1))
     writable = volume.tolerance <= SPARE_AT_START[policy]
     for i, letters in enumerate(choices(policy, volume.tolerance)):
         away(volume, letters)
+        if volume.tolerance > PROVEN_AT_START[policy]:
+            line = place.refused(*volume.parameters())
+            assert "newest" in line and f"part {letters[0]}" in line
+            back(volume, letters)
+            continue
         server = volume.serve()
         h = server.connect()
         assert_same(read_all(h, volume.size), bytes(data))
@@ -132,7 +139,7 @@ def test_replace_what_is_gone(place, policy):
     done = volume.repair("replace", volume.name, "a")
     assert done.returncode == 0, done.stdout + done.stderr
     volume.verify(0, "--full")
-    others = volume.letters[1:][:volume.tolerance]
+    others = volume.letters[1:][:PROVEN_AT_START[policy]]
     away(volume, others)
     assert_same(volume.content(), data)
     back(volume, others)

@@ -3,13 +3,14 @@
 import itertools
 import random
 import shutil
+import threading
 
 import nbd
 import pytest
 
 from conftest import need_root
 from nbdharness import (MIB, POLICIES, LSVD, PROVEN_AT_START,
-                        SPARE_AT_START, assert_same,
+                        SPARE_AT_START, assert_same, poll,
                         random_bytes, read_all, run, tree_state)
 
 REDUNDANT = [p for p in POLICIES if POLICIES[p][2] > 0]
@@ -79,6 +80,55 @@ def test_read_without_parts_up_to_the_tolerance(place, policy):
         volume.mend()
     assert_same(volume.content(), bytes(data))
     volume.verify(0, "--full")
+
+
+@pytest.mark.parametrize("policy, killed", [("r3", True), ("ec42", False),
+                                            ("ec42", True)])
+def test_read_only_until_parts_are_back(place, policy, killed):
+    """With enough parts new connections can write, without a restart. Whoever
+    was told "read-only" stays so, and reads on as if nothing had happened."""
+    volume = place.volume(policy, size=4 * MIB)
+    data = bytearray(volume.fill(21))
+    server = volume.serve()
+    h = server.connect()
+    h.pwrite(random_bytes(90000, 22), 5000)
+    data[5000:95000] = random_bytes(90000, 22)
+    h.flush()
+    server.kill() if killed else server.stop()
+    away(volume, "bc")
+    server = volume.serve()
+    old = server.connect()
+    assert old.is_read_only()
+    assert volume.status()["health"] == "read-only"
+    ended, seen = threading.Event(), []
+
+    def read_on():
+        h = server.connect()
+        while not ended.is_set():
+            seen.append(read_all(h, volume.size) == data)
+
+    reader = threading.Thread(target=read_on)
+    reader.start()
+    poll(lambda: len(seen) > 1, "it reads")
+    back(volume, "b")
+    poll(lambda: not server.connect().is_read_only(), "it can be written")
+    count = len(seen)
+    poll(lambda: len(seen) > count + 1, "it reads on")
+    ended.set()
+    reader.join()
+    assert all(seen)
+    assert old.is_read_only()
+    write_fails(old)
+    h = server.connect()
+    h.pwrite(random_bytes(90000, 23), 50000)
+    h.flush()
+    data[50000:140000] = random_bytes(90000, 23)
+    assert_same(read_all(old, volume.size), bytes(data))
+    back(volume, "c")
+    volume.wait_healthy()
+    server.stop()
+    volume.verify(0, "--full")
+    assert_same(volume.content(), bytes(data))
 
 
 @pytest.mark.parametrize("policy", ["r3", "ec21", "ec42"])

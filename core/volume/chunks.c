@@ -221,8 +221,7 @@ load_leased(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
         return FRAGMENT_CORRUPT;
     }
     if (r < 0) { /* no memory, a bad sector: says nothing about the file */
-        log_event(&v->log, LOG_WARNING_LEVEL, "volume %s: %s", v->meta.name,
-                  err_text());
+        part_complain(v, slot, "part %c: %s", p->letter, err_text());
         part_suspect(v, slot, r);
         return FRAGMENT_ERROR;
     }

@@ -71,11 +71,10 @@ volume_note_bad(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
         else
             snprintf(where, sizeof where, " block %u,", block);
     }
-    log_event(&v->log, LOG_WARNING_LEVEL,
-              "volume %s: chunk %llu,%s part %c, file %s/%llu: %s",
-              v->meta.name, (unsigned long long)c->number, where, p->letter,
-              p->dir ? p->dir->path : "?", (unsigned long long)c->number,
-              what);
+    part_complain(v, slot, "chunk %llu,%s part %c, file %s/%llu: %s",
+                  (unsigned long long)c->number, where, p->letter,
+                  p->dir ? p->dir->path : "?", (unsigned long long)c->number,
+                  what);
     volume_queue_heal(v, c->number, slot);
 }
 

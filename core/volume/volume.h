@@ -82,6 +82,9 @@ struct part {
     char unwanted_text[128];     /* why, under state_lock */
     uint64_t off_until_ns;       /* the same; not taken back before */
     struct pace pace;          /* of its reads; see hedge.h */
+    uint64_t lines_since_ns;   /* complain.c's, under state_lock: */
+    uint64_t lines_left_out;
+    unsigned lines;
 };
 
 /* One chunk with its open fragments; see chunks.c. */
@@ -359,6 +362,14 @@ uint64_t count_present_chunks(struct lsvd_volume *v);
 
 /* The newest entry of the chunk among usable parts. */
 struct chunk_entry chunk_truth(struct lsvd_volume *v, uint64_t chunk);
+
+/* ---- complain.c ---- */
+
+/* A warning about this part, one of many perhaps (CO1). */
+void part_complain(struct lsvd_volume *v, uint32_t slot, const char *format,
+                   ...) __attribute__((format(printf, 3, 4)));
+/* The watch's, now and then. */
+void parts_tell_left_out(struct lsvd_volume *v);
 
 /* ---- info.c ---- */
 

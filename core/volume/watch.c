@@ -258,6 +258,7 @@ watch_look(struct lsvd_volume *v)
         }
     }
     policy_watch(v);
+    parts_tell_left_out(v);
 }
 
 static void *

@@ -56,10 +56,10 @@ heal_one(struct lsvd_volume *v)
     v->heal_fails = r < 0;
     volume_heal_tried(v, heal.chunk, heal.slot);
     if (r < 0)
-        log_event(&v->log, LOG_ERROR_LEVEL,
-                  "volume %s: chunk %llu of part %c could not be healed: %s",
-                  v->meta.name, (unsigned long long)heal.chunk,
-                  v->part[heal.slot].letter, err_text());
+        part_complain(v, heal.slot,
+                      "chunk %llu of part %c could not be healed: %s",
+                      (unsigned long long)heal.chunk,
+                      v->part[heal.slot].letter, err_text());
     else if (r > 0)
         log_event(&v->log, LOG_WARNING_LEVEL,
                   "volume %s: chunk %llu of part %c healed", v->meta.name,

@@ -279,6 +279,52 @@ test_reads_go_on(void **state)
     }
 }
 
+static unsigned
+count_lines(struct rig *rig)
+{
+    unsigned count = 0;
+
+    pthread_mutex_lock(&rig->lock);
+    for (const char *at = rig->said; (at = strchr(at, '\n')); at++)
+        count++;
+    pthread_mutex_unlock(&rig->lock);
+    return count;
+}
+
+/* A part that gives nothing is told of in a few lines, and how many there would
+ * have been; the next minute again. */
+static void
+test_a_flood_is_counted(void **state)
+{
+    struct rig *rig = rig_new(&rig_mirror);
+    uint64_t errors;
+
+    (void)state;
+    rig_open(rig, false);
+    rig_fill(rig);
+    world_drain(&rig->world);
+    rig_close(rig);
+    rig_open(rig, false);
+    for (unsigned minute = 0; minute < 2; minute++) {
+        rig_forget_said(rig);
+        errors = rig_status(rig)->part[1].errors;
+        rig->io.refuse[1] = REFUSE_READS;
+        for (unsigned i = 0; i < 20; i++)
+            rig_check(rig);
+        rig->io.refuse[1] = 0;
+        assert_true(rig_status(rig)->part[1].errors > errors + 30);
+        assert_in_range(count_lines(rig), 1, 12);
+        rig->io.ahead_ns += UINT64_C(61000000000);
+        lsvd_watch(rig->world.volume);
+        assert_true(rig_has_said(rig, "more lines of this kind"));
+        lsvd_watch(rig->world.volume);
+    }
+    rig_until(rig, rig_is_healthy, 0);
+    rig_close(rig);
+    world_check_sound(&rig->world);
+    rig_free(rig);
+}
+
 static void *
 read_all(void *arg)
 {
@@ -695,6 +741,7 @@ main(void)
         cmocka_unit_test(test_too_many),
         cmocka_unit_test(test_reads_go_on),
         cmocka_unit_test(test_reads_wait_for_half_a_row),
+        cmocka_unit_test(test_a_flood_is_counted),
         cmocka_unit_test(test_one_file_refuses),
         cmocka_unit_test(test_too_many_at_the_end),
         cmocka_unit_test(test_too_few_to_read),

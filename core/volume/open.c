@@ -217,8 +217,9 @@ check_proven(struct lsvd_volume *v, unsigned flags)
         return err_set(-EIO,
                        "volume %s: not started: without part %s (%s: %s) "
                        "nothing proves that what is here is the newest: it "
-                       "may have gone on there; bring it back, or see "
-                       "lsvd-repair force-start",
+                       "may have gone on there; bring it back, or, if it is "
+                       "lost for good, see lsvd-repair replace and "
+                       "force-start",
                        v->meta.name, letters,
                        lsvd_part_state_text(first->state), first->problem);
     log_event(&v->log, LOG_WARNING_LEVEL,

@@ -109,9 +109,9 @@ enum lsvd_open_flags {
 };
 
 /* Lock, check, recover. No thread is started (fork safely after this). A
- * volume whose parts are not all healthy opens for reading: lsvd_can_write
- * tells, the log says why. -ENOENT: no such volume. -EBUSY: in use, text
- * names the owner. */
+ * volume with too few parts to write opens for reading: lsvd_can_write tells,
+ * the log says why. -EIO: also when what is there may not be the newest.
+ * -ENOENT: no such volume. -EBUSY: in use, text names the owner. */
 int lsvd_open(const struct lsvd_env *env, const char *name, unsigned flags,
               struct lsvd_volume **ret);
 
@@ -135,6 +135,14 @@ bool lsvd_can_write(const struct lsvd_volume *v);
 
 /* Bytes that it has now: lsvd_live_resize lets it grow. Any thread. */
 uint64_t lsvd_get_size(const struct lsvd_volume *v);
+
+/* It was opened to be written, and has too few parts for that. It stays
+ * read-only; when parts are back it is to be closed and opened anew. */
+bool lsvd_awaits_parts(const struct lsvd_volume *v);
+
+/* Of such a volume: enough parts to write seem to be there. One thread at a
+ * time, beside requests; waits for file systems up to the part-timeout. */
+bool lsvd_parts_are_back(struct lsvd_volume *v);
 
 enum lsvd_request_flags { LSVD_FUA = 1 };
 

@@ -3,12 +3,19 @@
  *   (none) -> OPENING   exports_get, first to ask
  *   OPENING -> OPEN     exports_get, once the engine has it
  *   OPENING -> (none)   exports_get, the engine refused: the next may try
+ *   OPEN -> OPENING -> OPEN   revive: parts are back, so it is opened anew
  *   OPEN -> (none)      exports_close
  * (X1) The engine is called without the lock held; those who ask meanwhile
  *      wait for the state to change. So one volume that takes long to
  *      recover doesn't hold up the others.
- * (X2) An export that is OPEN doesn't change until exports_close: readers of
- *      it need no lock. */
+ * (X2) An export that is OPEN and settled doesn't change until exports_close:
+ *      readers of it need no lock. Settled is whatever doesn't wait for parts;
+ *      it stays so.
+ * (X3) One that is not settled had too few parts to be written. Its requests
+ *      hold its gate, shared; the volume is exchanged under the exclusive
+ *      gate, in state OPENING. So no request sees two volumes, and there are
+ *      never two of one name (the engine's locks would see to that, too).
+ * (X4) A connection that was told "read-only" stays so: nbdkit asks once. */
 #define NBDKIT_API_VERSION 2
 #include "exports.h"
 
@@ -17,8 +24,11 @@
 #include <errno.h>
 #include <nbdkit-plugin.h>
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "report.h"
@@ -28,11 +38,19 @@ enum export_state { EXPORT_OPENING, EXPORT_OPEN };
 struct export {
     struct export *next;        /* under the lock */
     enum export_state state;    /* under the lock */
-    struct lsvd_volume *volume; /* owned; X2 */
-    struct control_server *control; /* owned; NULL: none; X2 */
+    struct lsvd_volume *volume; /* owned; X2, X3; NULL: could not be opened
+                                 * anew */
+    struct control_server *control; /* owned; NULL: none; X2, X3 */
     char *name;                 /* owned */
+    atomic_uint_fast64_t size_bytes; /* when it was opened */
     uint32_t block_bytes;       /* X2 */
+    atomic_bool settled;        /* X2 */
+    pthread_rwlock_t gate;      /* X3 */
+    unsigned left, pause;       /* the reviver's: looks not to be made */
 };
+
+#define LOOK_S 1
+#define PAUSE_MAX 64 /* looks after an attempt that did not help */
 
 /* nbdkit serves one plugin a process and passes no context to half of the
  * callbacks. */
@@ -40,6 +58,9 @@ static struct {
     const struct config *config;
     bool threads; /* set before the first connection, then fixed */
     bool closing; /* under the lock */
+    bool revives; /* the thread exists */
+    pthread_t reviver;
+    pthread_cond_t end; /* of the reviver, on the monotonic clock */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct export *head; /* under the lock */
@@ -49,9 +70,19 @@ static struct {
 };
 
 struct lsvd_volume *
-export_volume(const struct export *e)
+export_enter(struct export *e, bool *ret_gated)
 {
+    *ret_gated = !atomic_load(&e->settled);
+    if (*ret_gated)
+        pthread_rwlock_rdlock(&e->gate);
     return e->volume;
+}
+
+void
+export_leave(struct export *e, bool gated)
+{
+    if (gated)
+        pthread_rwlock_unlock(&e->gate);
 }
 
 const char *
@@ -63,7 +94,9 @@ export_volume_name(const struct export *e)
 uint64_t
 export_size_bytes(const struct export *e)
 {
-    return lsvd_get_size(e->volume);
+    /* a volume that is not settled may be exchanged just now */
+    return atomic_load(&e->settled) ? lsvd_get_size(e->volume)
+                                    : atomic_load(&e->size_bytes);
 }
 
 uint32_t
@@ -84,8 +117,10 @@ find_locked(const char *name)
 static void
 free_export(struct export *e)
 {
-    if (e != NULL)
+    if (e != NULL) {
+        pthread_rwlock_destroy(&e->gate);
         free(e->name);
+    }
     free(e);
 }
 
@@ -98,6 +133,7 @@ learn_block_size(struct export *e)
     if (info == NULL)
         return report_refusal(-ENOMEM, "out of memory");
     lsvd_get_info(e->volume, info);
+    atomic_store(&e->size_bytes, info->size_bytes);
     e->block_bytes = info->block_bytes;
     free(info);
     return 0;
@@ -126,6 +162,8 @@ close_volume(struct export *e)
 
     control_server_stop(e->control);
     e->control = NULL;
+    if (e->volume == NULL)
+        return;
     r = lsvd_close(e->volume);
     if (r < 0)
         (void)report_error("closing", r);
@@ -162,6 +200,19 @@ bring_up(struct export *e, bool read_only)
     return r;
 }
 
+/* A gate that a stream of readers doesn't keep shut. */
+static void
+make_gate(struct export *e)
+{
+    pthread_rwlockattr_t attributes;
+
+    pthread_rwlockattr_init(&attributes);
+    pthread_rwlockattr_setkind_np(&attributes,
+                                  PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(&e->gate, &attributes);
+    pthread_rwlockattr_destroy(&attributes);
+}
+
 /* Enter an export that others can wait for. NULL: out of memory. */
 static struct export *
 add_locked(const char *name)
@@ -169,6 +220,10 @@ add_locked(const char *name)
     struct export *e;
 
     e = calloc(1, sizeof(*e));
+    if (e != NULL) {
+        make_gate(e);
+        atomic_store(&e->settled, true);
+    }
     if (e != NULL)
         e->name = strdup(name);
     if (e == NULL || e->name == NULL) {
@@ -192,7 +247,7 @@ remove_locked(struct export *e)
     free_export(e);
 }
 
-static const struct export *
+static struct export *
 get(const char *name, bool read_only)
 {
     struct export *e;
@@ -209,13 +264,122 @@ get(const char *name, bool read_only)
         if (r < 0) {
             remove_locked(e);
             e = NULL;
-        }
+        } else
+            atomic_store(&e->settled, !lsvd_awaits_parts(e->volume));
         pthread_cond_broadcast(&served.changed);
     } else if (e == NULL)
         (void)report_refusal(-ENOMEM, "out of memory");
     pthread_mutex_unlock(&served.lock);
     return e;
 }
+
+/* ---- opening anew ---- */
+
+/* X3. For reading at least; a cache directory that is full, say, must not cost
+ * the readers what they had. */
+static void
+revive(struct export *e)
+{
+    bool as_wanted;
+    char line[200];
+
+    pthread_rwlock_wrlock(&e->gate);
+    close_volume(e);
+    as_wanted = bring_up(e, false) == 0;
+    if (!as_wanted)
+        (void)bring_up(e, true);
+    atomic_store(&e->settled, as_wanted && !lsvd_awaits_parts(e->volume));
+    if (as_wanted && lsvd_can_write(e->volume)) {
+        (void)snprintf(line, sizeof(line), "volume %.64s: parts are back: it "
+                       "can be written, by clients that connect now", e->name);
+        report_event(NULL, LSVD_WARNING, line);
+    }
+    pthread_rwlock_unlock(&e->gate);
+}
+
+/* Only this thread exchanges the volume, so it may use it as it is. */
+static bool
+is_worth_it(struct export *e)
+{
+    if (e->left > 0) {
+        e->left--;
+        return false;
+    }
+    return e->volume == NULL || !lsvd_awaits_parts(e->volume) ||
+           lsvd_parts_are_back(e->volume);
+}
+
+/* The lock is held, and let go meanwhile: an export that is OPEN is not removed
+ * before exports_close has joined us. */
+static void
+look_at_locked(struct export *e)
+{
+    bool worth_it;
+
+    pthread_mutex_unlock(&served.lock);
+    worth_it = is_worth_it(e);
+    pthread_mutex_lock(&served.lock);
+    if (!worth_it || served.closing)
+        return;
+    e->state = EXPORT_OPENING;
+    pthread_mutex_unlock(&served.lock);
+    revive(e);
+    e->pause = e->pause == 0 ? 1 : e->pause < PAUSE_MAX ? 2 * e->pause
+                                                        : PAUSE_MAX;
+    e->left = e->pause;
+    pthread_mutex_lock(&served.lock);
+    e->state = EXPORT_OPEN;
+    pthread_cond_broadcast(&served.changed);
+}
+
+static void *
+revive_all(void *unused)
+{
+    struct timespec until;
+
+    (void)unused;
+    pthread_mutex_lock(&served.lock);
+    while (!served.closing) {
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_sec += LOOK_S;
+        (void)pthread_cond_timedwait(&served.end, &served.lock, &until);
+        for (struct export *e = served.head; e != NULL && !served.closing;
+             e = e->next)
+            if (e->state == EXPORT_OPEN && !atomic_load(&e->settled))
+                look_at_locked(e);
+    }
+    pthread_mutex_unlock(&served.lock);
+    return NULL;
+}
+
+static int
+start_reviver(void)
+{
+    pthread_condattr_t monotonic;
+    int r;
+
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&served.end, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    r = pthread_create(&served.reviver, NULL, revive_all, NULL);
+    if (r != 0)
+        return report_refusal(-r, "can't start a thread: %s", strerror(r));
+    served.revives = true;
+    return 0;
+}
+
+static void
+stop_reviver(void)
+{
+    if (!served.revives)
+        return;
+    pthread_cond_signal(&served.end);
+    pthread_join(served.reviver, NULL);
+    served.revives = false;
+}
+
+/* ---- from the first to the last ---- */
 
 int
 exports_open(const struct config *config)
@@ -234,7 +398,7 @@ exports_start(void)
     for (struct export *e = served.head; e != NULL; e = e->next)
         if (start_volume(e) < 0)
             return -1;
-    return 0;
+    return start_reviver();
 }
 
 /* fn is called with the lock held: it must be quick, and call nothing here. */
@@ -245,7 +409,7 @@ exports_each(void (*fn)(void *ctx, struct lsvd_volume *v), void *ctx)
 
     pthread_mutex_lock(&served.lock);
     for (e = served.closing ? NULL : served.head; e != NULL; e = e->next)
-        if (e->state == EXPORT_OPEN)
+        if (e->state == EXPORT_OPEN && e->volume != NULL)
             fn(ctx, e->volume);
     pthread_mutex_unlock(&served.lock);
 }
@@ -258,6 +422,7 @@ exports_close(void)
     pthread_mutex_lock(&served.lock); /* nobody is in exports_each then */
     served.closing = true;
     pthread_mutex_unlock(&served.lock);
+    stop_reviver();
     while ((e = served.head) != NULL) {
         assert(e->state == EXPORT_OPEN);
         close_volume(e);
@@ -266,7 +431,7 @@ exports_close(void)
     }
 }
 
-const struct export *
+struct export *
 exports_get(const char *name, bool read_only)
 {
     const char *only = served.config->volume;

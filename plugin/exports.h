@@ -2,7 +2,8 @@
  *
  * A volume is opened once, by the first who asks for it, and shared by all
  * connections; it stays open until the server ends, so that a client that
- * reconnects finds it warm and no other server slips in between. */
+ * reconnects finds it warm and no other server slips in between. One that had
+ * too few parts to be written is opened anew when they are back. */
 #ifndef LSVD_PLUGIN_EXPORTS_H
 #define LSVD_PLUGIN_EXPORTS_H
 
@@ -27,13 +28,16 @@ void exports_close(void);
 /* The export a client asked for; opened for reading alone if it wasn't open
  * and read_only is set. NULL after an nbdkit_error. Never given back: it
  * lives until exports_close. */
-const struct export *exports_get(const char *name, bool read_only);
+struct export *exports_get(const char *name, bool read_only);
 
 /* Call fn for each volume that is open; it must be quick, and call nothing of
  * this. Any thread; for none any more once exports_close has begun. */
 void exports_each(void (*fn)(void *ctx, struct lsvd_volume *v), void *ctx);
 
-struct lsvd_volume *export_volume(const struct export *e);
+/* The volume, for one request; NULL: it is being opened anew, and that did not
+ * work yet. It stays what it is until export_leave, on the same thread. */
+struct lsvd_volume *export_enter(struct export *e, bool *ret_gated);
+void export_leave(struct export *e, bool gated);
 const char *export_volume_name(const struct export *e);
 /* As it is now: lsvd resize may make it grow. nbdkit asks once a connection,
  * and keeps that one to what it was told. */

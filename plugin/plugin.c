@@ -30,7 +30,7 @@ __attribute__((visibility("default"))) int lsvd_debug_io = 0;
 static struct config config; /* nbdkit passes no context to .config */
 
 struct handle {
-    const struct export *export;
+    struct export *export;
     bool read_only;
     struct vanish connection;
 };
@@ -170,8 +170,13 @@ static int
 plugin_can_write(void *handle)
 {
     const struct handle *h = handle;
+    struct lsvd_volume *v;
+    bool gated, can;
 
-    return !h->read_only && lsvd_can_write(export_volume(h->export));
+    v = export_enter(h->export, &gated);
+    can = !h->read_only && v != NULL && lsvd_can_write(v);
+    export_leave(h->export, gated);
+    return can;
 }
 
 static int
@@ -204,26 +209,37 @@ plugin_is_rotational(void *handle)
 
 /* ---- requests ---- */
 
-static struct lsvd_volume *
+struct request {
+    struct handle *h;
+    struct lsvd_volume *v; /* NULL: none is open just now */
+    bool gated;            /* exports.h */
+};
+
+static struct request
 begin(void *handle)
 {
-    struct handle *h = handle;
+    struct request q = { .h = handle };
 
     hangup_enter();
-    vanish_enter(&h->connection);
-    return export_volume(h->export);
+    vanish_enter(&q.h->connection);
+    q.v = export_enter(q.h->export, &q.gated);
+    return q;
 }
 
+/* r: of the engine, if there is a volume. */
 static int
-end(void *handle, const char *what, uint64_t count, uint64_t offset, int r)
+end(const struct request *q, const char *what, uint64_t count, uint64_t offset,
+    int r)
 {
-    struct handle *h = handle;
-
-    vanish_leave(&h->connection);
+    export_leave(q->h->export, q->gated);
+    vanish_leave(&q->h->connection);
     hangup_leave();
     if (lsvd_debug_io != 0)
         nbdkit_debug("lsvd: %s %" PRIu64 " at %" PRIu64 ": %s", what, count,
                      offset, r < 0 ? lsvd_error() : "ok");
+    if (q->v == NULL)
+        return report_refusal(-EIO, "%s: the volume is being opened anew, and "
+                              "that did not work yet", what);
     return r < 0 ? report_error(what, r) : 0;
 }
 
@@ -237,38 +253,43 @@ static int
 plugin_pread(void *handle, void *to, uint32_t count, uint64_t offset,
              uint32_t flags)
 {
-    struct lsvd_volume *v = begin(handle);
+    struct request q = begin(handle);
 
     (void)flags;
-    return end(handle, "read", count, offset, lsvd_pread(v, to, count, offset));
+    return end(&q, "read", count, offset,
+               q.v != NULL ? lsvd_pread(q.v, to, count, offset) : -EIO);
 }
 
 static int
 plugin_pwrite(void *handle, const void *from, uint32_t count, uint64_t offset,
               uint32_t flags)
 {
-    struct lsvd_volume *v = begin(handle);
+    struct request q = begin(handle);
 
-    return end(handle, "write", count, offset,
-               lsvd_pwrite(v, from, count, offset, request_flags(flags)));
+    return end(&q, "write", count, offset,
+               q.v != NULL ? lsvd_pwrite(q.v, from, count, offset,
+                                         request_flags(flags))
+                           : -EIO);
 }
 
 static int
 plugin_flush(void *handle, uint32_t flags)
 {
-    struct lsvd_volume *v = begin(handle);
+    struct request q = begin(handle);
 
     (void)flags;
-    return end(handle, "flush", 0, 0, lsvd_flush(v));
+    return end(&q, "flush", 0, 0, q.v != NULL ? lsvd_flush(q.v) : -EIO);
 }
 
 static int
 plugin_trim(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-    struct lsvd_volume *v = begin(handle);
+    struct request q = begin(handle);
 
-    return end(handle, "trim", count, offset,
-               lsvd_trim(v, count, offset, request_flags(flags)));
+    return end(&q, "trim", count, offset,
+               q.v != NULL
+                   ? lsvd_trim(q.v, count, offset, request_flags(flags))
+                   : -EIO);
 }
 
 /* With or without NBDKIT_FLAG_MAY_TRIM the space is given back; both always
@@ -276,19 +297,22 @@ plugin_trim(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 static int
 plugin_zero(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-    struct lsvd_volume *v = begin(handle);
+    struct request q = begin(handle);
 
-    return end(handle, "zero", count, offset,
-               lsvd_zero(v, count, offset, request_flags(flags)));
+    return end(&q, "zero", count, offset,
+               q.v != NULL
+                   ? lsvd_zero(q.v, count, offset, request_flags(flags))
+                   : -EIO);
 }
 
 static int
 plugin_cache(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-    struct lsvd_volume *v = begin(handle);
+    struct request q = begin(handle);
 
     (void)flags;
-    return end(handle, "cache", count, offset, lsvd_cache(v, count, offset));
+    return end(&q, "cache", count, offset,
+               q.v != NULL ? lsvd_cache(q.v, count, offset) : -EIO);
 }
 
 struct extents_context {
@@ -315,10 +339,12 @@ plugin_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
         .to = extents,
         .only_one = (flags & NBDKIT_FLAG_REQ_ONE) != 0,
     };
-    struct lsvd_volume *v = begin(handle);
+    struct request q = begin(handle);
 
-    return end(handle, "extents", count, offset,
-               lsvd_extents(v, count, offset, add_extent, &add));
+    return end(&q, "extents", count, offset,
+               q.v != NULL
+                   ? lsvd_extents(q.v, count, offset, add_extent, &add)
+                   : -EIO);
 }
 
 static struct nbdkit_plugin plugin = {

@@ -4,7 +4,10 @@
  * (CT4) A page's newest valid slot changes only after a store whose sync
  *       succeeded; until then each attempt writes the other slot.
  * (CT5) A generation is never used for two attempts, so that the copy of a
- *       failed one is always older than the next. */
+ *       failed one is always older than the next.
+ * (CT6) After a store that failed the next one goes through a handle that was
+ *       opened anew: the old one keeps its error (guard.h, G4), and a sync of
+ *       it would not tell of what was lost before. */
 #include "chunk/chunk_table.h"
 #include "base/err.h"
 #include "base/limits.h"
@@ -29,7 +32,9 @@ struct table_page {
 
 struct chunk_table {
     struct uuid instance;
+    struct target *part;   /* borrowed; where the object is */
     struct object *object; /* owned */
+    bool failed;           /* CT6 */
     bool writable;
     bool must_sync; /* the size changed since the last sync */
     uint64_t chunk_count;
@@ -81,6 +86,7 @@ table_new(struct target *part, const struct uuid *instance,
     r = mem_new(1, sizeof *t, &t);
     if (r < 0)
         return r;
+    t->part = part;
     t->instance = *instance;
     t->chunk_count = chunk_count;
     t->writable = (flags & OBJECT_WRITE) != 0;
@@ -370,6 +376,34 @@ chunk_table_next(const struct chunk_table *t, uint64_t chunk)
     return 0;
 }
 
+/* CT6. */
+static int
+open_anew(struct chunk_table *t)
+{
+    struct object *object;
+    int r = target_open(t->part, CHUNK_TABLE_NAME, OBJECT_WRITE, &object);
+
+    if (r < 0)
+        return r;
+    object_close(t->object);
+    t->object = object;
+    t->failed = false;
+    return 0;
+}
+
+static int
+write_dirty(struct chunk_table *t, uint64_t generation)
+{
+    int r = t->failed ? open_anew(t) : 0;
+
+    for (struct table_page *p = t->dirty; p && r == 0; p = p->next_dirty) {
+        chunk_page_seal(&t->instance, p->page, generation, p->bytes);
+        r = object_write(t->object, p->bytes, sizeof p->bytes,
+                         slot_at(p->page, p->slot ^ 1));
+    }
+    return r == 0 ? object_sync(t->object) : r;
+}
+
 static int
 store_dirty(struct chunk_table *t, bool *ret_again)
 {
@@ -382,14 +416,8 @@ store_dirty(struct chunk_table *t, bool *ret_again)
         return err_set(-EOVERFLOW, "chunk table: no generation is left");
     if (t->dirty)
         t->attempt = generation;
-    for (p = t->dirty; p; p = p->next_dirty) {
-        chunk_page_seal(&t->instance, p->page, generation, p->bytes);
-        r = object_write(t->object, p->bytes, sizeof p->bytes,
-                         slot_at(p->page, p->slot ^ 1));
-        if (r < 0)
-            return r;
-    }
-    r = object_sync(t->object);
+    r = write_dirty(t, generation);
+    t->failed = r < 0;
     if (r < 0)
         return r;
     t->must_sync = false;
@@ -517,7 +545,9 @@ chunk_table_prepare(struct chunk_table *t, uint64_t chunk_count)
     if (r < 0)
         return r;
     if (st.size_bytes > kept_bytes) {
-        r = object_resize(t->object, kept_bytes);
+        r = t->failed ? open_anew(t) : 0;
+        if (r == 0)
+            r = object_resize(t->object, kept_bytes);
         if (r < 0)
             return r;
         t->must_sync = true;

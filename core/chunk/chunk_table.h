@@ -36,7 +36,8 @@ struct chunk_entry {
 
 struct chunk_table;
 
-/* A new, empty table with its object (not yet synced into the directory). */
+/* A new, empty table with its object (not yet synced into the directory). part
+ * outlives it, here and below. */
 int chunk_table_create(struct target *part, const struct uuid *instance,
                        uint64_t chunk_count, struct chunk_table **ret);
 

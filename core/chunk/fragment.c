@@ -194,6 +194,7 @@ fragment_open(struct target *part, const struct geometry *g,
         fragment_close(f);
         return r;
     }
+    f->writable = writable;
     r = load(f, writable);
     if (r < 0) {
         fragment_close(f);
@@ -231,7 +232,7 @@ fragment_create(struct target *part, const char *name,
     if (r < 0)
         return r;
     memset(f->table, 0, table_bytes(f));
-    f->fresh = true;
+    f->fresh = f->writable = true;
     r = target_open(part, name, OBJECT_WRITE | OBJECT_CREATE | OBJECT_EXCL,
                     &f->object);
     if (r == -EEXIST) {

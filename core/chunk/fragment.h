@@ -41,6 +41,7 @@ struct fragment {
     struct object *object; /* owned */
     uint64_t seq;          /* of the header */
     bool doubtful;         /* C4 */
+    bool writable;         /* its object is */
     bool fresh;            /* made by this open: not yet on disk */
     uint8_t *table;        /* table_bytes, as on disk; owned */
     uint64_t *dirty_pages; /* bit per 4 KiB of table not yet written; owned */

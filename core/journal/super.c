@@ -3,7 +3,10 @@
  * Four copies in two pairs (journal.h). The pair that is in force is never
  * written: a cut leaves it, or the new one whole.
  * (U1) A superblock never says of a record that it is durable before it is.
- * (U2) The tail moves in memory after it has moved on disk. */
+ * (U2) The tail moves in memory after it has moved on disk.
+ * (U3) A copy that can't be read may be the newest: its fellow stands for the
+ *      pair then, and without that nothing does. An older superblock must not
+ *      be believed because a newer one was not to be had just now. */
 #include "journal/state.h"
 
 #include "base/err.h"
@@ -292,6 +295,7 @@ struct super_set {
     uint8_t bytes[4][SUPER_BYTES];
     struct journal_super super[4];
     bool valid[4];
+    bool unread[4];         /* the medium refused */
     bool is_future;         /* one of them is of a later format */
     uint64_t counter_max;   /* of the valid ones */
 };
@@ -300,9 +304,14 @@ static int
 load_copies(struct object *object, uint64_t file_bytes, struct super_set *set)
 {
     for (unsigned copy = 0; copy < 4; copy++) {
-        int r = object_read(object, set->bytes[copy], SUPER_BYTES,
-                            super_at(file_bytes, copy));
+        uint64_t at = super_at(file_bytes, copy);
+        int r = object_read(object, set->bytes[copy], SUPER_BYTES, at);
 
+        if (r < 0) /* once more: it may pass */
+            r = object_read(object, set->bytes[copy], SUPER_BYTES, at);
+        set->unread[copy] = r < 0;
+        if (r == -ENOMEM)
+            return r;
         if (r < 0) /* one bad sector is what the other copies are for */
             continue;
         r = journal_super_decode(set->bytes[copy], &set->super[copy]);
@@ -315,7 +324,28 @@ load_copies(struct object *object, uint64_t file_bytes, struct super_set *set)
         if (set->valid[copy] && set->super[copy].counter > set->counter_max)
             set->counter_max = set->super[copy].counter;
     }
+    /* U3 */
+    for (unsigned copy = 0; copy < 4; copy += 2)
+        if (set->unread[copy] && set->unread[copy + 1])
+            return err_set(-EIO, "two copies of its superblock can't be read, "
+                           "perhaps the newest");
     return 0;
+}
+
+/* The copy of the pair that begins here, if it stands in both, or in the only
+ * one that can be read (U3); else -1. */
+static int
+copy_of_pair(const struct super_set *set, int copy)
+{
+    if (set->unread[copy + 1])
+        return set->valid[copy] ? copy : -1;
+    if (set->unread[copy])
+        return set->valid[copy + 1] ? copy + 1 : -1;
+    return set->valid[copy] && set->valid[copy + 1] &&
+                   memcmp(set->bytes[copy], set->bytes[copy + 1],
+                          SUPER_BYTES) == 0
+               ? copy
+               : -1;
 }
 
 /* The copy that counts, or -1. */
@@ -324,12 +354,11 @@ choose_copy(const struct super_set *set)
 {
     int best = -1;
 
-    for (int copy = 0; copy < 4; copy += 2) {
-        if (!set->valid[copy] || !set->valid[copy + 1] ||
-            memcmp(set->bytes[copy], set->bytes[copy + 1], SUPER_BYTES) != 0)
-            continue;
-        if (best < 0 ||
-            set->super[copy].counter > set->super[best].counter)
+    for (int pair = 0; pair < 4; pair += 2) {
+        int copy = copy_of_pair(set, pair);
+
+        if (copy >= 0 && (best < 0 || set->super[copy].counter >
+                                          set->super[best].counter))
             best = copy;
     }
     if (best >= 0)
@@ -367,12 +396,14 @@ static int
 load_super(struct object *object, const struct object_stat *st,
            struct super_set *set)
 {
-    int chosen;
+    int chosen, r;
 
     if (st->size_bytes < JOURNAL_FILE_BYTES_MIN || st->size_bytes % 4096 != 0)
         return err_set(-EBADMSG, "a journal of %" PRIu64 " bytes was cut "
                        "short or never finished", st->size_bytes);
-    load_copies(object, st->size_bytes, set);
+    r = load_copies(object, st->size_bytes, set);
+    if (r < 0)
+        return r;
     chosen = choose_copy(set);
     if (chosen >= 0)
         return chosen;

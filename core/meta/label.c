@@ -29,7 +29,10 @@
  * (LA1) A store writes the slot that the newest label is not in, so a torn
  *       write leaves the newest label of before.
  * (LA2) A slot whose write count belongs into the other one was misdirected:
- *       damaged. */
+ *       damaged.
+ * (LA3) A slot that can't be read may be the newest: then there is no label,
+ *       and the part is away. Only one that was read, and fails its check, was
+ *       torn or has rotted, and the other one is what counts. */
 #include "meta/label.h"
 
 #include "base/err.h"
@@ -199,6 +202,8 @@ load_slot(struct object *o, unsigned slot, uint64_t file_bytes,
     if (file_bytes < at + LABEL_SLOT_BYTES)
         return err_set(-EBADMSG, "label: cut short");
     r = object_read(o, bytes, sizeof bytes, at);
+    if (r < 0) /* once more: it may pass */
+        r = object_read(o, bytes, sizeof bytes, at);
     if (r < 0)
         return r;
     if (sum_all_zero(bytes, sizeof bytes))
@@ -215,7 +220,7 @@ load_newest(struct object *o, struct label *ret, int *ret_damaged_slots)
     struct object_stat st;
     struct label newest;
     bool found = false;
-    int damaged = 0, worst = -EBADMSG;
+    int damaged = 0;
     int r;
 
     r = object_stat(o, &st);
@@ -231,14 +236,14 @@ load_newest(struct object *o, struct label *ret, int *ret_damaged_slots)
             newest = label;
             found = true;
         }
-        if (r < 0 && r != -ENOENT)
+        if (r < 0 && r != -ENOENT && r != -EBADMSG) /* LA3 */
+            return err_wrap(r, "one copy of it can't be read, perhaps the "
+                            "newest");
+        if (r == -EBADMSG)
             damaged++;
-        if (r < 0 && r != -ENOENT && r != -EBADMSG)
-            worst = r; /* the medium refused */
     }
     if (!found)
-        return err_set(worst, "no valid label%s",
-                       worst == -EBADMSG ? "" : ": can't be read");
+        return err_set(-EBADMSG, "no valid label");
     *ret = newest;
     *ret_damaged_slots = damaged;
     return 0;

@@ -39,7 +39,8 @@ void label_encode(const struct label *label, uint8_t *bytes);
 int label_decode(const uint8_t *bytes, struct label *ret);
 
 /* Load the newest valid slot. -ENOENT: no .label at all (text asks whether
- * the file system is mounted); -EBADMSG: no valid slot; -EPROTO.
+ * the file system is mounted); -EBADMSG: no valid slot; -EPROTO; -EIO and
+ * others: a slot can't be read, and whether it is the newest (LA3).
  * *ret_damaged_slots counts slots that were written once (not all zero) and
  * do not pass. */
 int label_load(struct target *part, struct label *ret,

@@ -152,12 +152,13 @@ is_dead(const struct crew_thing *thing)
     return thing->generation != thing->crew->generation;
 }
 
+/* A read is not told of a write that failed (G4). */
 static int
-check_locked(const struct crew_thing *thing, const char *name)
+check_locked(const struct crew_thing *thing, const char *name, bool is_read)
 {
     if (is_dead(thing))
         return leftover_error_locked(thing->crew, name);
-    if (thing->error < 0)
+    if (thing->error < 0 && !is_read)
         return err_set(thing->error, "%s", thing->error_text);
     return 0;
 }
@@ -301,15 +302,24 @@ crew_thing_check(struct crew_thing *thing, const char *name, bool *ret_busy)
     int r;
 
     /* Every read at hand passes here: without the lock, if all is well. */
-    if (!is_dead(thing) && atomic_load(&thing->error) == 0) {
+    if (!is_dead(thing)) {
         *ret_busy = atomic_load(&thing->in_order_busy);
         return 0;
     }
     (void)pthread_mutex_lock(&thing->crew->lock);
-    r = check_locked(thing, name);
+    r = check_locked(thing, name, true);
     *ret_busy = thing->in_order_busy;
     (void)pthread_mutex_unlock(&thing->crew->lock);
     return r;
+}
+
+void
+crew_thing_forgive(struct crew_thing *thing)
+{
+    (void)pthread_mutex_lock(&thing->crew->lock);
+    if (!thing->in_order_busy)
+        thing->error = 0;
+    (void)pthread_mutex_unlock(&thing->crew->lock);
 }
 
 /* ---- giving up ---- */
@@ -514,7 +524,7 @@ may_begin_locked(struct crew_op *op)
         op->result = -ECANCELED;
         return false;
     }
-    if (op->ordered && op->thing->error < 0) {
+    if (op->ordered && op->kind != GUARD_READ && op->thing->error < 0) {
         op->result = op->thing->error;
         (void)mem_dup(op->thing->error_text, &op->text);
         return false;
@@ -678,7 +688,7 @@ wait_for_room_locked(struct crew *c, struct crew_op *op, const char *name,
             give_up_locked(c, now);
         else
             crew_wait_until(&w.cond, &c->lock, at);
-        r = check_locked(op->thing, name);
+        r = check_locked(op->thing, name, op->kind == GUARD_READ);
         if (r < 0)
             break;
     }
@@ -695,9 +705,9 @@ enqueue_locked(struct crew *c, struct crew_op *op, const char *name,
 
     assert(op->thing == NULL || op->thing->crew == c);
     if (op->thing != NULL)
-        r = check_locked(op->thing, name);
+        r = check_locked(op->thing, name, op->kind == GUARD_READ);
     if (r == 0 && op->made != NULL)
-        r = check_locked(op->made, name);
+        r = check_locked(op->made, name, false);
     if (r == 0 && op->bytes > 0)
         r = wait_for_room_locked(c, op, name, deadline_ms);
     if (r == 0 && c->threads == 0)

@@ -155,10 +155,13 @@ void crew_thing_release(struct crew_thing *thing);
 /* The handle is closed: waits for what is queued, within the deadline, and for
  * the closing itself, but not for long. */
 void crew_thing_close(struct crew_thing *thing);
-/* May a call begin? -ETIMEDOUT (dead), the sticky error, or 0. *ret_busy:
- * operations in order are under way. */
+/* May a read begin? -ETIMEDOUT (dead) or 0. *ret_busy: operations in order are
+ * under way. */
 int crew_thing_check(struct crew_thing *thing, const char *name,
                      bool *ret_busy);
+
+/* The sticky error was told: it is forgotten. Nothing is queued. */
+void crew_thing_forgive(struct crew_thing *thing);
 
 /* Queue an op that nobody waits for; may wait for room. On failure op is the
  * caller's still. name: for the error's text. */

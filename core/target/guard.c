@@ -748,6 +748,13 @@ guard_read_within(struct object *o, const struct iovec *iov, int count,
                           patience_ns > 0 ? patience_ns : 1);
 }
 
+void
+guard_forgive(struct object *o)
+{
+    if (o->ops == &guard_ops)
+        crew_thing_forgive(&to_object(o)->inner->thing);
+}
+
 /* ---- writing ---- */
 
 /* Together with those that were joined to it. */

@@ -25,11 +25,13 @@
  *      out in order for one object, side by side for several, and joined where
  *      one goes on where the other ends. A later object_sync of the object
  *      waits for them, and returns the first error of any of them, with its
- *      text; so does every later call on that object but close, and what was
- *      queued behind the error is not carried out (T1 and T2 of target.h hold:
- *      before a sync nothing was promised). An object here is a handle: two
- *      handles of one file know nothing of each other's queues until the one
- *      is closed, which waits for its queue.
+ *      text; so does every later call on that object but close and reads, and
+ *      what was queued behind the error is not carried out (T1 and T2 of
+ *      target.h hold: before a sync nothing was promised). A read gets what is
+ *      there: a part that can't be written can be read all the same, and what
+ *      the lost writes were meant to change its reader looks for elsewhere. An
+ *      object here is a handle: two handles of one file know nothing of each
+ *      other's queues until the one is closed, which waits for its queue.
  *      After guard_set_waits they return when they were carried out, side by
  *      side, and an error is the call's alone: for who must not lose what was
  *      answered with the process.
@@ -108,6 +110,11 @@ void guard_give_up(struct target *t);
  * for it (queued writes), and give up the crew then. True: it is given up, now
  * or earlier, and t is dead. */
 bool guard_is_hung(struct target *t);
+
+/* The error of queued writes that o keeps (G4) was told by a sync, and all that
+ * they wrote will be written again: o takes writes again. For an object that
+ * can't be opened anew, because its lock would be lost. */
+void guard_forgive(struct object *o);
 
 /* A read that is not waited for longer than patience_ns: -EAGAIN then (no
  * text), iov undefined; the read goes on by itself and its bytes are dropped,

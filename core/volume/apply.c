@@ -17,8 +17,10 @@
 void
 plan_release(struct lsvd_volume *v, struct plan *plan)
 {
-    if (plan->pin)
+    if (plan->pin) {
+        atomic_store(&plan->pin->in_flight, false);
         chunk_put(v, plan->pin);
+    }
     plan->pin = NULL;
 }
 
@@ -169,6 +171,7 @@ plan_apply(struct lsvd_volume *v, struct plan *plan, uint32_t parts)
     }
     c = plan->pin;
     lease_get(&v->chunk_leases, &lease, plan->chunk, plan->chunk + 1, true);
+    atomic_store(&c->in_flight, true);
     if (plan->fresh)
         chunk_forget_fragments(v, c);
     r = 0;

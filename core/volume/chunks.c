@@ -177,10 +177,25 @@ chunk_put(struct lsvd_volume *v, struct chunk *c)
     pthread_mutex_unlock(&v->chunks.lock);
 }
 
+/* A part that can't be written any more, as one whose file system became
+ * read-only, can be read (R7). */
+static int
+open_file(struct lsvd_volume *v, uint32_t slot, const struct fragment_id *id,
+          bool to_write, struct fragment **ret)
+{
+    struct target *dir = v->part[slot].dir;
+    int r = fragment_open(dir, &v->g, id, v->exclusive, ret);
+
+    if (!to_write && v->exclusive &&
+        (r == -EROFS || r == -EACCES || r == -EPERM || r == -EIO))
+        r = fragment_open(dir, &v->g, id, false, ret);
+    return r;
+}
+
 /* The part stays what it is while its lease is held (V6). */
 static enum fragment_state
 load_leased(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
-            struct fragment **ret)
+            bool to_write, struct fragment **ret)
 {
     struct part *p = &v->part[slot];
     struct fragment_id id = {.volume = v->meta.uuid,
@@ -196,7 +211,7 @@ load_leased(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
     truth = chunk_truth(v, c->number);
     if (truth.state != CHUNK_PRESENT)
         return FRAGMENT_MISSING;
-    r = fragment_open(p->dir, &v->g, &id, v->exclusive, ret);
+    r = open_file(v, slot, &id, to_write, ret);
     if (r == -ENOENT) {
         volume_note_bad(v, c, slot, UINT32_MAX, "the file is missing");
         return FRAGMENT_MISSING;
@@ -206,8 +221,7 @@ load_leased(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
         return FRAGMENT_CORRUPT;
     }
     if (r < 0) { /* no memory, a bad sector: says nothing about the file */
-        log_event(&v->log, LOG_WARNING_LEVEL, "volume %s: %s", v->meta.name,
-                  err_text());
+        part_complain(v, slot, "part %c: %s", p->letter, err_text());
         part_suspect(v, slot, r);
         return FRAGMENT_ERROR;
     }
@@ -231,7 +245,7 @@ fragment_load(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
     *ret = NULL;
     lease_get(&v->part_leases, &lease, slot, slot + 1, false);
     if (to_write || (atomic_load(&v->usable) & UINT32_C(1) << slot))
-        state = load_leased(v, c, slot, ret);
+        state = load_leased(v, c, slot, to_write, ret);
     lease_put(&v->part_leases, &lease);
     return state;
 }
@@ -283,6 +297,11 @@ struct fragment *
 chunk_fragment_to_write(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
                         enum fragment_state *ret)
 {
+    struct fragment *f = fragment_get(v, c, slot, true, ret);
+
+    if (!f || f->writable)
+        return f;
+    chunk_forget_fragment(v, c, slot); /* a reader has opened it */
     return fragment_get(v, c, slot, true, ret);
 }
 

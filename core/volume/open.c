@@ -8,6 +8,8 @@
  * Close: destage all -> view with the journal detached, labels clean.
  * (P1) No label or journal is written before every part that is there is
  *      locked, and no view of an epoch before all members promised it.
+ * (P3) No byte is served of a start that can't prove that it is the newest
+ *      (R3), also not to readers.
  * (P2) Nothing is destaged, and no table, label or journal tail moves, unless
  *      the volume is attached. Redo records are re-applied all the same:
  *      without them a stripe cut in half can't be decoded. */
@@ -178,12 +180,54 @@ choose_view(struct lsvd_volume *v)
     if (r < 0)
         return r;
     volume_judge_parts(v);
-    if (!v->observer && !volume_is_proven(v))
-        log_event(&v->log, LOG_WARNING_LEVEL,
-                  "volume %s: too many parts are out of sight to prove that "
-                  "this is the newest state; if they were written to "
-                  "without these, newer data is there",
-                  v->meta.name);
+    return 0;
+}
+
+/* Those that the view counts on, and that are not in use: "b", "b and c".
+ * Returns the first. */
+static const struct part *
+missing_letters(struct lsvd_volume *v, char *text, size_t bytes)
+{
+    uint32_t set = (v->view.members | v->view.complete_members) & ~v->usable;
+    const struct part *first = &v->part[__builtin_ctz(set)];
+    size_t at = 0;
+
+    text[0] = '\0';
+    while (set && at + 8 < bytes) {
+        uint32_t slot = (uint32_t)__builtin_ctz(set);
+
+        set &= set - 1;
+        at += (size_t)snprintf(text + at, bytes - at, "%s%c",
+                               at == 0 ? "" : set ? ", " : " and ",
+                               v->part[slot].letter);
+    }
+    return first;
+}
+
+/* R3, R6: bytes are served only by who can prove that none of them is old, also
+ * for reading alone (P3). Tools that only look at what is there may. */
+static int
+check_proven(struct lsvd_volume *v, unsigned flags)
+{
+    char letters[PARTS_MAX * 4 + 8];
+    const struct part *first;
+
+    if (v->observer || volume_is_proven(v))
+        return 0;
+    first = missing_letters(v, letters, sizeof letters);
+    if (!(flags & (OPEN_REPAIR | OPEN_INSPECT)))
+        return err_set(-EIO,
+                       "volume %s: not started: without part %s (%s: %s) "
+                       "nothing proves that what is here is the newest: it "
+                       "may have gone on there; bring it back, or, if it is "
+                       "lost for good, see lsvd-repair replace and "
+                       "force-start",
+                       v->meta.name, letters,
+                       lsvd_part_state_text(first->state), first->problem);
+    log_event(&v->log, LOG_WARNING_LEVEL,
+              "volume %s: without part %s nothing proves that this is the "
+              "newest state; it may have gone on there",
+              v->meta.name, letters);
     return 0;
 }
 
@@ -419,10 +463,11 @@ static void
 say_read_only(struct lsvd_volume *v)
 {
     log_event(&v->log, LOG_ERROR_LEVEL,
-              "volume %s: too few parts are in sync to prove that nothing "
-              "newer exists, or to write: it is served read-only; see "
-              "lsvd-repair verify",
-              v->meta.name);
+              "volume %s: %d of its parts are in sync, %u are needed to write: "
+              "it is served read-only until they are back; see lsvd-repair "
+              "verify",
+              v->meta.name, __builtin_popcount(v->usable & v->view.members),
+              volume_write_quorum(v));
 }
 
 /* Replay, if there is what, then claim, if that is wanted and allowed. */
@@ -436,6 +481,8 @@ recover_and_attach(struct lsvd_volume *v, unsigned flags, bool wants_write)
 
     if (r == 0 && dirty)
         r = recover(v, list);
+    if (r == 0) /* only now: the journal may prove it */
+        r = check_proven(v, flags);
     if (r == 0 && !v->observer && wanted && volume_may_attach(v)) {
         r = attach(v, list);
         redo_list_free(list);

@@ -19,6 +19,7 @@
  *       storage stops that. */
 #include "base/err.h"
 #include "base/wait.h"
+#include "target/guard.h"
 #include "volume/volume.h"
 #include <ctype.h>
 #include <stdio.h>
@@ -126,6 +127,8 @@ owner_heartbeat(struct lsvd_volume *v, uint32_t slot)
         r = owner_write(v, p);
         if (r == 0)
             r = object_sync(p->lock);
+        if (r < 0)
+            guard_forgive(p->lock); /* the next beat writes all of it */
     }
     lease_put(&v->part_leases, &lease);
     if (r < 0)

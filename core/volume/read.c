@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "base/sum.h"
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,11 +71,10 @@ volume_note_bad(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
         else
             snprintf(where, sizeof where, " block %u,", block);
     }
-    log_event(&v->log, LOG_WARNING_LEVEL,
-              "volume %s: chunk %llu,%s part %c, file %s/%llu: %s",
-              v->meta.name, (unsigned long long)c->number, where, p->letter,
-              p->dir ? p->dir->path : "?", (unsigned long long)c->number,
-              what);
+    part_complain(v, slot, "chunk %llu,%s part %c, file %s/%llu: %s",
+                  (unsigned long long)c->number, where, p->letter,
+                  p->dir ? p->dir->path : "?", (unsigned long long)c->number,
+                  what);
     volume_queue_heal(v, c->number, slot);
 }
 
@@ -116,7 +116,8 @@ reconstruct_anyhow(struct lsvd_volume *v, struct chunk *c, uint32_t block,
 
     if (r == 0 || r == -ENOMEM)
         return r;
-    atomic_fetch_add(&v->count.lost_blocks, 1);
+    if (!atomic_load(&c->in_flight))
+        atomic_fetch_add(&v->count.lost_blocks, 1);
     return err_set(-EIO,
                    "volume %s: chunk %llu, block %u can't be read or "
                    "computed: %s",
@@ -297,23 +298,14 @@ volume_read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
     return failed;
 }
 
-/* Blocks of one chunk that the journal does not have. */
 static int
-fetch_from_chunk(struct lsvd_volume *v, uint64_t first, uint32_t count,
-                 uint8_t *to)
+fetch_leased_chunk(struct lsvd_volume *v, struct chunk *c, uint64_t first,
+                   uint32_t count, uint8_t *to)
 {
-    uint64_t number = geometry_chunk_of(&v->g, first);
+    uint64_t number = c->number;
     struct lease lease;
-    struct chunk *c;
-    int r;
+    int r = 0;
 
-    if (chunk_truth(v, number).state != CHUNK_PRESENT) {
-        memset(to, 0, (size_t)count * v->g.block_bytes);
-        return 0;
-    }
-    r = chunk_get(v, number, &c);
-    if (r < 0)
-        return r;
     lease_get(&v->chunk_leases, &lease, number, number + 1, false);
     /* It may have been removed while we waited. */
     if (chunk_truth(v, number).state != CHUNK_PRESENT) {
@@ -328,8 +320,37 @@ fetch_from_chunk(struct lsvd_volume *v, uint64_t first, uint32_t count,
         }
     }
     lease_put(&v->chunk_leases, &lease);
-    chunk_put(v, c);
     return r;
+}
+
+/* Blocks of one chunk that the journal does not have. A row that a destage is
+ * changing and could not yet change on all members does not give a block whose
+ * part is away: that is there again when the destage has ended, so the reader
+ * waits as a writer does. */
+static int
+fetch_from_chunk(struct lsvd_volume *v, uint64_t first, uint32_t count,
+                 uint8_t *to)
+{
+    uint64_t number = geometry_chunk_of(&v->g, first);
+    char text[512];
+    struct chunk *c;
+    bool torn;
+    int r;
+
+    if (chunk_truth(v, number).state != CHUNK_PRESENT) {
+        memset(to, 0, (size_t)count * v->g.block_bytes);
+        return 0;
+    }
+    r = chunk_get(v, number, &c);
+    if (r < 0)
+        return r;
+    do {
+        torn = atomic_load(&c->in_flight);
+        r = fetch_leased_chunk(v, c, first, count, to);
+        snprintf(text, sizeof text, "%s", err_text());
+    } while (r == -EIO && torn && space_read_waits(v));
+    chunk_put(v, c);
+    return r < 0 ? err_set(r, "%s", text) : 0;
 }
 
 static int

@@ -207,8 +207,13 @@ static int
 mend_in_place(struct rebuild *b)
 {
     struct fragment *own = b->own;
+    struct lsvd_volume *v = b->v;
     int r;
 
+    if (!own->writable)
+        return err_set(-EROFS, "part %c: its file of chunk %llu can't be "
+                       "written", v->part[b->slot].letter,
+                       (unsigned long long)b->chunk->number);
     b->in_place = true;
     r = rebuild_all_rows(b);
     if (r == 0)

@@ -201,19 +201,13 @@ wait_for_round(struct lsvd_volume *v)
     }
 }
 
-int
-space_wait(struct lsvd_volume *v)
+/* Ask for a round, and wait for it. */
+static int
+await_round(struct lsvd_volume *v)
 {
     uint64_t begin;
-    int r = 0;
+    int r;
 
-    if (!v->threaded) {
-        r = destage_batch(v);
-        if (r == 0)
-            return err_set(-EIO, "volume %s: the journal is full and holds "
-                           "nothing that can be moved", v->meta.name);
-        return r < 0 ? r : 0;
-    }
     pthread_mutex_lock(&v->state_lock);
     v->space_waiters++;
     atomic_fetch_add(&v->count.stalled_requests, 1);
@@ -224,6 +218,28 @@ space_wait(struct lsvd_volume *v)
     pthread_mutex_unlock(&v->state_lock);
     atomic_fetch_add(&v->count.stalled_ns,
                      v->io->ops->now_ns(v->io) - begin);
+    return r;
+}
+
+bool
+space_read_waits(struct lsvd_volume *v)
+{
+    return v->threaded && await_round(v) == 0;
+}
+
+int
+space_wait(struct lsvd_volume *v)
+{
+    int r = 0;
+
+    if (!v->threaded) {
+        r = destage_batch(v);
+        if (r == 0)
+            return err_set(-EIO, "volume %s: the journal is full and holds "
+                           "nothing that can be moved", v->meta.name);
+        return r < 0 ? r : 0;
+    }
+    r = await_round(v);
     if (r < 0)
         return err_set(r, "volume %s: the journal is full, and its data "
                        "can't be moved to the parts: %s", v->meta.name,

@@ -195,6 +195,7 @@ fill_health(struct lsvd_volume *v, bool failed, struct lsvd_status *ret)
     ret->health = atomic_load(&v->fenced) ? LSVD_FENCED
                   : failed         ? LSVD_FAILED
                   : stalled        ? LSVD_STALLED
+                  : lsvd_awaits_parts(v) ? LSVD_READ_ONLY
                   : !all           ? LSVD_DEGRADED
                   : !ret->writable ? LSVD_READ_ONLY
                                    : LSVD_HEALTHY;

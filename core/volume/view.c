@@ -370,23 +370,24 @@ dropped_in_sight(const struct lsvd_volume *v)
 bool
 volume_is_proven(struct lsvd_volume *v)
 {
-    return (v->journal && v->journal_held) || v->force.quorum > 0 ||
-           membership_proven(&v->view, v->usable & v->view.members,
-                             dropped_in_sight(v), volume_write_quorum(v));
+    uint32_t in_sync = v->usable & v->view.members;
+
+    if ((v->journal && v->journal_held) || v->force.quorum > 0)
+        return true;
+    /* A part that was just added may be unknown to whoever claims from the
+     * others: then all of S must be here (docs/model, ADD_UNKNOWN). */
+    if ((v->view.members & ~v->view.complete_members) != 0 &&
+        in_sync != v->view.members)
+        return false;
+    return membership_proven(&v->view, in_sync, dropped_in_sight(v),
+                             volume_write_quorum(v));
 }
 
 bool
 volume_may_attach(struct lsvd_volume *v)
 {
-    uint32_t in_sync = v->usable & v->view.members;
-
-    /* A part that was just added may be unknown to whoever claims from the
-     * others: then all of S must be here (docs/model, ADD_UNKNOWN). */
-    if (!(v->journal && v->journal_held) && v->force.quorum == 0 &&
-        (v->view.members & ~v->view.complete_members) != 0 &&
-        in_sync != v->view.members)
-        return false;
-    return volume_is_proven(v) && volume_may_be_members(v, in_sync);
+    return volume_is_proven(v) &&
+           volume_may_be_members(v, v->usable & v->view.members);
 }
 
 /* A new epoch, and a random number that tells it from others of its kind. */

@@ -83,6 +83,9 @@ struct part {
     char unwanted_text[128];     /* why, under state_lock */
     uint64_t off_until_ns;       /* the same; not taken back before */
     struct pace pace;          /* of its reads; see hedge.h */
+    uint64_t lines_since_ns;   /* complain.c's, under state_lock: */
+    uint64_t lines_left_out;
+    unsigned lines;
 };
 
 /* One chunk with its open fragments; see chunks.c. */
@@ -100,6 +103,8 @@ enum fragment_state {
 struct chunk {
     uint64_t number; /* from 1 */
     unsigned pins;
+    atomic_bool in_flight; /* a batch has begun to change its files, and has
+                            * not ended */
     struct chunk *next_in_hash, *newer, *older;
     pthread_mutex_t lock;   /* guards the next three */
     pthread_cond_t changed;
@@ -390,6 +395,14 @@ uint64_t count_present_chunks(struct lsvd_volume *v);
 /* The newest entry of the chunk among usable parts. */
 struct chunk_entry chunk_truth(struct lsvd_volume *v, uint64_t chunk);
 
+/* ---- complain.c ---- */
+
+/* A warning about this part, one of many perhaps (CO1). */
+void part_complain(struct lsvd_volume *v, uint32_t slot, const char *format,
+                   ...) __attribute__((format(printf, 3, 4)));
+/* The watch's, now and then. */
+void parts_tell_left_out(struct lsvd_volume *v);
+
 /* ---- info.c ---- */
 
 /* A debug event with what was asked of the volume, and written for it, since
@@ -555,7 +568,8 @@ void chunk_put(struct lsvd_volume *v, struct chunk *c);
  * lease. */
 struct fragment *chunk_fragment(struct lsvd_volume *v, struct chunk *c,
                                 uint32_t slot, enum fragment_state *ret);
-/* The same for the role, also on a part that is being filled (resync.c). */
+/* The same for the role, also on a part that is being filled (resync.c), and
+ * only if it can be written; exclusive lease, if it was not written before. */
 struct fragment *chunk_fragment_to_write(struct lsvd_volume *v,
                                          struct chunk *c, uint32_t slot,
                                          enum fragment_state *ret);
@@ -646,6 +660,9 @@ int space_check(struct lsvd_volume *v, uint64_t first, uint32_t count);
 /* The journal is full: destage, or wait until somebody has; -EIO when the
  * volume has been stalled for the stall-timeout. */
 int space_wait(struct lsvd_volume *v);
+/* For a reader under threads, with block leases alone: as long as a writer
+ * would wait, until a round has ended well. False: not worth trying again. */
+bool space_read_waits(struct lsvd_volume *v);
 /* Have all parts but these room? */
 bool parts_alone_are_full(struct lsvd_volume *v, uint32_t parts);
 

@@ -261,6 +261,7 @@ watch_look(struct lsvd_volume *v)
     }
     journal_look(v);
     policy_watch(v);
+    parts_tell_left_out(v);
 }
 
 static void *

@@ -58,10 +58,10 @@ heal_one(struct lsvd_volume *v)
     v->heal_fails = r < 0;
     volume_heal_tried(v, heal.chunk, heal.slot);
     if (r < 0)
-        log_event(&v->log, LOG_ERROR_LEVEL,
-                  "volume %s: chunk %llu of part %c could not be healed: %s",
-                  v->meta.name, (unsigned long long)heal.chunk,
-                  v->part[heal.slot].letter, err_text());
+        part_complain(v, heal.slot,
+                      "chunk %llu of part %c could not be healed: %s",
+                      (unsigned long long)heal.chunk,
+                      v->part[heal.slot].letter, err_text());
     else if (r > 0)
         log_event(&v->log, LOG_WARNING_LEVEL,
                   "volume %s: chunk %llu of part %c healed", v->meta.name,
@@ -353,7 +353,9 @@ destage_thread(void *arg)
             rest_locked(v);
         if (atomic_load(&v->stopping))
             break;
-        asked = is_asked_locked(v) || v->heal_count > 0;
+        /* what failed is over when a round ends well, also one without work */
+        asked = is_asked_locked(v) || v->heal_count > 0 ||
+                atomic_load(&v->destage_error) != 0;
         pthread_mutex_unlock(&v->state_lock);
         settle_copies(v);
         idle = true;

@@ -276,7 +276,11 @@ def test_damaged_part(place, policy, what):
     PART_FILES[what](volume.part_dir("b"))
     report = volume.verify(1, "--full")
     assert report["data_lost"] is False
-    assert_same(volume.content(), data)
+    if policy == "r2" and not what.startswith("chunk table"):
+        # b may have gone on alone, for all that the label of a says
+        assert "part b" in place.refused(*volume.parameters())
+    else:
+        assert_same(volume.content(), data)
     done = volume.repair("rebuild", volume.name)
     if done.returncode != 0:  # what can't be recognized is made anew
         done = volume.repair("replace", volume.name, "b")

@@ -3,12 +3,14 @@
 import itertools
 import random
 import shutil
+import threading
 
 import nbd
 import pytest
 
 from conftest import need_root
-from nbdharness import (MIB, POLICIES, LSVD, SPARE_AT_START, assert_same,
+from nbdharness import (MIB, POLICIES, LSVD, PROVEN_AT_START,
+                        SPARE_AT_START, assert_same, poll,
                         random_bytes, read_all, run, tree_state)
 
 REDUNDANT = [p for p in POLICIES if POLICIES[p][2] > 0]
@@ -49,12 +51,18 @@ def write_fails(h, errnums=(1, 5, 30)):
 
 @pytest.mark.parametrize("policy", REDUNDANT)
 def test_read_without_parts_up_to_the_tolerance(place, policy):
-    """With more away than may be for writing: read-only, nothing changes."""
+    """With more away than may be for writing: read-only, nothing changes. With
+    so many that they could have gone on without the rest: not at all."""
     volume = place.volume(policy, size=4 * MIB)
     data = bytearray(volume.fill(1))
     writable = volume.tolerance <= SPARE_AT_START[policy]
     for i, letters in enumerate(choices(policy, volume.tolerance)):
         away(volume, letters)
+        if volume.tolerance > PROVEN_AT_START[policy]:
+            line = place.refused(*volume.parameters())
+            assert "newest" in line and f"part {letters[0]}" in line
+            back(volume, letters)
+            continue
         server = volume.serve()
         h = server.connect()
         assert_same(read_all(h, volume.size), bytes(data))
@@ -72,6 +80,55 @@ def test_read_without_parts_up_to_the_tolerance(place, policy):
         volume.mend()
     assert_same(volume.content(), bytes(data))
     volume.verify(0, "--full")
+
+
+@pytest.mark.parametrize("policy, killed", [("r3", True), ("ec42", False),
+                                            ("ec42", True)])
+def test_read_only_until_parts_are_back(place, policy, killed):
+    """With enough parts new connections can write, without a restart. Whoever
+    was told "read-only" stays so, and reads on as if nothing had happened."""
+    volume = place.volume(policy, size=4 * MIB)
+    data = bytearray(volume.fill(21))
+    server = volume.serve()
+    h = server.connect()
+    h.pwrite(random_bytes(90000, 22), 5000)
+    data[5000:95000] = random_bytes(90000, 22)
+    h.flush()
+    server.kill() if killed else server.stop()
+    away(volume, "bc")
+    server = volume.serve()
+    old = server.connect()
+    assert old.is_read_only()
+    assert volume.status()["health"] == "read-only"
+    ended, seen = threading.Event(), []
+
+    def read_on():
+        h = server.connect()
+        while not ended.is_set():
+            seen.append(read_all(h, volume.size) == data)
+
+    reader = threading.Thread(target=read_on)
+    reader.start()
+    poll(lambda: len(seen) > 1, "it reads")
+    back(volume, "b")
+    poll(lambda: not server.connect().is_read_only(), "it can be written")
+    count = len(seen)
+    poll(lambda: len(seen) > count + 1, "it reads on")
+    ended.set()
+    reader.join()
+    assert all(seen)
+    assert old.is_read_only()
+    write_fails(old)
+    h = server.connect()
+    h.pwrite(random_bytes(90000, 23), 50000)
+    h.flush()
+    data[50000:140000] = random_bytes(90000, 23)
+    assert_same(read_all(old, volume.size), bytes(data))
+    back(volume, "c")
+    volume.wait_healthy()
+    server.stop()
+    volume.verify(0, "--full")
+    assert_same(volume.content(), bytes(data))
 
 
 @pytest.mark.parametrize("policy", ["r3", "ec21", "ec42"])
@@ -132,7 +189,7 @@ def test_replace_what_is_gone(place, policy):
     done = volume.repair("replace", volume.name, "a")
     assert done.returncode == 0, done.stdout + done.stderr
     volume.verify(0, "--full")
-    others = volume.letters[1:][:volume.tolerance]
+    others = volume.letters[1:][:PROVEN_AT_START[policy]]
     away(volume, others)
     assert_same(volume.content(), data)
     back(volume, others)

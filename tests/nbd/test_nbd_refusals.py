@@ -122,9 +122,9 @@ def test_create_refuses_bad_part_directories(volume):
 
 
 def test_part_of_another_volume_is_not_used(place):
-    volume = place.volume("r2", size=4 * MIB)
+    volume = place.volume("r3", size=4 * MIB)
     data = volume.fill(1)
-    other = place.volume("r2", name="other", size=4 * MIB)
+    other = place.volume("r3", name="other", size=4 * MIB)
     other.roots, kept = volume.roots, other.roots
     other.fill(2)
     ours, theirs = [volume.roots["a"] / str(n) / "a" for n in (11, 12)]

@@ -328,10 +328,10 @@ life_owed(struct life *l)
     if (!owed.proven)
         return (struct owed){0};
     there = in_sync(l, &seen, seen_newest, seen_journal);
-    owed.serve = count_bits(there) >= read_quorum(l);
-    owed.write = count_bits(there) >= w &&
-                 count_bits(there & seen_newest->complete_members) >= w &&
+    owed.serve = count_bits(there) >= read_quorum(l) &&
                  has_proof(l, &seen, seen_newest, seen_journal, there);
+    owed.write = owed.serve && count_bits(there) >= w &&
+                 count_bits(there & seen_newest->complete_members) >= w;
     return owed;
 }
 

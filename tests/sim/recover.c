@@ -18,10 +18,10 @@ check_refuses_writes(struct life *l)
 /* It serves reads only, or not at all: what was read must be what stays. May
  * end in a crash of its own. */
 static void
-leave(struct life *l, bool proven)
+leave(struct life *l)
 {
     /* what a replaced instance knows of is not in sight for the engine */
-    if (l->v && proven && l->replaced == 0)
+    if (l->v && l->replaced == 0)
         life_check_image(l, "read-only");
     if (l->v && !l->failed && !simio_halted(l->s)) {
         check_refuses_writes(l);
@@ -99,7 +99,7 @@ life_recover(struct life *l)
         if (l->failed)
             return;
         if (!writable) {
-            leave(l, owed.proven);
+            leave(l);
             if (!l->failed && whole && !read_only)
                 mend(l);
             continue;

@@ -202,8 +202,7 @@ check_reading(struct life *l, const char *dir)
     struct label label;
     bool journal;
 
-    /* a start that only reads may not see what is newest */
-    if (!lsvd_can_write(l->v) || !records_label(l, dir, false, &label))
+    if (!records_label(l, dir, false, &label))
         return;
     records_read(l, ~(l->old_dirs | l->tampered), false, &all);
     view = records_newest(&all, &journal);

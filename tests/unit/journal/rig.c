@@ -112,6 +112,10 @@ cut_readv(struct object *o, const struct iovec *iov, int count, uint64_t at)
     struct cut_target *t = of(o);
     int r = 0;
 
+    for (int i = 0; i < 4; i++) {
+        if (t->bad_at[i] == at + 1)
+            return err_set(-EIO, "bad sector");
+    }
     pthread_mutex_lock(&t->lock);
     for (int i = 0; i < count && r == 0; at += iov[i++].iov_len) {
         if (at + iov[i].iov_len > t->bytes)

@@ -25,6 +25,7 @@ struct cut_target {
     long calls_left;      /* writes and syncs until all fail; < 0: never */
     bool exists;
     uint64_t writes, syncs;
+    uint64_t bad_at[4];   /* - 1: reads from there are -EIO; 0: none */
     /* The call after gate_after others (< 0: none) stops at the gate until it
      * is opened: a write before it is done, a sync after it. */
     pthread_cond_t gate_moved;

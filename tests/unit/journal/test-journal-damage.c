@@ -313,6 +313,40 @@ damaged_superblocks_never_mislead(void **state)
     rig_done(&rig);
 }
 
+/* U3: copies that can't be read make none older than they are. */
+static void
+unreadable_superblocks_never_mislead(void **state)
+{
+    struct rig rig;
+    size_t done;
+
+    (void)state;
+    rig_init(&rig, NULL, BLOCK, 8, 64, 65536, 0);
+    for (unsigned run = 1; run < 20; run++) {
+        uint64_t ckpt[PARTS_MAX] = { run };
+
+        assert_int_equal(rig_write(&rig, run, 1), 0);
+        assert_int_equal(rig_destage(&rig, 64, &done), 0);
+        assert_int_equal(journal_advance(rig.j, ckpt), 0);
+        for (unsigned bad = 0; bad < 16; bad++) {
+            bool pair = (bad & 3) == 3 || (bad & 12) == 12;
+
+            for (unsigned copy = 0; copy < 4; copy++)
+                rig.cut.bad_at[copy] = bad & 1u << copy
+                                           ? super_at(rig.file_bytes, copy) + 1
+                                           : 0;
+            assert_int_equal(rig_reopen(&rig), pair ? -EIO : 0);
+            if (pair)
+                continue;
+            assert_int_equal(journal_identity(rig.j)->part_ckpt[0], run);
+            rig_check(&rig);
+        }
+        memset(rig.cut.bad_at, 0, sizeof rig.cut.bad_at);
+        assert_int_equal(rig_reopen(&rig), 0);
+    }
+    rig_done(&rig);
+}
+
 /* A header that passes its sum, but does not follow the one before it. */
 static void
 only_the_next_record_follows(void **state)
@@ -424,6 +458,7 @@ main(void)
         cmocka_unit_test(nonsense_is_refused),
         cmocka_unit_test(superblocks_are_what_they_were),
         cmocka_unit_test(damaged_superblocks_never_mislead),
+        cmocka_unit_test(unreadable_superblocks_never_mislead),
         cmocka_unit_test(only_the_next_record_follows),
         cmocka_unit_test(a_half_written_superblock_is_not_used),
         cmocka_unit_test(the_pair_in_force_is_never_written),

@@ -2,6 +2,7 @@
 #include "faulty-io.h"
 #include "base/err.h"
 #include "target/target.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,6 +15,7 @@ struct faulty_target {
 struct faulty_object {
     struct object object;
     struct object *real;
+    char name[32];
 };
 
 static const struct target_ops faulty_ops;
@@ -30,8 +32,9 @@ real(struct object *o)
     return ((struct faulty_object *)o)->real;
 }
 
+/* name: of the object, or NULL. */
 static int
-asked(struct target *t, unsigned what)
+asked(struct target *t, const char *name, unsigned what)
 {
     const char *slash = strrchr(t->path, '/');
     struct faulty_io *world = of(t)->world;
@@ -45,7 +48,11 @@ asked(struct target *t, unsigned what)
         refuse = world->refuse_cache[1];
     if (!(refuse & what))
         return 0;
+    if (world->only && (!name || strcmp(name, world->only) != 0))
+        return 0;
     atomic_fetch_add(&world->refused, 1);
+    if (what & REFUSE_OPENS)
+        return err_set(-EROFS, "%s: read-only, says the test", t->path);
     if (what & REFUSE_LOCKS)
         return err_set(-ENOLCK, "%s: no locks, says the test", t->path);
     if (what & REFUSE_WRITES && world->refuse[slash[1] - 'a'] & REFUSE_SPACE)
@@ -69,13 +76,16 @@ wrap(struct faulty_io *world, int r, struct target *inner,
     return 0;
 }
 
-#define ASK(t, what)                                                        \
+#define ASK_OF(t, name, what)                                               \
     do {                                                                    \
-        int asked_ = asked(t, what);                                        \
+        int asked_ = asked(t, name, what);                                  \
                                                                             \
         if (asked_ < 0)                                                     \
             return asked_;                                                  \
     } while (0)
+#define ASK(t, what) ASK_OF(t, NULL, what)
+#define ASK_OBJECT(o, what)                                                 \
+    ASK_OF((o)->target, ((struct faulty_object *)(o))->name, what)
 
 static int
 op_open(struct target *t, const char *name, unsigned flags,
@@ -85,14 +95,17 @@ op_open(struct target *t, const char *name, unsigned flags,
     struct object *inner;
     int r;
 
-    ASK(t, flags & OBJECT_CREATE ? REFUSE_WRITES : REFUSE_READS);
+    ASK_OF(t, name, flags & OBJECT_CREATE ? REFUSE_WRITES : REFUSE_READS);
+    if (flags & OBJECT_WRITE)
+        ASK_OF(t, name, REFUSE_OPENS);
     r = target_open(of(t)->real, name, flags, &inner);
     if (r < 0)
         return r;
     o = calloc(1, sizeof *o);
     if (!o)
         abort();
-    *o = (struct faulty_object){{&faulty_ops, t}, inner};
+    *o = (struct faulty_object){{&faulty_ops, t}, inner, ""};
+    (void)snprintf(o->name, sizeof o->name, "%s", name);
     *ret = &o->object;
     return 0;
 }
@@ -157,49 +170,49 @@ op_close(struct target *t)
 static int
 op_readv(struct object *o, const struct iovec *iov, int count, uint64_t at)
 {
-    ASK(o->target, REFUSE_READS);
+    ASK_OBJECT(o, REFUSE_READS);
     return object_readv(real(o), iov, count, at);
 }
 
 static int
 op_writev(struct object *o, const struct iovec *iov, int count, uint64_t at)
 {
-    ASK(o->target, REFUSE_WRITES);
+    ASK_OBJECT(o, REFUSE_WRITES);
     return object_writev(real(o), iov, count, at);
 }
 
 static int
 op_punch(struct object *o, uint64_t at, uint64_t bytes)
 {
-    ASK(o->target, REFUSE_WRITES);
+    ASK_OBJECT(o, REFUSE_WRITES);
     return object_punch(real(o), at, bytes);
 }
 
 static int
 op_allocate(struct object *o, uint64_t at, uint64_t bytes)
 {
-    ASK(o->target, REFUSE_WRITES);
+    ASK_OBJECT(o, REFUSE_WRITES);
     return object_allocate(real(o), at, bytes);
 }
 
 static int
 op_resize(struct object *o, uint64_t bytes)
 {
-    ASK(o->target, REFUSE_WRITES);
+    ASK_OBJECT(o, REFUSE_WRITES);
     return object_resize(real(o), bytes);
 }
 
 static int
 op_object_sync(struct object *o)
 {
-    ASK(o->target, REFUSE_WRITES | REFUSE_SYNCS);
+    ASK_OBJECT(o, REFUSE_WRITES | REFUSE_SYNCS);
     return object_sync(real(o));
 }
 
 static int
 op_stat(struct object *o, struct object_stat *ret)
 {
-    ASK(o->target, REFUSE_READS);
+    ASK_OBJECT(o, REFUSE_READS);
     return object_stat(real(o), ret);
 }
 
@@ -207,7 +220,7 @@ static int
 op_next_data(struct object *o, uint64_t at, uint64_t *ret_begin,
              uint64_t *ret_end)
 {
-    ASK(o->target, REFUSE_READS);
+    ASK_OBJECT(o, REFUSE_READS);
     return object_next_data(real(o), at, ret_begin, ret_end);
 }
 
@@ -220,7 +233,7 @@ op_drop_cache(struct object *o)
 static int
 op_lock(struct object *o, uint64_t at, uint64_t bytes, bool exclusive)
 {
-    ASK(o->target, REFUSE_LOCKS);
+    ASK_OBJECT(o, REFUSE_LOCKS);
     return object_lock(real(o), at, bytes, exclusive);
 }
 

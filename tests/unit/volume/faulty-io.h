@@ -13,12 +13,14 @@ enum {
     REFUSE_SYNCS = 4,
     REFUSE_SPACE = 8, /* with WRITES: for want of space */
     REFUSE_LOCKS = 16,
+    REFUSE_OPENS = 32, /* for writing: a file system that became read-only */
 };
 
 struct faulty_io {
     struct io io;
     atomic_uint refuse[26]; /* by part */
     atomic_uint refuse_cache[2]; /* directories "cache" and "cache2" */
+    const char *only; /* an object's name: of parts nothing else refuses */
     atomic_uint refused;    /* calls */
     atomic_uint_fast64_t ahead_ns; /* of the real clock is ours */
 };

@@ -1,6 +1,7 @@
 /* rig.c: see rig.h. */
 #include "unit.h"
 #include "rig.h"
+#include "target/guard.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +66,7 @@ void
 rig_free(struct rig *rig)
 {
     world_done(&rig->world);
+    guard_free(rig->guard);
     pthread_cond_destroy(&rig->logged);
     pthread_mutex_destroy(&rig->lock);
     free(rig);
@@ -79,6 +81,13 @@ rig_set(struct rig *rig, const char *setting)
         i++;
     assert_true(i + 1 < sizeof rig->settings / sizeof rig->settings[0]);
     rig->settings[i] = setting;
+}
+
+void
+rig_guard(struct rig *rig, unsigned deadline_ms)
+{
+    MUST(guard_new(&rig->io.io, deadline_ms, &rig->guard));
+    rig->world.env.io = rig->guard;
 }
 
 void

@@ -21,6 +21,7 @@ extern const struct kind rig_wide;   /* EC 4+2 (5, 4) */
 struct rig {
     struct world world;
     struct faulty_io io;
+    struct io *guard; /* rig_guard, or NULL */
     uint8_t model[BYTES]; /* what was answered */
     uint8_t found[BYTES];
     uint64_t random;
@@ -36,6 +37,8 @@ struct rig *rig_new(const struct kind *kind); /* not yet opened */
 void rig_free(struct rig *rig);
 /* "key=value", for the opens that follow. */
 void rig_set(struct rig *rig, const char *setting);
+/* Deadlines, and queued writes, as a server has them. Before the first open. */
+void rig_guard(struct rig *rig, unsigned deadline_ms);
 void rig_open(struct rig *rig, bool threaded);
 void rig_close(struct rig *rig);
 /* As kill -9 leaves it. */

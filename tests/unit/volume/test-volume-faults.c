@@ -5,6 +5,8 @@
 #include "rig.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -233,6 +235,182 @@ test_too_many(void **state)
         too_many_refuse(kinds[i], true, "stall-timeout=0");
     }
     too_many_refuse(&rig_mirror, true, "stall-timeout=1");
+}
+
+/* Reads go on meanwhile, of every block, whatever destage is doing: the parts
+ * refuse nothing but to be written (R7). */
+static void
+reads_go_on(const struct kind *kind, unsigned what)
+{
+    struct rig *rig = rig_new(kind);
+    uint32_t count = spare_writers(kind) + 1;
+    unsigned before;
+
+    rig_guard(rig, 10000);
+    rig_open(rig, false);
+    rig_fill(rig);
+    world_drain(&rig->world);
+    rig_close(rig);
+    rig_open(rig, true);
+    refuse_from_b(rig, count, what);
+    rig_touch(rig, 0, CHUNKS);
+    rig_until(rig, rig_is_in_health, LSVD_STALLED);
+    before = rig->io.refused;
+    while (rig->io.refused - before < 30)
+        rig_check(rig);
+    for (uint32_t i = 0; i < 26; i++)
+        rig->io.refuse[i] = 0;
+    rig_until(rig, rig_is_healthy, 0);
+    assert_int_equal(rig_status(rig)->counters.bad_blocks, 0);
+    rig_check(rig);
+    rig_close(rig);
+    world_check_sound(&rig->world);
+    rig_free(rig);
+}
+
+static void
+test_reads_go_on(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        reads_go_on(kinds[i], REFUSE_WRITES);
+        reads_go_on(kinds[i], REFUSE_SYNCS);
+        reads_go_on(kinds[i], REFUSE_WRITES | REFUSE_OPENS);
+    }
+}
+
+static unsigned
+count_lines(struct rig *rig)
+{
+    unsigned count = 0;
+
+    pthread_mutex_lock(&rig->lock);
+    for (const char *at = rig->said; (at = strchr(at, '\n')); at++)
+        count++;
+    pthread_mutex_unlock(&rig->lock);
+    return count;
+}
+
+/* A part that gives nothing is told of in a few lines, and how many there would
+ * have been; the next minute again. */
+static void
+test_a_flood_is_counted(void **state)
+{
+    struct rig *rig = rig_new(&rig_mirror);
+    uint64_t errors;
+
+    (void)state;
+    rig_open(rig, false);
+    rig_fill(rig);
+    world_drain(&rig->world);
+    rig_close(rig);
+    rig_open(rig, false);
+    for (unsigned minute = 0; minute < 2; minute++) {
+        rig_forget_said(rig);
+        errors = rig_status(rig)->part[1].errors;
+        rig->io.refuse[1] = REFUSE_READS;
+        for (unsigned i = 0; i < 20; i++)
+            rig_check(rig);
+        rig->io.refuse[1] = 0;
+        assert_true(rig_status(rig)->part[1].errors > errors + 30);
+        assert_in_range(count_lines(rig), 1, 12);
+        rig->io.ahead_ns += UINT64_C(61000000000);
+        lsvd_watch(rig->world.volume);
+        assert_true(rig_has_said(rig, "more lines of this kind"));
+        lsvd_watch(rig->world.volume);
+    }
+    rig_until(rig, rig_is_healthy, 0);
+    rig_close(rig);
+    world_check_sound(&rig->world);
+    rig_free(rig);
+}
+
+static void *
+read_all(void *arg)
+{
+    rig_check(arg);
+    return NULL;
+}
+
+/* One part is away, and the parity can't be written: rows that were half
+ * changed give what that part had when the other half is there. Readers wait
+ * for it. */
+static void
+test_reads_wait_for_half_a_row(void **state)
+{
+    struct rig *rig = rig_new(&rig_ec);
+    pthread_t reader;
+
+    (void)state;
+    rig_guard(rig, 10000);
+    rig_open(rig, false);
+    rig_fill(rig);
+    world_drain(&rig->world);
+    rig_take_away(rig, 'a');
+    rig_until(rig, rig_has_dropped, 0);
+    rig_close(rig);
+    rig_open(rig, true);
+    rig->io.refuse[2] = REFUSE_WRITES;
+    for (uint64_t c = 0; c < CHUNKS; c++) /* b has the odd ones */
+        MUST(rig_write(rig, c * CHUNK + 9 * BLOCK, BLOCK));
+    rig_until(rig, rig_is_in_health, LSVD_STALLED);
+    pthread_create(&reader, NULL, read_all, rig);
+    while (rig_status(rig)->stalled_requests == 0)
+        sched_yield();
+    rig->io.refuse[2] = 0;
+    pthread_join(reader, NULL);
+    assert_int_equal(rig_status(rig)->counters.lost_blocks, 0);
+    rig_put_back(rig, 'a');
+    rig_until(rig, rig_is_healthy, 0);
+    rig_check(rig);
+    rig_close(rig);
+    world_check_sound(&rig->world);
+    rig_free(rig);
+}
+
+/* Only one of the files that stay open refuses, on one part too many to be let
+ * go: no handle keeps its error for longer than the medium. */
+static void
+refuses_only(const struct kind *kind, const char *name)
+{
+    struct rig *rig = rig_new(kind);
+    uint32_t count = spare_writers(kind) + 1;
+
+    rig_guard(rig, 10000);
+    rig_open(rig, false);
+    rig_fill(rig);
+    world_drain(&rig->world);
+    rig->io.only = name;
+    refuse_from_b(rig, count, REFUSE_WRITES);
+    rig_touch(rig, 0, CHUNKS);
+    rig->io.ahead_ns += UINT64_C(6000000000); /* a heartbeat */
+    rig_until(rig, rig_is_in_health, LSVD_STALLED);
+    assert_true(rig->io.refused > 0);
+    rig_check(rig);
+    for (uint32_t i = 0; i < 26; i++)
+        rig->io.refuse[i] = 0;
+    rig->io.ahead_ns += UINT64_C(6000000000);
+    rig_until(rig, rig_is_healthy, 0);
+    rig_forget_said(rig);
+    rig->io.ahead_ns += UINT64_C(6000000000);
+    rig_look(rig, 2);
+    assert_false(rig_has_said(rig, "lock"));
+    assert_true(rig_status(rig)->healthy);
+    rig_check(rig);
+    rig_close(rig);
+    world_check_sound(&rig->world);
+    rig_free(rig);
+}
+
+static void
+test_one_file_refuses(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        refuses_only(kinds[i], ".chunks");
+        refuses_only(kinds[i], ".label");
+        refuses_only(kinds[i], ".lock");
+    }
 }
 
 /* The same, and the server is stopped meanwhile, or dies: nothing is lost. */
@@ -561,6 +739,10 @@ main(void)
         cmocka_unit_test(test_all_refused),
         cmocka_unit_test(test_stays_away),
         cmocka_unit_test(test_too_many),
+        cmocka_unit_test(test_reads_go_on),
+        cmocka_unit_test(test_reads_wait_for_half_a_row),
+        cmocka_unit_test(test_a_flood_is_counted),
+        cmocka_unit_test(test_one_file_refuses),
         cmocka_unit_test(test_too_many_at_the_end),
         cmocka_unit_test(test_too_few_to_read),
         cmocka_unit_test(test_one_is_full),

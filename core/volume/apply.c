@@ -115,7 +115,7 @@ make_fragment(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
     c->fragment[slot] = *ret;
     c->state[slot] = FRAGMENT_OK;
     pthread_mutex_unlock(&c->lock);
-    atomic_fetch_add(&v->chunks.memory, fragment_memory(*ret));
+    chunk_count_fragment(v, *ret);
     return 0;
 }
 

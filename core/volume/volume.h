@@ -109,7 +109,7 @@ struct chunk {
 struct chunk_store {
     pthread_mutex_t lock;
     struct chunk **bucket;
-    size_t bucket_count, count, limit;
+    size_t bucket_count, count;
     struct chunk *newest, *oldest; /* order of use */
     atomic_size_t memory;          /* of open fragments */
 };
@@ -513,6 +513,8 @@ void chunk_store_done(struct lsvd_volume *v);
 /* Pin the chunk; no I/O. */
 int chunk_get(struct lsvd_volume *v, uint64_t number, struct chunk **ret);
 void chunk_put(struct lsvd_volume *v, struct chunk *c);
+/* One more is open and kept in a chunk (NULL: none). */
+void chunk_count_fragment(struct lsvd_volume *v, const struct fragment *f);
 /* The fragment on a part, opened at first use and judged against the chunk
  * tables; NULL if it can't be used (state says why). Caller holds the chunk's
  * lease. */

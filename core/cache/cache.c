@@ -239,6 +239,23 @@ cache_get(struct cache *c, uint64_t block, size_t at, size_t bytes, void *to)
     return slot != NONE;
 }
 
+bool
+cache_peek(struct cache *c, uint64_t block, void *to)
+{
+    struct shard *s;
+    uint32_t slot;
+
+    if (c->shard_count == 0)
+        return false;
+    s = shard_of(c, block);
+    (void)pthread_mutex_lock(&s->lock);
+    slot = find(s, block);
+    if (slot != NONE)
+        memcpy(to, bytes_of(c, s, slot), c->block_bytes);
+    (void)pthread_mutex_unlock(&s->lock);
+    return slot != NONE;
+}
+
 void
 cache_put(struct cache *c, uint64_t block, const void *data)
 {

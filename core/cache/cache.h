@@ -31,6 +31,10 @@ void cache_free(struct cache *c); /* NULL is fine */
 bool cache_get(struct cache *c, uint64_t block, size_t at, size_t bytes,
                void *to);
 
+/* The whole block, for one who has it elsewhere, too: neither counted nor taken
+ * for a use. */
+bool cache_peek(struct cache *c, uint64_t block, void *to);
+
 /* Insert or replace a whole block. */
 void cache_put(struct cache *c, uint64_t block, const void *data);
 

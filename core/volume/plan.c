@@ -49,21 +49,43 @@ plan_free(struct plan *plan)
     free(plan);
 }
 
-void *
-plan_alloc(struct plan *plan, size_t count, size_t bytes)
+/* Not initialised. */
+static void *
+alloc_bytes(struct plan *plan, size_t bytes)
 {
     struct plan_memory *m;
-    size_t total = count * bytes;
 
     if (mem_new(1, sizeof *m, &m) < 0)
         return NULL;
-    if (mem_new_aligned(total ? total : 1, &m->bytes) < 0) {
+    if (mem_new_aligned(bytes ? bytes : 1, &m->bytes) < 0) {
         free(m);
         return NULL;
     }
     m->next = plan->memory;
     plan->memory = m;
-    return memset(m->bytes, 0, total);
+    return m->bytes;
+}
+
+void *
+plan_alloc(struct plan *plan, size_t count, size_t bytes)
+{
+    void *p = alloc_bytes(plan, count * bytes);
+
+    return p ? memset(p, 0, count * bytes) : NULL;
+}
+
+/* What the index says of the block, from RAM if that has the same (it may have
+ * something newer by now), else from the journal: a system call less for each.
+ */
+static int
+load_block(struct lsvd_volume *v, const struct journal_block *b, uint8_t *to)
+{
+    uint64_t seed = volume_block_seed(v, b->block);
+
+    if (cache_peek(v->cache, b->block, to) &&
+        sum_block(seed, to, v->g.block_bytes) == b->sum)
+        return 0;
+    return journal_read_at(v->journal, b, seed, to);
 }
 
 /* Read the bytes of every block in the plan that has any. NULL entries of
@@ -78,7 +100,7 @@ load_new_data(struct lsvd_volume *v, struct plan *plan, uint8_t ***ret)
 
     for (size_t i = 0; i < plan->block_count; i++)
         with_bytes += plan->blocks[i].sum != SUM_ZERO_BLOCK;
-    at = plan_alloc(plan, with_bytes, v->g.block_bytes);
+    at = alloc_bytes(plan, with_bytes * v->g.block_bytes);
     if (!data || !at)
         return -ENOMEM;
     for (size_t i = 0; i < plan->block_count; i++) {
@@ -86,8 +108,7 @@ load_new_data(struct lsvd_volume *v, struct plan *plan, uint8_t ***ret)
 
         if (b->sum == SUM_ZERO_BLOCK)
             continue;
-        r = journal_read_at(v->journal, b, volume_block_seed(v, b->block),
-                            at);
+        r = load_block(v, b, at);
         if (r < 0)
             return r;
         data[i] = at;
@@ -375,7 +396,7 @@ build_ec(struct ec_build *b, uint8_t *const *data)
     size_t n = plan->block_count;
 
     b->old = plan_alloc(plan, v->g.data_count, v->g.block_bytes);
-    b->parity = plan_alloc(plan, n * v->g.parity_count, v->g.block_bytes);
+    b->parity = alloc_bytes(plan, n * v->g.parity_count * v->g.block_bytes);
     plan->row_needs_redo = plan_alloc(plan, v->g.rows, sizeof(bool));
     if (!zeroes || !b->old || !b->parity || !plan->row_needs_redo)
         return -ENOMEM;

@@ -877,6 +877,13 @@ file_next_data(struct object *o, uint64_t at, uint64_t *ret_begin,
     }
 }
 
+/* An error of that writing is told by the next sync. */
+static void
+file_start_sync(struct object *o)
+{
+    (void)sync_file_range(to_file(o)->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+}
+
 static void
 file_drop_cache(struct object *o)
 {
@@ -969,6 +976,7 @@ static const struct target_ops dir_ops = {
     .allocate = file_allocate,
     .resize = file_resize,
     .object_sync = file_sync,
+    .start_sync = file_start_sync,
     .stat = file_stat,
     .next_data = file_next_data,
     .drop_cache = file_drop_cache,

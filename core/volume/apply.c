@@ -149,7 +149,10 @@ apply_to_part(struct lsvd_volume *v, const struct plan *plan,
         fragment_set_entry(f, cells[i].row, cells[i].entry,
                            cells[i].stripe_sums);
     atomic_fetch_add(&v->count.part_bytes, meta_bytes(f));
-    return fragment_store_meta(f, plan->seq);
+    r = fragment_store_meta(f, plan->seq);
+    if (r == 0) /* while the chunks behind it are still being written */
+        fragment_start_sync(f);
+    return r;
 }
 
 int

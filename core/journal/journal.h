@@ -262,6 +262,7 @@ struct journal_space {
     size_t index_blocks, index_limit;
     uint64_t live_blocks;      /* entries in the index */
     uint64_t dirty_chunks;
+    uint64_t cost, cost_max;   /* of memory that a replay would need */
     uint64_t appended_bytes;   /* since open, headers and padding included */
     uint64_t syncs;            /* data syncs issued since open */
     uint64_t last_seq;

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define RUN_CELLS_MAX 256
-#define SYNC_THREADS 8
+#define SYNC_THREADS 16
 
 void
 plan_release(struct lsvd_volume *v, struct plan *plan)

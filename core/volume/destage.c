@@ -32,8 +32,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BATCH_CHUNKS_MAX 32
-#define BATCH_BYTES_MAX (16u << 20)
+#define BATCH_CHUNKS_MAX 64
+#define BATCH_BYTES_MAX (32u << 20)
+#define BATCH_BYTES_MIN (4u << 20)
 
 struct batch {
     struct plan *first, *last;
@@ -193,9 +194,36 @@ batch_add(struct lsvd_volume *v, uint64_t chunk)
     return 0;
 }
 
+/* What takes half a second, by what has been seen: many syncs side by side
+ * are cheap, and so is what they have in common; but views, rebuild and the end
+ * of the server wait for a batch to end. */
+static uint64_t
+batch_bytes_max(struct lsvd_volume *v)
+{
+    uint64_t bytes;
+
+    pthread_mutex_lock(&v->state_lock);
+    bytes = throttle_rate(&v->throttle) / 2 * v->g.block_bytes;
+    pthread_mutex_unlock(&v->state_lock);
+    if (bytes < BATCH_BYTES_MIN)
+        return BATCH_BYTES_MIN;
+    return bytes < BATCH_BYTES_MAX ? bytes : BATCH_BYTES_MAX;
+}
+
+uint64_t
+batch_blocks(const struct lsvd_volume *v)
+{
+    uint64_t blocks = 0;
+
+    for (const struct plan *plan = v->batch->first; plan; plan = plan->next)
+        blocks += plan->block_count;
+    return blocks;
+}
+
 static int
 batch_build(struct lsvd_volume *v)
 {
+    uint64_t max = v->threaded ? batch_bytes_max(v) : BATCH_BYTES_MIN;
     uint64_t chunks[BATCH_CHUNKS_MAX];
     size_t count;
     int r;
@@ -205,7 +233,7 @@ batch_build(struct lsvd_volume *v)
         return 0;
     r = mem_new(1, sizeof *v->batch, &v->batch);
     for (size_t i = 0; i < count && r == 0; i++) {
-        if (v->batch->bytes >= BATCH_BYTES_MAX)
+        if (v->batch->bytes >= max)
             break;
         r = batch_add(v, chunks[i] + 1);
     }

@@ -46,6 +46,7 @@
 #include "volume/scrub.h"
 #include "volume/latency.h"
 #include "volume/event.h"
+#include "volume/throttle.h"
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -208,6 +209,7 @@ struct lsvd_volume {
     pthread_mutex_t state_lock; /* guards what follows */
     pthread_cond_t work;        /* wakes the destage thread */
     pthread_cond_t progress;    /* wakes who waits for journal space */
+    struct throttle throttle;
     pthread_cond_t watching;    /* wakes the watch */
     atomic_int destage_error;   /* of the last batch: 0, -ENOSPC, -EIO */
     uint64_t destage_rounds;    /* batches ended, well or badly */
@@ -608,6 +610,12 @@ volume_request_ended(struct lsvd_volume *v, struct latency *l,
 
 /* May `blocks` more blocks from `first` on be accepted? 0 or -ENOSPC. */
 int space_check(struct lsvd_volume *v, uint64_t first, uint32_t count);
+/* How full the journal is, in FILL_FULLths, of whatever there is least of: its
+ * ring, room for redo records, the index. */
+uint32_t space_fill(struct lsvd_volume *v);
+/* Wait a moment if the journal fills faster than it is emptied. With no lease
+ * held: who reads the blocks should not have to wait, too. */
+void space_throttle(struct lsvd_volume *v, uint64_t blocks);
 /* The journal is full: destage, or wait until somebody has; -EIO when the
  * volume has been stalled for the stall-timeout. */
 int space_wait(struct lsvd_volume *v);
@@ -711,6 +719,7 @@ int tables_store(struct lsvd_volume *v, uint32_t parts);
 int batch_prepare(struct lsvd_volume *v);
 /* Destage it: until it is done, or nobody is left who could be dropped. */
 int batch_run(struct lsvd_volume *v);
+uint64_t batch_blocks(const struct lsvd_volume *v);
 /* A member was away: what is kept goes out once more. */
 void batch_begin_anew(struct lsvd_volume *v);
 /* One round of all that is to be done: parts that failed are dropped, a batch

@@ -182,6 +182,7 @@ serve_write(struct lsvd_volume *v, const void *from, size_t count,
     while (count > 0) {
         size_t n = piece_bytes(v, count, offset);
 
+        space_throttle(v, n / v->g.block_bytes + 1);
         r = write_piece(v, at, n, offset);
         if (r < 0)
             return r;

@@ -256,8 +256,14 @@ cache_peek(struct cache *c, uint64_t block, void *to)
     return slot != NONE;
 }
 
-void
-cache_put(struct cache *c, uint64_t block, const void *data)
+static bool
+has_room(const struct shard *s)
+{
+    return s->free_list != NONE || s->touched < s->slot_count;
+}
+
+static void
+put(struct cache *c, uint64_t block, const void *data, bool may_evict)
 {
     struct shard *s;
     uint32_t slot;
@@ -267,13 +273,27 @@ cache_put(struct cache *c, uint64_t block, const void *data)
     s = shard_of(c, block);
     (void)pthread_mutex_lock(&s->lock);
     slot = find(s, block);
-    if (slot == NONE) {
+    if (slot != NONE) {
+        s->slots[slot].marked = true;
+    } else if (may_evict || has_room(s)) {
         slot = take_slot(s);
         link_slot(s, slot, block);
-    } else
-        s->slots[slot].marked = true;
-    memcpy(bytes_of(c, s, slot), data, c->block_bytes);
+    }
+    if (slot != NONE)
+        memcpy(bytes_of(c, s, slot), data, c->block_bytes);
     (void)pthread_mutex_unlock(&s->lock);
+}
+
+void
+cache_put(struct cache *c, uint64_t block, const void *data)
+{
+    put(c, block, data, true);
+}
+
+void
+cache_offer(struct cache *c, uint64_t block, const void *data)
+{
+    put(c, block, data, false);
 }
 
 static void

@@ -38,6 +38,10 @@ bool cache_peek(struct cache *c, uint64_t block, void *to);
 /* Insert or replace a whole block. */
 void cache_put(struct cache *c, uint64_t block, const void *data);
 
+/* The same, but a block that is not here yet only gets room that nobody has:
+ * what a scan brings does not drive out what others come back for. */
+void cache_offer(struct cache *c, uint64_t block, const void *data);
+
 /* Forget blocks [first, end). Cost: the smaller of the range and the cache. */
 void cache_drop(struct cache *c, uint64_t first, uint64_t end);
 

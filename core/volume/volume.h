@@ -586,6 +586,9 @@ int volume_fetch(struct lsvd_volume *v, uint64_t first, uint32_t count,
 /* Blocks of one chunk from the parts; caller holds the chunk lease. */
 int volume_read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
                       uint32_t count, uint8_t *to);
+/* Whole blocks, newest content, into RAM; the caller holds a lease on them. */
+void volume_cache(struct lsvd_volume *v, uint64_t first, uint32_t count,
+                  const uint8_t *data);
 uint64_t volume_block_seed(const struct lsvd_volume *v, uint64_t block);
 int volume_check_range(const struct lsvd_volume *v, uint64_t count,
                        uint64_t offset);

@@ -82,8 +82,7 @@ write_blocks(struct lsvd_volume *v, uint64_t first, uint32_t count,
         r = append(v, first, count, sums, data);
     if (r < 0)
         return r;
-    for (uint32_t i = 0; i < count; i++)
-        cache_put(v->cache, first + i, data + i * bytes);
+    volume_cache(v, first, count, data);
     return 0;
 }
 

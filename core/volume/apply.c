@@ -64,16 +64,23 @@ write_cells(struct lsvd_volume *v, struct fragment *f,
     int r = 0;
 
     for (uint32_t i = 0; i < count && r == 0; i += run) {
+        int pieces = 0;
+
         for (run = 0; i + run < count && run < RUN_CELLS_MAX; run++) {
             const struct plan_cell *cell = &cells[i + run];
 
             if (cell->row != cells[i].row + run ||
                 !cell->data != !cells[i].data)
                 break;
-            iov[run] = (struct iovec){cell->data, v->g.block_bytes};
+            if (run > 0 && cell->data &&
+                cell->data == (uint8_t *)iov[pieces - 1].iov_base +
+                                  iov[pieces - 1].iov_len)
+                iov[pieces - 1].iov_len += v->g.block_bytes;
+            else
+                iov[pieces++] = (struct iovec){cell->data, v->g.block_bytes};
         }
         if (cells[i].data) {
-            r = fragment_write(f, cells[i].row, run, iov, (int)run);
+            r = fragment_write(f, cells[i].row, run, iov, pieces);
             atomic_fetch_add(&v->count.part_bytes,
                              (uint64_t)run * v->g.block_bytes);
         } else if (!fresh) {

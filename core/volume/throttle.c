@@ -25,16 +25,14 @@ throttle_rate(const struct throttle *t)
 static uint64_t
 share(uint32_t fill)
 {
-    uint64_t quarter = FILL_FULL / 4, in;
+    uint64_t half = (FILL_FULL - FILL_THROTTLED) / 2, in;
 
     if (fill > FILL_FULL)
         fill = FILL_FULL;
-    if (fill < FILL_THROTTLED + quarter) { /* 4 ... 1 */
-        in = fill - FILL_THROTTLED;
-        return 1024 * (4 * quarter - 3 * in) / quarter;
-    }
-    in = fill - FILL_THROTTLED - quarter; /* 1 ... 1/4 */
-    return 256 * (4 * quarter - 3 * in) / quarter;
+    in = fill - FILL_THROTTLED;
+    if (in < half) /* 4 ... 1 */
+        return 1024 * (4 * half - 3 * in) / half;
+    return 256 * (4 * half - 3 * (in - half)) / half; /* 1 ... 1/4 */
 }
 
 uint64_t

@@ -1,10 +1,11 @@
 /* throttle.h: writers are slowed down as the journal fills, so that it does not
  * run full and stop them all at once until a whole batch is on the parts.
  *
- * The pace is what destage has been seen to do. While the journal is less than
- * half full nobody waits. From there on writers may bring four times as much
- * as destage takes away, at three quarters as much, and at the end a quarter:
- * where it settles down, both go at the same pace.
+ * The pace is what destage has been seen to do. Until the journal is three
+ * quarters full nobody waits: that is what bursts have it for. From there on
+ * writers may bring four times as much as destage takes away, at seven eighths
+ * as much, and at the end a quarter: where it settles down, both go at the same
+ * pace.
  * (TH1) No request waits longer than THROTTLE_WAIT_MAX_NS at a time. A full
  *       journal is another matter (space_wait).
  * Times are of any monotonic clock. The caller locks. */
@@ -15,7 +16,7 @@
 
 #define THROTTLE_WAIT_MAX_NS UINT64_C(100000000)
 #define FILL_FULL 1024u /* fills are counted in 1024ths */
-#define FILL_THROTTLED (FILL_FULL / 2)
+#define FILL_THROTTLED (FILL_FULL * 3 / 4)
 
 struct throttle {
     uint64_t blocks, ns; /* what recent batches moved, and their time */

@@ -22,8 +22,8 @@
 /* The longer blocks stay in the journal, the more of them go to a chunk at
  * once, and the more are overwritten before. Between the two is what a burst
  * brings without being disturbed. */
-#define FILL_DUE (FILL_FULL * 3 / 8)
-#define FILL_ENOUGH (FILL_FULL / 4)
+#define FILL_DUE (FILL_FULL / 2)
+#define FILL_ENOUGH (FILL_FULL * 3 / 8)
 
 void
 volume_heal_tried(struct lsvd_volume *v, uint64_t chunk, uint32_t slot)

@@ -58,7 +58,7 @@ test_as_much_as_is_taken_away(void **state)
         uint32_t fill;
         uint64_t share; /* quarters of the rate */
     } cases[] = {
-        {FILL_THROTTLED, 16}, {FILL_FULL * 3 / 4, 4}, {FILL_FULL, 1},
+        {FILL_THROTTLED, 16}, {FILL_FULL * 7 / 8, 4}, {FILL_FULL, 1},
     };
 
     (void)state;

@@ -260,6 +260,8 @@ exports_close(void)
     pthread_mutex_lock(&served.lock); /* nobody is in exports_each then */
     served.closing = true;
     pthread_mutex_unlock(&served.lock);
+    for (e = served.head; e != NULL; e = e->next)
+        lsvd_hurry(e->volume); /* their time is one, however many they are */
     while ((e = served.head) != NULL) {
         assert(e->state == EXPORT_OPEN);
         close_volume(e);

@@ -244,6 +244,7 @@ struct lsvd_volume {
     struct resync resync;
     struct scrub scrub;  /* under state_lock; see scrub.h */
     struct batch *batch; /* of the destage caller: being retried, or NULL */
+    size_t batch_chunks;  /* the same: how many the next one gets; see batch_took */
     bool heal_fails;     /* of the destage caller: the last one did */
     uint32_t failed;     /* the role's: parts that failed it (part_failed) */
     uint32_t view_incomplete; /* the role's: could not be told that the view is
@@ -436,6 +437,14 @@ void force_doubt_absent(struct lsvd_volume *v, struct view *next);
 /* Replicas, without the journal: chunk files that no table knows. */
 int force_find_chunks(struct lsvd_volume *v);
 bool volume_has_accepted_loss(struct lsvd_volume *v);
+
+/* ---- each_part.c ---- */
+
+/* Do it for every part of the mask; those that fail are noted (part_failed).
+ * The job is called on several threads at a time, each for another part.
+ * Returns the last part's error, or 0. The role's. */
+int parts_each(struct lsvd_volume *v, uint32_t parts,
+               int (*job)(struct lsvd_volume *v, uint32_t slot));
 
 /* ---- view.c ---- */
 
@@ -723,6 +732,8 @@ int batch_prepare(struct lsvd_volume *v);
 /* Destage it: until it is done, or nobody is left who could be dropped. */
 int batch_run(struct lsvd_volume *v);
 uint64_t batch_blocks(const struct lsvd_volume *v);
+/* The next batch gets more chunks, or fewer. */
+void batch_took(struct lsvd_volume *v, uint64_t ns);
 /* A member was away: what is kept goes out once more. */
 void batch_begin_anew(struct lsvd_volume *v);
 /* One round of all that is to be done: parts that failed are dropped, a batch

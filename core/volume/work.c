@@ -17,7 +17,7 @@
 
 #define TICK_MS 250
 #define TICK_NS UINT64_C(250000000)
-#define HURRIED_DEADLINE_MS 2000
+#define HURRIED_DEADLINE_MS 4000 /* with HURRIED_DRAIN_NS below 10 s */
 #define AGE_TICKS_MAX 20 /* oldest record is destaged within 5 s */
 /* The longer blocks stay in the journal, the more of them go to a chunk at
  * once, and the more are overwritten before. Between the two is what a burst
@@ -193,6 +193,8 @@ destage_round(struct lsvd_volume *v)
         r = batch_run(v);
     }
     report(v, r, blocks, begin);
+    if (r >= 0 && moved)
+        batch_took(v, v->io->ops->now_ns(v->io) - begin);
     if (r < 0) {
         (void)resync_adopt(v); /* perhaps the one that is missing */
         return r;

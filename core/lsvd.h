@@ -108,6 +108,11 @@ enum lsvd_open_flags {
                             * verify and info */
 };
 
+/* So many chunk files may the process have open, for all its volumes together
+ * (512 unless told): about half of what it may open of anything. Each volume
+ * keeps a few all the same. Any thread, any time. */
+void lsvd_limit_files(size_t max);
+
 /* Lock, check, recover. No thread is started (fork safely after this). A
  * volume with too few parts to write opens for reading: lsvd_can_write tells,
  * the log says why. -EIO: also when what is there may not be the newest.

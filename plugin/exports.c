@@ -423,6 +423,10 @@ exports_close(void)
     served.closing = true;
     pthread_mutex_unlock(&served.lock);
     stop_reviver();
+    /* their time is one, however many they are */
+    for (e = served.head; e != NULL; e = e->next)
+        if (e->volume != NULL)
+            lsvd_hurry(e->volume);
     while ((e = served.head) != NULL) {
         assert(e->state == EXPORT_OPEN);
         close_volume(e);

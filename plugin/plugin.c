@@ -6,6 +6,7 @@
 #include <nbdkit-plugin.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "config.h"
 #include "exports.h"
@@ -21,6 +22,7 @@
 /* What every client can send; larger requests are still served. */
 #define REQUEST_BYTES_MAX (32u << 20)
 #define PREFERRED_BYTES_MIN 512u /* nbdkit refuses less */
+#define FILES_MAX 65536u
 
 /* -D lsvd.io=1: each request and how it ended (with -v). nbdkit finds the
  * variable by this name, so it is exported. */
@@ -43,10 +45,31 @@ plugin_config(const char *key, const char *value)
     return config_parameter(&config, key, value);
 }
 
+/* A file is one chunk of one part: a soft limit of 1024, as is usual, is a few
+ * hundred MiB of a volume, beyond which files would be opened and closed all
+ * the time. Half is for them, the rest for clients. */
+static void
+raise_file_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    if (limit.rlim_max > FILES_MAX)
+        limit.rlim_max = FILES_MAX;
+    if (limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+            return;
+    }
+    lsvd_limit_files((size_t)(limit.rlim_cur / 2));
+}
+
 /* Before the fork: what is wrong is still seen where it was started. */
 static int
 plugin_get_ready(void)
 {
+    raise_file_limit();
     vanish_find_out();
     return exports_open(&config);
 }

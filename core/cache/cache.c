@@ -239,8 +239,31 @@ cache_get(struct cache *c, uint64_t block, size_t at, size_t bytes, void *to)
     return slot != NONE;
 }
 
-void
-cache_put(struct cache *c, uint64_t block, const void *data)
+bool
+cache_peek(struct cache *c, uint64_t block, void *to)
+{
+    struct shard *s;
+    uint32_t slot;
+
+    if (c->shard_count == 0)
+        return false;
+    s = shard_of(c, block);
+    (void)pthread_mutex_lock(&s->lock);
+    slot = find(s, block);
+    if (slot != NONE)
+        memcpy(to, bytes_of(c, s, slot), c->block_bytes);
+    (void)pthread_mutex_unlock(&s->lock);
+    return slot != NONE;
+}
+
+static bool
+has_room(const struct shard *s)
+{
+    return s->free_list != NONE || s->touched < s->slot_count;
+}
+
+static void
+put(struct cache *c, uint64_t block, const void *data, bool may_evict)
 {
     struct shard *s;
     uint32_t slot;
@@ -250,13 +273,27 @@ cache_put(struct cache *c, uint64_t block, const void *data)
     s = shard_of(c, block);
     (void)pthread_mutex_lock(&s->lock);
     slot = find(s, block);
-    if (slot == NONE) {
+    if (slot != NONE) {
+        s->slots[slot].marked = true;
+    } else if (may_evict || has_room(s)) {
         slot = take_slot(s);
         link_slot(s, slot, block);
-    } else
-        s->slots[slot].marked = true;
-    memcpy(bytes_of(c, s, slot), data, c->block_bytes);
+    }
+    if (slot != NONE)
+        memcpy(bytes_of(c, s, slot), data, c->block_bytes);
     (void)pthread_mutex_unlock(&s->lock);
+}
+
+void
+cache_put(struct cache *c, uint64_t block, const void *data)
+{
+    put(c, block, data, true);
+}
+
+void
+cache_offer(struct cache *c, uint64_t block, const void *data)
+{
+    put(c, block, data, false);
 }
 
 static void

@@ -31,8 +31,16 @@ void cache_free(struct cache *c); /* NULL is fine */
 bool cache_get(struct cache *c, uint64_t block, size_t at, size_t bytes,
                void *to);
 
+/* The whole block, for one who has it elsewhere, too: neither counted nor taken
+ * for a use. */
+bool cache_peek(struct cache *c, uint64_t block, void *to);
+
 /* Insert or replace a whole block. */
 void cache_put(struct cache *c, uint64_t block, const void *data);
+
+/* The same, but a block that is not here yet only gets room that nobody has:
+ * what a scan brings does not drive out what others come back for. */
+void cache_offer(struct cache *c, uint64_t block, const void *data);
 
 /* Forget blocks [first, end). Cost: the smaller of the range and the cache. */
 void cache_drop(struct cache *c, uint64_t first, uint64_t end);

@@ -395,6 +395,12 @@ fragment_sync(struct fragment *f)
     return object_sync(f->object);
 }
 
+void
+fragment_start_sync(struct fragment *f)
+{
+    object_start_sync(f->object);
+}
+
 uint64_t
 fragment_cell_seed(const struct geometry *g, const struct fragment_id *id,
                    uint32_t row)

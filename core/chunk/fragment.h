@@ -112,6 +112,8 @@ int fragment_punch(struct fragment *f, uint32_t row, uint32_t count);
 int fragment_store_meta(struct fragment *f, uint64_t seq);
 
 int fragment_sync(struct fragment *f);
+/* It will be synced soon. */
+void fragment_start_sync(struct fragment *f);
 
 /* Seed for the sum of a cell of this fragment. */
 uint64_t fragment_cell_seed(const struct geometry *g,

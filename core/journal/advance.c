@@ -280,6 +280,8 @@ journal_space(struct journal *j, struct journal_space *ret)
         .index_limit = j->index_limit,
         .live_blocks = j->index.entry_pool.used,
         .dirty_chunks = j->index.node_pool.used,
+        .cost = j->cost,
+        .cost_max = journal_cost_max(j->index_limit),
         .appended_bytes = j->appended_bytes,
         .syncs = j->syncs,
         .last_seq = j->last_seq,

@@ -266,6 +266,14 @@ size_t journal_chunk_blocks(struct journal *j, uint64_t chunk,
 int journal_read_at(struct journal *j, const struct journal_block *b,
                     uint64_t seed, void *to);
 
+/* D. The same for `count` entries whose bytes lie one behind the other in the
+ * ring (journal_follows), in one read if all is well. */
+int journal_read_run(struct journal *j, const struct journal_block *b,
+                     const uint64_t *seeds, size_t count, void *to);
+/* Does b lie right behind a? */
+bool journal_follows(const struct journal *j, const struct journal_block *a,
+                     const struct journal_block *b);
+
 /* D. These entries of the chunk, and its zero mark if it still has this
  * sequence (0: none), are durable on the parts: drop those that have not been
  * replaced since (same seq). While the chunk's zero mark stays, its entries
@@ -294,6 +302,7 @@ struct journal_space {
     size_t index_blocks, index_limit;
     uint64_t live_blocks;      /* entries in the index */
     uint64_t dirty_chunks;
+    uint64_t cost, cost_max;   /* of memory that a replay would need */
     uint64_t appended_bytes;   /* since open, headers and padding included */
     uint64_t syncs;            /* data syncs issued since open */
     uint64_t last_seq;

@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/sum.h"
 #include "target/mirror.h"
+#include <assert.h>
 
 static int
 read_copy(struct journal *j, unsigned copy, const struct journal_block *b,
@@ -46,6 +47,32 @@ journal_read_at(struct journal *j, const struct journal_block *b,
         r = other;
     }
     return r == -ENOENT ? err_set(-EIO, "%s: no copy is left", j->path) : r;
+}
+
+bool
+journal_follows(const struct journal *j, const struct journal_block *a,
+                const struct journal_block *b)
+{
+    return b->at == a->at + j->block_bytes;
+}
+
+int
+journal_read_run(struct journal *j, const struct journal_block *b,
+                 const uint64_t *seeds, size_t count, void *to)
+{
+    size_t bytes = j->block_bytes;
+    bool at_once = count > 1 &&
+                   mirror_read(j->object, 0, to, count * bytes, b->at) == 0;
+    int r = 0;
+
+    for (size_t i = 0; i < count && r == 0; i++) {
+        uint8_t *at = (uint8_t *)to + i * bytes;
+
+        assert(i == 0 || journal_follows(j, &b[i - 1], &b[i]));
+        if (!at_once || sum_block(seeds[i], at, bytes) != b[i].sum)
+            r = journal_read_at(j, &b[i], seeds[i], at);
+    }
+    return r;
 }
 
 /* 0: nothing; 1: data, in *ret; 2: zeroes. */

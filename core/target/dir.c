@@ -29,6 +29,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define AHEAD_BYTES_MIN (256u << 10)
 #define IOV_BATCH 256      /* pieces a system call; below IOV_MAX */
 #define OPEN_ATTEMPTS 1000 /* while the name is being replaced */
 #define ZERO_BYTES 65536u  /* a piece of written zeroes */
@@ -582,6 +583,21 @@ vector_bytes(const struct file *f, const struct iovec *iov, int count,
     return check_range(f, at, bytes);
 }
 
+/* All of a long read is asked of the medium at once, not as the kernel's
+ * window for reading ahead grows. */
+static void
+read_ahead(const struct file *f, const struct iovec *iov, int count,
+           uint64_t at)
+{
+    size_t bytes = 0;
+
+    for (int i = 0; i < count; i++)
+        bytes += iov[i].iov_len;
+    if (bytes >= AHEAD_BYTES_MIN)
+        (void)posix_fadvise(f->fd, (off_t)at, (off_t)bytes,
+                            POSIX_FADV_WILLNEED);
+}
+
 static int
 file_readv(struct object *o, const struct iovec *iov, int count, uint64_t at)
 {
@@ -593,6 +609,7 @@ file_readv(struct object *o, const struct iovec *iov, int count, uint64_t at)
     r = vector_bytes(f, iov, count, at);
     if (r < 0)
         return r;
+    read_ahead(f, iov, count, at);
     cursor_advance(&c, 0); /* over leading empty pieces */
     while (c.left > 0) {
         ssize_t got = preadv(f->fd, batch, cursor_batch(&c, batch),
@@ -877,6 +894,13 @@ file_next_data(struct object *o, uint64_t at, uint64_t *ret_begin,
     }
 }
 
+/* An error of that writing is told by the next sync. */
+static void
+file_start_sync(struct object *o)
+{
+    (void)sync_file_range(to_file(o)->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+}
+
 static void
 file_drop_cache(struct object *o)
 {
@@ -969,6 +993,7 @@ static const struct target_ops dir_ops = {
     .allocate = file_allocate,
     .resize = file_resize,
     .object_sync = file_sync,
+    .start_sync = file_start_sync,
     .stat = file_stat,
     .next_data = file_next_data,
     .drop_cache = file_drop_cache,

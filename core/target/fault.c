@@ -417,6 +417,12 @@ fault_next_data(struct object *base, uint64_t at, uint64_t *ret_begin,
 }
 
 static void
+fault_start_sync(struct object *base)
+{
+    object_start_sync(to_object(base)->inner);
+}
+
+static void
 fault_drop_cache(struct object *base)
 {
     object_drop_cache(to_object(base)->inner);
@@ -478,6 +484,7 @@ static const struct target_ops fault_target_ops = {
     .allocate = fault_allocate,
     .resize = fault_resize,
     .object_sync = fault_sync,
+    .start_sync = fault_start_sync,
     .stat = fault_stat,
     .next_data = fault_next_data,
     .drop_cache = fault_drop_cache,

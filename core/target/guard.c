@@ -858,6 +858,24 @@ guard_punch(struct object *o, uint64_t at, uint64_t bytes)
     return queue_on_object(o, op);
 }
 
+static int
+run_start_sync(struct crew_op *base)
+{
+    object_start_sync(to_op(base)->on->object);
+    return 0;
+}
+
+static void
+guard_start_sync(struct object *o)
+{
+    struct op *op;
+
+    if (op_new(run_start_sync, GUARD_OTHER, 0, &op) < 0)
+        return; /* the sync will do all of it */
+    op->base.bytes = sizeof *op;
+    (void)queue_on_object(o, op);
+}
+
 /* ---- objects: what is waited for ---- */
 
 static int
@@ -1058,6 +1076,7 @@ static const struct target_ops guard_ops = {
     .allocate = guard_allocate,
     .resize = guard_resize,
     .object_sync = guard_object_sync,
+    .start_sync = guard_start_sync,
     .stat = guard_stat,
     .next_data = guard_next_data,
     .drop_cache = guard_drop_cache,

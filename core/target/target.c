@@ -121,6 +121,13 @@ object_sync(struct object *o)
     return o->ops->object_sync(o);
 }
 
+void
+object_start_sync(struct object *o)
+{
+    if (o->ops->start_sync)
+        o->ops->start_sync(o);
+}
+
 int
 object_stat(struct object *o, struct object_stat *ret)
 {

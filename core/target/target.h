@@ -79,6 +79,10 @@ struct target_ops {
     int (*allocate)(struct object *o, uint64_t at, uint64_t bytes);
     int (*resize)(struct object *o, uint64_t bytes);
     int (*object_sync)(struct object *o); /* T2 */
+    /* Let the medium begin with what was written: object_sync will be called
+     * soon, and then finds less to do. Promises nothing, does not wait. May be
+     * NULL. */
+    void (*start_sync)(struct object *o);
     int (*stat)(struct object *o, struct object_stat *ret);
     /* The first run of bytes at or after `at` that may be non-zero.
      * -ENXIO if there is none. */
@@ -130,6 +134,7 @@ int object_punch(struct object *o, uint64_t at, uint64_t bytes);
 int object_allocate(struct object *o, uint64_t at, uint64_t bytes);
 int object_resize(struct object *o, uint64_t bytes);
 int object_sync(struct object *o);
+void object_start_sync(struct object *o);
 int object_stat(struct object *o, struct object_stat *ret);
 int object_next_data(struct object *o, uint64_t at, uint64_t *ret_begin,
                      uint64_t *ret_end);

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define RUN_CELLS_MAX 256
-#define SYNC_THREADS 8
+#define SYNC_THREADS 16
 
 void
 plan_release(struct lsvd_volume *v, struct plan *plan)
@@ -66,16 +66,23 @@ write_cells(struct lsvd_volume *v, struct fragment *f,
     int r = 0;
 
     for (uint32_t i = 0; i < count && r == 0; i += run) {
+        int pieces = 0;
+
         for (run = 0; i + run < count && run < RUN_CELLS_MAX; run++) {
             const struct plan_cell *cell = &cells[i + run];
 
             if (cell->row != cells[i].row + run ||
                 !cell->data != !cells[i].data)
                 break;
-            iov[run] = (struct iovec){cell->data, v->g.block_bytes};
+            if (run > 0 && cell->data &&
+                cell->data == (uint8_t *)iov[pieces - 1].iov_base +
+                                  iov[pieces - 1].iov_len)
+                iov[pieces - 1].iov_len += v->g.block_bytes;
+            else
+                iov[pieces++] = (struct iovec){cell->data, v->g.block_bytes};
         }
         if (cells[i].data) {
-            r = fragment_write(f, cells[i].row, run, iov, (int)run);
+            r = fragment_write(f, cells[i].row, run, iov, pieces);
             atomic_fetch_add(&v->count.part_bytes,
                              (uint64_t)run * v->g.block_bytes);
         } else if (!fresh) {
@@ -117,7 +124,7 @@ make_fragment(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
     c->fragment[slot] = *ret;
     c->state[slot] = FRAGMENT_OK;
     pthread_mutex_unlock(&c->lock);
-    atomic_fetch_add(&v->chunks.memory, fragment_memory(*ret));
+    chunk_count_fragment(v, *ret);
     return 0;
 }
 
@@ -151,7 +158,10 @@ apply_to_part(struct lsvd_volume *v, const struct plan *plan,
         fragment_set_entry(f, cells[i].row, cells[i].entry,
                            cells[i].stripe_sums);
     atomic_fetch_add(&v->count.part_bytes, meta_bytes(f));
-    return fragment_store_meta(f, plan->seq);
+    r = fragment_store_meta(f, plan->seq);
+    if (r == 0) /* while the chunks behind it are still being written */
+        fragment_start_sync(f);
+    return r;
 }
 
 int

@@ -1,5 +1,6 @@
 /* chunks.c: chunks with their open fragments, the least recently used closed
- * when descriptors or memory run over their bounds.
+ * when descriptors (of all volumes of the process) or memory run over their
+ * bounds.
  *
  * A fragment's state on a part, and who changes it:
  *   UNKNOWN -> LOADING -> OK | MISSING | STALE | CORRUPT
@@ -17,17 +18,35 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OPEN_FRAGMENTS_MAX 512
+#define OPEN_FILES_DEFAULT 512
 #define OPEN_MEMORY_MAX (64u << 20)
+#define CHUNKS_MIN 8 /* that a volume keeps, however many others have open */
+
+/* By the process, as descriptors are. */
+static atomic_size_t open_files, open_files_max = OPEN_FILES_DEFAULT;
+
+void
+lsvd_limit_files(size_t max)
+{
+    atomic_store(&open_files_max, max);
+}
 
 int
 chunk_store_init(struct lsvd_volume *v)
 {
     struct chunk_store *s = &v->chunks;
 
-    s->limit = OPEN_FRAGMENTS_MAX / v->g.part_count;
     s->bucket_count = 1024;
     return mem_new(s->bucket_count, sizeof(struct chunk *), &s->bucket);
+}
+
+void
+chunk_count_fragment(struct lsvd_volume *v, const struct fragment *f)
+{
+    if (!f)
+        return;
+    atomic_fetch_add(&v->chunks.memory, fragment_memory(f));
+    atomic_fetch_add(&open_files, 1);
 }
 
 static void
@@ -88,6 +107,16 @@ order_add(struct chunk_store *s, struct chunk *c)
     s->newest = c;
 }
 
+static bool
+is_over_bounds(struct chunk_store *s)
+{
+    size_t max = atomic_load(&open_files_max);
+
+    return s->count > CHUNKS_MIN &&
+           (s->count >= max || atomic_load(&open_files) >= max ||
+            atomic_load(&s->memory) >= OPEN_MEMORY_MAX);
+}
+
 /* Take the oldest unpinned chunk out, if the store is over its bounds. */
 static struct chunk *
 evict_one(struct chunk_store *s)
@@ -95,7 +124,7 @@ evict_one(struct chunk_store *s)
     struct chunk *c = s->oldest;
     struct chunk **at;
 
-    if (s->count < s->limit && atomic_load(&s->memory) < OPEN_MEMORY_MAX)
+    if (!is_over_bounds(s))
         return NULL;
     while (c && c->pins > 0)
         c = c->newer;
@@ -267,8 +296,7 @@ fragment_get(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
     pthread_mutex_unlock(&c->lock);
     if (state == FRAGMENT_UNKNOWN) {
         state = fragment_load(v, c, slot, to_write, &f);
-        if (f)
-            atomic_fetch_add(&v->chunks.memory, fragment_memory(f));
+        chunk_count_fragment(v, f);
         pthread_mutex_lock(&c->lock);
         c->state[slot] = state == FRAGMENT_ERROR || state == FRAGMENT_AWAY
                              ? FRAGMENT_UNKNOWN
@@ -317,8 +345,10 @@ chunk_forget_fragment(struct lsvd_volume *v, struct chunk *c, uint32_t slot)
     c->fragment[slot] = NULL;
     c->state[slot] = FRAGMENT_UNKNOWN;
     pthread_mutex_unlock(&c->lock);
-    if (f)
+    if (f) {
         atomic_fetch_sub(&v->chunks.memory, fragment_memory(f));
+        atomic_fetch_sub(&open_files, 1);
+    }
     fragment_close(f);
 }
 

@@ -32,8 +32,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BATCH_CHUNKS_MAX 32
-#define BATCH_BYTES_MAX (16u << 20)
+#define BATCH_CHUNKS_MIN 8
+#define BATCH_CHUNKS_MAX 64
+#define BATCH_BYTES_MAX (32u << 20)
+#define BATCH_NS UINT64_C(1000000000) /* half of it to all of it is right */
 
 struct batch {
     struct plan *first, *last;
@@ -193,6 +195,37 @@ batch_add(struct lsvd_volume *v, uint64_t chunk)
     return 0;
 }
 
+/* Many syncs side by side are cheap, and so is what they have in common; but
+ * views, rebuild and the end of the server wait for a batch to end. */
+static size_t
+batch_chunks_max(const struct lsvd_volume *v)
+{
+    if (atomic_load(&v->hurried) || v->batch_chunks < BATCH_CHUNKS_MIN)
+        return BATCH_CHUNKS_MIN;
+    return v->batch_chunks;
+}
+
+void
+batch_took(struct lsvd_volume *v, uint64_t ns)
+{
+    size_t now = batch_chunks_max(v);
+
+    if (ns > BATCH_NS && now / 2 >= BATCH_CHUNKS_MIN)
+        v->batch_chunks = now / 2;
+    else if (ns < BATCH_NS / 2 && now * 2 <= BATCH_CHUNKS_MAX)
+        v->batch_chunks = now * 2;
+}
+
+uint64_t
+batch_blocks(const struct lsvd_volume *v)
+{
+    uint64_t blocks = 0;
+
+    for (const struct plan *plan = v->batch->first; plan; plan = plan->next)
+        blocks += plan->block_count;
+    return blocks;
+}
+
 static int
 batch_build(struct lsvd_volume *v)
 {
@@ -200,7 +233,7 @@ batch_build(struct lsvd_volume *v)
     size_t count;
     int r;
 
-    count = journal_oldest_chunks(v->journal, chunks, BATCH_CHUNKS_MAX);
+    count = journal_oldest_chunks(v->journal, chunks, batch_chunks_max(v));
     if (count == 0)
         return 0;
     r = mem_new(1, sizeof *v->batch, &v->batch);
@@ -241,21 +274,16 @@ mark_flux(struct lsvd_volume *v, bool in_flux)
 }
 
 static int
+sync_names_of(struct lsvd_volume *v, uint32_t slot)
+{
+    atomic_fetch_add(&v->count.part_syncs, 1);
+    return target_sync(v->part[slot].dir);
+}
+
+static int
 sync_names(struct lsvd_volume *v, uint32_t parts)
 {
-    int r = 0;
-
-    for (uint32_t i = 0; i < v->g.part_count; i++) {
-        int synced;
-
-        if (!(parts & UINT32_C(1) << i))
-            continue;
-        atomic_fetch_add(&v->count.part_syncs, 1);
-        synced = target_sync(v->part[i].dir);
-        if (synced < 0)
-            r = part_failed(v, i, synced);
-    }
-    return r;
+    return parts_each(v, parts, sync_names_of);
 }
 
 static int
@@ -303,34 +331,32 @@ batch_remove(struct lsvd_volume *v)
     return r == 0 ? sync_names(v, names) : r;
 }
 
+static int
+store_table_of(struct lsvd_volume *v, uint32_t slot)
+{
+    struct chunk_table *table = v->part[slot].table;
+    uint64_t before;
+    int r;
+
+    if (!table)
+        return 0;
+    /* Only the destage caller changes tables: reading one here while others
+     * read it needs no lock. */
+    before = chunk_table_generation(table);
+    r = chunk_table_store(table);
+    if (r < 0)
+        return err_wrap(r, "part %c", v->part[slot].letter);
+    if (chunk_table_generation(table) != before) {
+        atomic_fetch_add(&v->count.part_bytes, 4096);
+        atomic_fetch_add(&v->count.part_syncs, 1);
+    }
+    return 0;
+}
+
 int
 tables_store(struct lsvd_volume *v, uint32_t parts)
 {
-    int result = 0;
-
-    for (uint32_t i = 0; i < v->g.part_count; i++) {
-        uint64_t before;
-        int r;
-
-        if (!(parts & UINT32_C(1) << i) || !v->part[i].table)
-            continue;
-        /* Only the destage caller changes tables: reading one here while
-         * others read it needs no lock. */
-        before = chunk_table_generation(v->part[i].table);
-        r = chunk_table_store(v->part[i].table);
-        if (r == -ENOMEM)
-            return r;
-        if (r < 0) {
-            result = part_failed(v, i, err_wrap(r, "part %c",
-                                                v->part[i].letter));
-            continue;
-        }
-        if (chunk_table_generation(v->part[i].table) != before) {
-            atomic_fetch_add(&v->count.part_bytes, 4096);
-            atomic_fetch_add(&v->count.part_syncs, 1);
-        }
-    }
-    return result;
+    return parts_each(v, parts, store_table_of);
 }
 
 /* D7. */

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #define PLAN_BYTES_MAX (8u << 20) /* of new data */
+#define RUN_BLOCKS_MAX 256u        /* read from the journal at once */
 
 struct plan_memory {
     struct plan_memory *next;
@@ -49,21 +50,61 @@ plan_free(struct plan *plan)
     free(plan);
 }
 
-void *
-plan_alloc(struct plan *plan, size_t count, size_t bytes)
+/* Not initialised. */
+static void *
+alloc_bytes(struct plan *plan, size_t bytes)
 {
     struct plan_memory *m;
-    size_t total = count * bytes;
 
     if (mem_new(1, sizeof *m, &m) < 0)
         return NULL;
-    if (mem_new_aligned(total ? total : 1, &m->bytes) < 0) {
+    if (mem_new_aligned(bytes ? bytes : 1, &m->bytes) < 0) {
         free(m);
         return NULL;
     }
     m->next = plan->memory;
     plan->memory = m;
-    return memset(m->bytes, 0, total);
+    return m->bytes;
+}
+
+void *
+plan_alloc(struct plan *plan, size_t count, size_t bytes)
+{
+    void *p = alloc_bytes(plan, count * bytes);
+
+    return p ? memset(p, 0, count * bytes) : NULL;
+}
+
+/* Is in RAM what the index says of the block, and not something newer? That
+ * saves a system call. */
+static bool
+load_from_ram(struct lsvd_volume *v, const struct journal_block *b,
+              uint8_t *to)
+{
+    return cache_peek(v->cache, b->block, to) &&
+           sum_block(volume_block_seed(v, b->block), to, v->g.block_bytes) ==
+               b->sum;
+}
+
+/* The bytes of the blocks from b on, at most `max`, that lie in the ring one
+ * behind the other and are not in RAM, but for the first. Returns how many. */
+static int
+load_run(struct lsvd_volume *v, const struct journal_block *b, size_t max,
+         uint8_t *to)
+{
+    uint64_t seeds[RUN_BLOCKS_MAX];
+    size_t n = 0;
+    int r;
+
+    do {
+        seeds[n] = volume_block_seed(v, b[n].block);
+        n++;
+    } while (n < max && n < RUN_BLOCKS_MAX &&
+             b[n].sum != SUM_ZERO_BLOCK &&
+             journal_follows(v->journal, &b[n - 1], &b[n]) &&
+             !load_from_ram(v, &b[n], to + n * v->g.block_bytes));
+    r = journal_read_run(v->journal, b, seeds, n, to);
+    return r < 0 ? r : (int)n;
 }
 
 /* Read the bytes of every block in the plan that has any. NULL entries of
@@ -78,20 +119,23 @@ load_new_data(struct lsvd_volume *v, struct plan *plan, uint8_t ***ret)
 
     for (size_t i = 0; i < plan->block_count; i++)
         with_bytes += plan->blocks[i].sum != SUM_ZERO_BLOCK;
-    at = plan_alloc(plan, with_bytes, v->g.block_bytes);
+    at = alloc_bytes(plan, with_bytes * v->g.block_bytes);
     if (!data || !at)
         return -ENOMEM;
-    for (size_t i = 0; i < plan->block_count; i++) {
+    for (size_t i = 0, n; i < plan->block_count; i += n) {
         const struct journal_block *b = &plan->blocks[i];
 
+        n = 1;
         if (b->sum == SUM_ZERO_BLOCK)
             continue;
-        r = journal_read_at(v->journal, b, volume_block_seed(v, b->block),
-                            at);
-        if (r < 0)
-            return r;
-        data[i] = at;
-        at += v->g.block_bytes;
+        if (!load_from_ram(v, b, at)) {
+            r = load_run(v, b, plan->block_count - i, at);
+            if (r < 0)
+                return r;
+            n = (size_t)r;
+        }
+        for (size_t k = 0; k < n; k++, at += v->g.block_bytes)
+            data[i + k] = at;
     }
     *ret = data;
     return 0;
@@ -375,7 +419,7 @@ build_ec(struct ec_build *b, uint8_t *const *data)
     size_t n = plan->block_count;
 
     b->old = plan_alloc(plan, v->g.data_count, v->g.block_bytes);
-    b->parity = plan_alloc(plan, n * v->g.parity_count, v->g.block_bytes);
+    b->parity = alloc_bytes(plan, n * v->g.parity_count * v->g.block_bytes);
     plan->row_needs_redo = plan_alloc(plan, v->g.rows, sizeof(bool));
     if (!zeroes || !b->old || !b->parity || !plan->row_needs_redo)
         return -ENOMEM;

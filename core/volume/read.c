@@ -15,6 +15,8 @@
 #include <string.h>
 
 #define RUN_BLOCKS_MAX 256u
+/* Requests as long as this are a copy's or a scan's. */
+#define SCAN_BYTES (256u << 10)
 
 uint64_t
 volume_block_seed(const struct lsvd_volume *v, uint64_t block)
@@ -298,6 +300,20 @@ volume_read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
     return failed;
 }
 
+void
+volume_cache(struct lsvd_volume *v, uint64_t first, uint32_t count,
+             const uint8_t *data)
+{
+    size_t bytes = v->g.block_bytes;
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (count * bytes >= SCAN_BYTES)
+            cache_offer(v->cache, first + i, data + i * bytes);
+        else
+            cache_put(v->cache, first + i, data + i * bytes);
+    }
+}
+
 static int
 fetch_leased_chunk(struct lsvd_volume *v, struct chunk *c, uint64_t first,
                    uint32_t count, uint8_t *to)
@@ -313,11 +329,8 @@ fetch_leased_chunk(struct lsvd_volume *v, struct chunk *c, uint64_t first,
     } else {
         r = volume_read_parts(v, c, geometry_block_in_chunk(&v->g, first),
                               count, to);
-        if (r == 0) {
-            for (uint32_t i = 0; i < count; i++)
-                cache_put(v->cache, first + i,
-                          to + (size_t)i * v->g.block_bytes);
-        }
+        if (r == 0)
+            volume_cache(v, first, count, to);
     }
     lease_put(&v->chunk_leases, &lease);
     return r;

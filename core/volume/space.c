@@ -5,7 +5,9 @@
  * Room on the parts is what their file systems say is free, less what the
  * journal holds and has not put there yet (counted as if every block needed
  * new space), less a reserve. When that runs out, blocks that have their
- * space already may still be overwritten. */
+ * space already may still be overwritten.
+ *
+ * Before the journal is full writers are slowed down (throttle.h). */
 #include "volume/volume.h"
 #include "base/err.h"
 #include "base/wait.h"
@@ -282,6 +284,67 @@ slack(const struct lsvd_volume *v, uint64_t ring_bytes)
            ring_bytes / 128 + 8192;
 }
 
+/* What the redo records of all that the ring holds may take. Caller holds
+ * state_lock. */
+static uint64_t
+redo_bytes_max(const struct lsvd_volume *v, uint64_t rows, uint64_t blocks)
+{
+    return (rows < blocks ? rows : blocks) * row_cost(v);
+}
+
+static uint32_t
+part_of(uint64_t part, uint64_t whole)
+{
+    return part < whole ? (uint32_t)(part * FILL_FULL / whole) : FILL_FULL;
+}
+
+uint32_t
+space_fill(struct lsvd_volume *v)
+{
+    struct journal_space now;
+    uint32_t fill, other;
+    uint64_t need;
+
+    journal_space(v->journal, &now);
+    need = now.used_bytes;
+    if (v->g.is_ec) {
+        pthread_mutex_lock(&v->state_lock);
+        need += redo_bytes_max(v, v->redo_rows, now.live_blocks) +
+                slack(v, now.ring_bytes);
+        pthread_mutex_unlock(&v->state_lock);
+    }
+    fill = part_of(need, v->g.is_ec ? now.ring_bytes
+                                    : now.used_bytes + now.free_bytes);
+    other = part_of(now.cost, now.cost_max);
+    fill = other > fill ? other : fill;
+    other = part_of(now.index_blocks, now.index_limit);
+    return other > fill ? other : fill;
+}
+
+void
+space_throttle(struct lsvd_volume *v, uint64_t blocks)
+{
+    uint64_t now, end;
+    uint32_t fill;
+
+    if (!v->threaded || atomic_load(&v->destage_error) != 0)
+        return;
+    fill = space_fill(v);
+    if (fill < FILL_THROTTLED)
+        return;
+    now = v->io->ops->now_ns(v->io);
+    pthread_mutex_lock(&v->state_lock);
+    end = now + throttle_wait_ns(&v->throttle, fill, blocks, now);
+    /* A millisecond is less than a timer's and a switch's noise. */
+    while (now + 1000000 <= end && !atomic_load(&v->stopping) &&
+           !atomic_load(&v->hurried) && atomic_load(&v->destage_error) == 0) {
+        wait_ms(&v->progress, &v->state_lock,
+                (unsigned)((end - now) / 1000000));
+        now = v->io->ops->now_ns(v->io);
+    }
+    pthread_mutex_unlock(&v->state_lock);
+}
+
 int
 space_admit(struct lsvd_volume *v, struct admission *a, uint64_t first,
             uint64_t count, uint64_t payload)
@@ -303,8 +366,8 @@ space_admit(struct lsvd_volume *v, struct admission *a, uint64_t first,
     if (now.dirty_chunks == 0 && v->admitted_blocks == 0)
         v->redo_rows = 0;
     rows = v->redo_rows + a->rows;
-    need = (rows < blocks ? rows : blocks) * row_cost(v) + a->bytes +
-           v->admitted_bytes + slack(v, now.ring_bytes);
+    need = redo_bytes_max(v, rows, blocks) + a->bytes + v->admitted_bytes +
+           slack(v, now.ring_bytes);
     if (now.ring_bytes - now.used_bytes < need &&
         (now.dirty_chunks > 0 || v->admitted_blocks > 0)) {
         r = -EAGAIN;

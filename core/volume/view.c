@@ -56,22 +56,20 @@ label_write(struct lsvd_volume *v, struct part *p)
     return r < 0 ? err_wrap(r, "part %c", p->letter) : 0;
 }
 
+static int
+write_label_of(struct lsvd_volume *v, uint32_t slot)
+{
+    return label_write(v, &v->part[slot]);
+}
+
 int
 volume_labels_checkpoint(struct lsvd_volume *v, uint64_t ckpt)
 {
-    int result = 0;
-
     for (uint32_t i = 0; i < v->g.part_count; i++) {
-        int r;
-
-        if (!(v->usable & UINT32_C(1) << i))
-            continue;
-        v->part[i].label.ckpt = ckpt;
-        r = label_write(v, &v->part[i]);
-        if (r < 0)
-            result = part_failed(v, i, r);
+        if (v->usable & UINT32_C(1) << i)
+            v->part[i].label.ckpt = ckpt;
     }
-    return result;
+    return parts_each(v, v->usable, write_label_of);
 }
 
 uint32_t

@@ -47,6 +47,7 @@
 #include "volume/scrub.h"
 #include "volume/latency.h"
 #include "volume/event.h"
+#include "volume/throttle.h"
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -115,7 +116,7 @@ struct chunk {
 struct chunk_store {
     pthread_mutex_t lock;
     struct chunk **bucket;
-    size_t bucket_count, count, limit;
+    size_t bucket_count, count;
     struct chunk *newest, *oldest; /* order of use */
     atomic_size_t memory;          /* of open fragments */
 };
@@ -233,6 +234,7 @@ struct lsvd_volume {
     pthread_mutex_t state_lock; /* guards what follows */
     pthread_cond_t work;        /* wakes the destage thread */
     pthread_cond_t progress;    /* wakes who waits for journal space */
+    struct throttle throttle;
     pthread_cond_t watching;    /* wakes the watch */
     atomic_int destage_error;   /* of the last batch: 0, -ENOSPC, -EIO */
     uint64_t destage_rounds;    /* batches ended, well or badly */
@@ -268,6 +270,7 @@ struct lsvd_volume {
     struct refill refill;
     struct scrub scrub;  /* under state_lock; see scrub.h */
     struct batch *batch; /* of the destage caller: being retried, or NULL */
+    size_t batch_chunks;  /* the same: how many the next one gets; see batch_took */
     bool heal_fails;     /* of the destage caller: the last one did */
     uint32_t failed;     /* the role's: parts that failed it (part_failed) */
     uint32_t view_incomplete; /* the role's: could not be told that the view is
@@ -480,6 +483,14 @@ void force_doubt_absent(struct lsvd_volume *v, struct view *next);
 int force_find_chunks(struct lsvd_volume *v);
 bool volume_has_accepted_loss(struct lsvd_volume *v);
 
+/* ---- each_part.c ---- */
+
+/* Do it for every part of the mask; those that fail are noted (part_failed).
+ * The job is called on several threads at a time, each for another part.
+ * Returns the last part's error, or 0. The role's. */
+int parts_each(struct lsvd_volume *v, uint32_t parts,
+               int (*job)(struct lsvd_volume *v, uint32_t slot));
+
 /* ---- view.c ---- */
 
 /* Store p's label, with what its table has come to. */
@@ -563,6 +574,8 @@ void chunk_store_done(struct lsvd_volume *v);
 /* Pin the chunk; no I/O. */
 int chunk_get(struct lsvd_volume *v, uint64_t number, struct chunk **ret);
 void chunk_put(struct lsvd_volume *v, struct chunk *c);
+/* One more is open and kept in a chunk (NULL: none). */
+void chunk_count_fragment(struct lsvd_volume *v, const struct fragment *f);
 /* The fragment on a part, opened at first use and judged against the chunk
  * tables; NULL if it can't be used (state says why). Caller holds the chunk's
  * lease. */
@@ -633,6 +646,9 @@ int volume_fetch(struct lsvd_volume *v, uint64_t first, uint32_t count,
 /* Blocks of one chunk from the parts; caller holds the chunk lease. */
 int volume_read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
                       uint32_t count, uint8_t *to);
+/* Whole blocks, newest content, into RAM; the caller holds a lease on them. */
+void volume_cache(struct lsvd_volume *v, uint64_t first, uint32_t count,
+                  const uint8_t *data);
 uint64_t volume_block_seed(const struct lsvd_volume *v, uint64_t block);
 int volume_check_range(const struct lsvd_volume *v, uint64_t count,
                        uint64_t offset);
@@ -657,6 +673,12 @@ volume_request_ended(struct lsvd_volume *v, struct latency *l,
 
 /* May `blocks` more blocks from `first` on be accepted? 0 or -ENOSPC. */
 int space_check(struct lsvd_volume *v, uint64_t first, uint32_t count);
+/* How full the journal is, in FILL_FULLths, of whatever there is least of: its
+ * ring, room for redo records, the index. */
+uint32_t space_fill(struct lsvd_volume *v);
+/* Wait a moment if the journal fills faster than it is emptied. With no lease
+ * held: who reads the blocks should not have to wait, too. */
+void space_throttle(struct lsvd_volume *v, uint64_t blocks);
 /* The journal is full: destage, or wait until somebody has; -EIO when the
  * volume has been stalled for the stall-timeout. */
 int space_wait(struct lsvd_volume *v);
@@ -763,6 +785,9 @@ int tables_store(struct lsvd_volume *v, uint32_t parts);
 int batch_prepare(struct lsvd_volume *v);
 /* Destage it: until it is done, or nobody is left who could be dropped. */
 int batch_run(struct lsvd_volume *v);
+uint64_t batch_blocks(const struct lsvd_volume *v);
+/* The next batch gets more chunks, or fewer. */
+void batch_took(struct lsvd_volume *v, uint64_t ns);
 /* A member was away: what is kept goes out once more. */
 void batch_begin_anew(struct lsvd_volume *v);
 /* One round of all that is to be done: parts that failed are dropped, a batch

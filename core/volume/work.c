@@ -19,8 +19,13 @@
 
 #define TICK_MS 250
 #define TICK_NS UINT64_C(250000000)
-#define HURRIED_DEADLINE_MS 2000
+#define HURRIED_DEADLINE_MS 4000 /* with HURRIED_DRAIN_NS below 10 s */
 #define AGE_TICKS_MAX 20 /* oldest record is destaged within 5 s */
+/* The longer blocks stay in the journal, the more of them go to a chunk at
+ * once, and the more are overwritten before. Between the two is what a burst
+ * brings without being disturbed. */
+#define FILL_DUE (FILL_FULL / 2)
+#define FILL_ENOUGH (FILL_FULL * 3 / 8)
 
 void
 volume_heal_tried(struct lsvd_volume *v, uint64_t chunk, uint32_t slot)
@@ -69,9 +74,9 @@ heal_one(struct lsvd_volume *v)
     return true;
 }
 
-/* Tell the waiting writers how it ended. */
+/* Tell the waiting writers how it ended. blocks: how many were moved. */
 static void
-report(struct lsvd_volume *v, int r)
+report(struct lsvd_volume *v, int r, uint64_t blocks, uint64_t begin_ns)
 {
     uint64_t now = v->io->ops->now_ns(v->io);
     char text[512];
@@ -86,6 +91,8 @@ report(struct lsvd_volume *v, int r)
         v->stalled_since = now > 0 ? now : 1;
     if (r >= 0)
         v->stalled_since = 0;
+    if (r >= 0 && blocks > 0)
+        throttle_note(&v->throttle, blocks, now - begin_ns);
     v->destage_rounds++;
     v->free_checked_at = 0;
     pthread_cond_broadcast(&v->progress);
@@ -175,6 +182,7 @@ settle_parts(struct lsvd_volume *v)
 static int
 destage_round(struct lsvd_volume *v)
 {
+    uint64_t begin = v->io->ops->now_ns(v->io), blocks = 0;
     bool moved, worked;
     int r;
 
@@ -182,9 +190,13 @@ destage_round(struct lsvd_volume *v)
     if (r == 0)
         r = batch_prepare(v);
     moved = r > 0;
-    if (moved)
+    if (moved) {
+        blocks = batch_blocks(v);
         r = batch_run(v);
-    report(v, r);
+    }
+    report(v, r, blocks, begin);
+    if (r >= 0 && moved)
+        batch_took(v, v->io->ops->now_ns(v->io) - begin);
     if (r < 0) {
         (void)resync_adopt(v); /* perhaps the one that is missing */
         return r;
@@ -248,24 +260,20 @@ is_due(struct lsvd_volume *v, uint64_t *last_seq, unsigned *age)
     quiet = now.last_seq == *last_seq;
     *last_seq = now.last_seq;
     *age = now.dirty_chunks == 0 ? 0 : *age + 1;
-    due = quiet || now.used_bytes > now.ring_bytes / 4 ||
-          now.index_blocks > now.index_limit / 2 || *age >= AGE_TICKS_MAX;
+    due = quiet || space_fill(v) > FILL_DUE || *age >= AGE_TICKS_MAX;
     return now.dirty_chunks > 0 && due;
 }
 
-/* Batches until the journal is nearly empty, or one fails: what the last one
- * returned. */
+/* Batches until there is room again, or one fails: what the last one returned.
+ */
 static int
 destage_rounds(struct lsvd_volume *v)
 {
-    struct journal_space now;
     int r;
 
-    do {
+    do
         r = destage_batch(v);
-        journal_space(v->journal, &now);
-    } while (r > 0 && now.used_bytes > now.ring_bytes / 8 &&
-             !atomic_load(&v->stopping));
+    while (r > 0 && space_fill(v) > FILL_ENOUGH && !atomic_load(&v->stopping));
     return r;
 }
 

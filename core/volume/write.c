@@ -82,8 +82,7 @@ write_blocks(struct lsvd_volume *v, uint64_t first, uint32_t count,
         r = append(v, first, count, sums, data);
     if (r < 0)
         return r;
-    for (uint32_t i = 0; i < count; i++)
-        cache_put(v->cache, first + i, data + i * bytes);
+    volume_cache(v, first, count, data);
     return 0;
 }
 
@@ -182,6 +181,7 @@ serve_write(struct lsvd_volume *v, const void *from, size_t count,
     while (count > 0) {
         size_t n = piece_bytes(v, count, offset);
 
+        space_throttle(v, n / v->g.block_bytes + 1);
         r = write_piece(v, at, n, offset);
         if (r < 0)
             return r;

@@ -11,8 +11,8 @@ import time
 import pytest
 
 from load import Clients
-from nbdharness import (KIB, LSVD, MIB, REPAIR, assert_same, poll, read_all,
-                        run)
+from nbdharness import (KIB, LSVD, MIB, PLUGIN, REPAIR, assert_same, poll,
+                        read_all, run)
 
 TIMEOUT_S = 2  # part-timeout
 # A request may have to wait for the deadline and one view change; the rest is
@@ -148,6 +148,32 @@ def test_a_server_stops_with_a_part_that_hangs(make_world, policy):
     world.clients.check_all(world.server)
     world.clients.check()
     world.kill_and_verify()
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_server_stops_in_time_however_slow_its_parts_are(place, policy):
+    """Also with no client, whose hanging up would tell it to hurry: what is in
+    the journal would take a minute to move."""
+    if b"\0fault\0" not in PLUGIN.read_bytes():
+        pytest.skip("built without the parameter fault=")
+    volume = place.volume(policy, size=100 * MIB, chunk=256 * KIB)
+    rules = place.path / "rules"
+    rules.write_text("".join(
+        f"[{r.name}]\npath={r}/*\ncall=sync\ndelay-ms=300\n"
+        for r in volume.roots.values()))
+    server = volume.serve(f"fault={rules}", "part-timeout=30")
+    h = server.connect()
+    for at in range(0, volume.size, 256 * KIB):
+        h.pwrite(at.to_bytes(8, "little") * 512, at)
+    h.shutdown()
+    begin = time.monotonic()
+    server.process.send_signal(signal.SIGTERM)
+    server.process.wait(10)
+    assert time.monotonic() - begin < 10
+    assert "safe in the journal" in server.log()
+    h = volume.serve().connect()
+    for at in range(0, volume.size, 256 * KIB):
+        assert h.pread(4096, at) == at.to_bytes(8, "little") * 512
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -41,6 +41,65 @@ get(struct cache *c, uint64_t block)
     return data[0] & UINT32_MAX;
 }
 
+/* What a scan offers takes free room, replaces older content, and drives out
+ * nobody. */
+static void
+test_offer(void **state)
+{
+    uint64_t capacity, data[BLOCK / 8];
+    unsigned kept = 0;
+    struct cache *c;
+
+    (void)state;
+    assert_int_equal(cache_new(64 << 10, BLOCK, &c), 0);
+    capacity = cache_counts(c).capacity_blocks;
+    for (uint64_t b = 0; b < 4 * capacity; b++) {
+        make(b, 1, data);
+        cache_offer(c, b, data);
+        kept += get(c, b) == 1;
+    }
+    assert_int_equal(kept, capacity);
+    assert_int_equal(cache_counts(c).used_blocks, capacity);
+    assert_int_equal(cache_counts(c).evictions, 0);
+    for (uint64_t b = 0; b < 4 * capacity; b++) {
+        bool had = get(c, b) != 0;
+
+        make(b, 2, data);
+        cache_offer(c, b, data);
+        assert_int_equal(get(c, b), had ? 2 : 0);
+    }
+    put(c, 5 * capacity, 3);
+    assert_int_equal(get(c, 5 * capacity), 3);
+    assert_int_equal(cache_counts(c).evictions, 1);
+    cache_free(c);
+}
+
+/* Neither counted nor taken for a use: the block goes as if it had not been. */
+static void
+test_peek(void **state)
+{
+    uint64_t data[BLOCK / 8], want[BLOCK / 8], capacity;
+    struct cache_counts before, after;
+    struct cache *c;
+
+    (void)state;
+    assert_int_equal(cache_new(4 << 10, BLOCK, &c), 0); /* one shard */
+    capacity = cache_counts(c).capacity_blocks;
+    assert_true(capacity > 1 && capacity < 32);
+    assert_false(cache_peek(c, 1, data));
+    for (uint64_t b = 1; b <= capacity; b++)
+        put(c, b, 7);
+    before = cache_counts(c);
+    assert_true(cache_peek(c, 1, data));
+    after = cache_counts(c);
+    make(1, 7, want);
+    assert_memory_equal(data, want, BLOCK);
+    assert_memory_equal(&before, &after, sizeof before);
+    put(c, capacity + 1, 7);
+    assert_false(cache_peek(c, 1, data));
+    cache_free(c);
+}
+
 static void
 test_too_small(void **state)
 {
@@ -325,6 +384,8 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_too_small),
+        cmocka_unit_test(test_offer),
+        cmocka_unit_test(test_peek),
         cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_against_model),
         cmocka_unit_test(test_fills_up),

@@ -544,6 +544,42 @@ rot_under_a_live_block_is_an_error(void **state)
     rig_done(&rig);
 }
 
+/* The same content as by itself, and each block is checked by itself. */
+static void
+a_run_is_read_at_once(void **state)
+{
+    enum { COUNT = 6 };
+    struct journal_block b[COUNT + 1];
+    uint64_t zero_seq, seeds[COUNT + 1];
+    uint8_t run[(COUNT + 1) * 512], one[512];
+    size_t total;
+    struct rig rig;
+
+    (void)state;
+    rig_init(&rig, NULL, 512, 8, 64, 65536, 0);
+    assert_int_equal(rig_write(&rig, 0, COUNT), 0);
+    assert_int_equal(rig_write(&rig, COUNT, 1), 0); /* a record of its own */
+    assert_int_equal(journal_chunk_blocks(rig.j, 0, b, COUNT + 1, &total,
+                                          &zero_seq), COUNT + 1);
+    for (unsigned i = 0; i <= COUNT; i++)
+        seeds[i] = rig_seed(NULL, b[i].block);
+    for (unsigned i = 1; i < COUNT; i++)
+        assert_true(journal_follows(rig.j, &b[i - 1], &b[i]));
+    assert_false(journal_follows(rig.j, &b[COUNT - 1], &b[COUNT]));
+    assert_int_equal(journal_read_run(rig.j, b, seeds, COUNT, run), 0);
+    for (unsigned i = 0; i < COUNT; i++) {
+        assert_int_equal(journal_read_at(rig.j, &b[i], seeds[i], one), 0);
+        assert_memory_equal(run + i * 512, one, 512);
+    }
+    for (unsigned bad = 0; bad < COUNT; bad++) {
+        rig.cut.now[b[bad].at + 7] ^= 1;
+        assert_int_equal(journal_read_run(rig.j, b, seeds, COUNT, run), -EIO);
+        assert_int_equal(journal_read_run(rig.j, b, seeds, bad, run), 0);
+        rig.cut.now[b[bad].at + 7] ^= 1;
+    }
+    rig_done(&rig);
+}
+
 static void
 an_epoch_that_was_used_is_refused(void **state)
 {
@@ -609,6 +645,7 @@ main(void)
         cmocka_unit_test(a_smaller_index_still_replays),
         cmocka_unit_test(failure_is_sticky_and_reads_go_on),
         cmocka_unit_test(rot_under_a_live_block_is_an_error),
+        cmocka_unit_test(a_run_is_read_at_once),
         cmocka_unit_test(an_epoch_that_was_used_is_refused),
         cmocka_unit_test(memory_may_run_out),
     };

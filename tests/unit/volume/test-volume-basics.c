@@ -1,6 +1,7 @@
 /* The API as a client sees it, one thread at a time, against a model. */
 #include "unit.h"
 #include "world.h"
+#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -277,6 +278,80 @@ test_resize(void **state)
     }
 }
 
+static unsigned
+files_open(void)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    unsigned count = 0;
+
+    assert_non_null(dir);
+    while (readdir(dir))
+        count++;
+    closedir(dir);
+    return count;
+}
+
+/* A block of each chunk, over and over; the most that were open. */
+static unsigned
+read_chunks(struct world *w, uint64_t count)
+{
+    unsigned most = 0;
+
+    for (unsigned lap = 0; lap < 2; lap++) {
+        for (uint64_t i = 0; i < count; i++) {
+            uint8_t byte;
+            unsigned now;
+
+            MUST(lsvd_pread(w->volume, &byte, 1, i * w->kind.chunk_bytes));
+            assert_int_equal(byte, i + 1);
+            now = files_open();
+            most = now > most ? now : most;
+        }
+    }
+    return most;
+}
+
+/* Chunk files stay open up to the limit, which all volumes share. */
+static void
+test_files_are_kept_open_within_the_limit(void **state)
+{
+    enum { CHUNKS = 100, VOLUMES = 2, MIN = 9 };
+    static const struct kind kind = {
+        .replicas = 1, .block_bytes = 4096, .chunk_bytes = 256 << 10,
+        .size_bytes = CHUNKS * (256 << 10), .ram_bytes = 4096,
+    };
+    struct world w[VOLUMES];
+    unsigned before;
+
+    (void)state;
+    for (unsigned v = 0; v < VOLUMES; v++) {
+        world_init(&w[v], &kind);
+        world_open(&w[v]);
+        for (uint64_t i = 0; i < CHUNKS; i++) {
+            uint8_t byte = (uint8_t)(i + 1);
+
+            MUST(lsvd_pwrite(w[v].volume, &byte, 1, i * kind.chunk_bytes, 0));
+        }
+        world_close(&w[v]); /* nothing is in the journal, or open */
+        world_open(&w[v]);
+    }
+    before = files_open();
+    lsvd_limit_files(CHUNKS / 2);
+    assert_in_range(read_chunks(&w[0], CHUNKS) - before, CHUNKS / 2 - 1,
+                    CHUNKS / 2 + 2);
+    /* The first has all of them, and does not need them. */
+    assert_in_range(read_chunks(&w[1], CHUNKS) - before, CHUNKS / 2 + MIN - 2,
+                    CHUNKS / 2 + MIN + 2);
+    lsvd_limit_files(10 * CHUNKS);
+    assert_int_equal(read_chunks(&w[0], CHUNKS) - before, CHUNKS + MIN);
+    assert_int_equal(read_chunks(&w[1], CHUNKS) - before, 2 * CHUNKS);
+    lsvd_limit_files(512);
+    for (unsigned v = 0; v < VOLUMES; v++) {
+        world_close(&w[v]);
+        world_done(&w[v]);
+    }
+}
+
 int
 main(void)
 {
@@ -286,6 +361,7 @@ main(void)
         cmocka_unit_test(test_two_writers_of_a_block),
         cmocka_unit_test(test_append_only),
         cmocka_unit_test(test_resize),
+        cmocka_unit_test(test_files_are_kept_open_within_the_limit),
     };
 
     return cmocka_run_group_tests_name("volume-basics", tests, NULL, NULL);

@@ -14,6 +14,7 @@ struct faulty_target {
 struct faulty_object {
     struct object object;
     struct object *real;
+    bool is_lock; /* ".lock" */
 };
 
 static const struct target_ops faulty_ops;
@@ -92,7 +93,8 @@ op_open(struct target *t, const char *name, unsigned flags,
     o = calloc(1, sizeof *o);
     if (!o)
         abort();
-    *o = (struct faulty_object){{&faulty_ops, t}, inner};
+    *o = (struct faulty_object){{&faulty_ops, t}, inner,
+                                strcmp(name, ".lock") == 0};
     *ret = &o->object;
     return 0;
 }
@@ -165,6 +167,8 @@ static int
 op_writev(struct object *o, const struct iovec *iov, int count, uint64_t at)
 {
     ASK(o->target, REFUSE_WRITES);
+    if (((struct faulty_object *)o)->is_lock)
+        ASK(o->target, REFUSE_RECORDS);
     return object_writev(real(o), iov, count, at);
 }
 

@@ -13,6 +13,7 @@ enum {
     REFUSE_SYNCS = 4,
     REFUSE_SPACE = 8, /* with WRITES: for want of space */
     REFUSE_LOCKS = 16,
+    REFUSE_RECORDS = 32, /* writes to .lock, as when its lock is lost */
 };
 
 struct faulty_io {

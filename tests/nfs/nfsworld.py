@@ -75,8 +75,13 @@ class Node:
         self.on("tc", "qdisc", "replace", "dev", "eth0", "root", "netem",
                 "loss", "100%")
 
+    def delay(self, milliseconds):
+        """Every packet that comes from it."""
+        self.on("tc", "qdisc", "replace", "dev", "eth0", "root", "netem",
+                "delay", f"{milliseconds}ms")
+
     def mend(self):
-        """No more cut, drop."""
+        """No more cut, drop, delay."""
         self.join()
         sh("tc", "qdisc", "del", "dev", self.wire, "root", check=False)
         self.on("tc", "qdisc", "del", "dev", "eth0", "root", check=False)
@@ -98,20 +103,18 @@ class Store(Node):
         self.export.mkdir(parents=True)
         (self.dir / "clients").mkdir()
         self.make_files(size)
-        for what in (
-                "mount -t tmpfs tmpfs /var/lib/nfs",
-                "mkdir -p /var/lib/nfs/v4recovery /var/lib/nfs/rpc_pipefs",
-                "touch /var/lib/nfs/etab /var/lib/nfs/rmtab",
-                "mount -t nfsd nfsd /proc/fs/nfsd",
-                "mount -t rpc_pipefs pipefs /var/lib/nfs/rpc_pipefs",
-                # it remembers who had locks
-                "nfsdcld -p /var/lib/nfs/rpc_pipefs -s "
-                f"{self.dir}/clients",
-                f"echo {LEASE_S} >/proc/fs/nfsd/nfsv4leasetime",
-                f"echo {LEASE_S} >/proc/fs/nfsd/nfsv4gracetime",
-                "rpc.mountd --no-nfs-version 3",
-        ):
-            self.on("sh", "-c", what)
+        # One shell for all of it: processes are dear in a guest. nfsdcld
+        # remembers who had locks.
+        self.on("sh", "-e", "-c", f"""
+            mount -t tmpfs tmpfs /var/lib/nfs
+            mkdir -p /var/lib/nfs/v4recovery /var/lib/nfs/rpc_pipefs
+            touch /var/lib/nfs/etab /var/lib/nfs/rmtab
+            mount -t nfsd nfsd /proc/fs/nfsd
+            mount -t rpc_pipefs pipefs /var/lib/nfs/rpc_pipefs
+            nfsdcld -p /var/lib/nfs/rpc_pipefs -s {self.dir}/clients
+            echo {LEASE_S} >/proc/fs/nfsd/nfsv4leasetime
+            echo {LEASE_S} >/proc/fs/nfsd/nfsv4gracetime
+            rpc.mountd --no-nfs-version 3""")
         self.share()
         self.start()
 

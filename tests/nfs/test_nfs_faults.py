@@ -198,14 +198,23 @@ def test_soft_mount(make_world, store, policy):
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_full_store(make_world, store, policy):
+    """The error comes late, from a sync. Clients may be told that there is no
+    space, or the part is dropped; nothing else."""
     world = make_world(policy)
     world.load()
+    world.clients.tolerated = {errno.ENOSPC}
     store.fill()
-    world.wait_away("b")
+
+    def felt():
+        return world.clients.met[errno.ENOSPC] > 0 or \
+            (world.states() or {"b": "ok"})["b"] != "ok"
+    poll(felt, "it is felt", SYNC_S, 0.2)
     world.clients.wait(100)
     world.clients.check()
     store.mend()
     world.wait_in_sync()
+    world.clients.tolerated = set()
+    world.clients.wait(50)
     world.kill_and_verify()
 
 

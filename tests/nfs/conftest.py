@@ -16,6 +16,10 @@ from nbdharness import Place
 STORES = 3
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "quick: for each pull request")
+
+
 def pytest_collection_modifyitems(items):
     if items and not nfsworld.is_guest():
         raise pytest.UsageError("to be run by tests/nfs/run")

@@ -110,6 +110,7 @@ def move_cache(place, one):
     return cache
 
 
+@pytest.mark.quick
 def test_the_second_host_is_refused(hosts):
     one, second = hosts
     create(one)
@@ -128,7 +129,8 @@ def test_the_second_host_is_refused(hosts):
     server.stop()
 
 
-@pytest.mark.parametrize("policy", ["r3", "ec21"])
+@pytest.mark.parametrize("policy", [
+    pytest.param("r3", marks=pytest.mark.quick), "ec21"])
 def test_a_host_that_is_cut_off_is_replaced(hosts, network, policy):
     one, second = hosts
     create(one, policy)

@@ -249,8 +249,9 @@ load_newest(struct object *o, struct label *ret, int *ret_damaged_slots)
     return 0;
 }
 
-int
-label_load(struct target *part, struct label *ret, int *ret_damaged_slots)
+static int
+load(struct target *part, bool fresh, struct label *ret,
+     int *ret_damaged_slots)
 {
     struct object *o;
     int r;
@@ -261,11 +262,26 @@ label_load(struct target *part, struct label *ret, int *ret_damaged_slots)
                        part->path);
     if (r < 0)
         return r;
+    if (fresh)
+        object_drop_cache(o);
     r = load_newest(o, ret, ret_damaged_slots);
     object_close(o);
     if (r < 0)
         return err_wrap(r, "%s/" LABEL_NAME, part->path);
     return 0;
+}
+
+int
+label_load(struct target *part, struct label *ret, int *ret_damaged_slots)
+{
+    return load(part, false, ret, ret_damaged_slots);
+}
+
+int
+label_load_fresh(struct target *part, struct label *ret,
+                 int *ret_damaged_slots)
+{
+    return load(part, true, ret, ret_damaged_slots);
 }
 
 static int

@@ -45,6 +45,10 @@ int label_decode(const uint8_t *bytes, struct label *ret);
  * do not pass. */
 int label_load(struct target *part, struct label *ret,
                int *ret_damaged_slots);
+/* The same, from the medium or the file server, not from the page cache: who
+ * was cut off from them must not take what it knows for what is there. */
+int label_load_fresh(struct target *part, struct label *ret,
+                     int *ret_damaged_slots);
 
 /* Raise label->write_count, write the slot it names, sync the object. The
  * first store (write_count 0) makes the object (and the caller syncs the

@@ -7,6 +7,11 @@
  *      nobody can exchange it in between.
  * (D3) object_sync makes sizes and allocation durable, too: after a change of
  *      them the next sync is a full fsync.
+ * (D4) On NFS a file that may be written has a lock of its own, a shared one on
+ *      a byte that nobody uses. When the server has forgotten our locks, or
+ *      given them to another host, whatever is still on its way to such a file
+ *      is refused, and an error here: a write that was sent before we were cut
+ *      off does not land after another host has claimed the volume.
  * The path given to open_dir may lead through symbolic links (that is how a
  * person lays out mounts); nothing below it may. */
 #include "base/cleanup.h"
@@ -18,6 +23,7 @@
 #include <assert.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -25,6 +31,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,10 +40,15 @@
 #define IOV_BATCH 256      /* pieces a system call; below IOV_MAX */
 #define OPEN_ATTEMPTS 1000 /* while the name is being replaced */
 #define ZERO_BYTES 65536u  /* a piece of written zeroes */
+#define TIE_AT (INT64_MAX - 1) /* D4; far behind every file's end */
+
+/* Whose files are they? Asked when it is needed first. */
+enum { PLACE_UNKNOWN, PLACE_HERE, PLACE_NFS };
 
 struct dir {
     struct target base; /* first */
     int fd;
+    atomic_int place;
 };
 
 struct file {
@@ -110,6 +122,12 @@ check_component(const struct target *t, const char *name)
     return 0;
 }
 
+static bool
+is_unsupported(int error)
+{
+    return error == EOPNOTSUPP || error == ENOSYS || error == EINVAL;
+}
+
 /* ---- opening ---- */
 
 /* openat that stays below fd and follows no link; -1 with errno. */
@@ -161,6 +179,7 @@ dir_new(int fd, char *path, struct target **ret)
     d->base.ops = &dir_ops;
     d->base.path = path;
     d->fd = fd;
+    atomic_init(&d->place, PLACE_UNKNOWN);
     *ret = &d->base;
     return 0;
 }
@@ -270,6 +289,39 @@ judge_file(struct dir *d, const char *name, int fd)
     return 0;
 }
 
+static bool
+is_on_nfs(struct dir *d)
+{
+    int place = atomic_load(&d->place);
+    struct statfs fs;
+
+    if (place == PLACE_UNKNOWN && fstatfs(d->fd, &fs) == 0) {
+        place = fs.f_type == NFS_SUPER_MAGIC ? PLACE_NFS : PLACE_HERE;
+        atomic_store(&d->place, place);
+    }
+    return place == PLACE_NFS;
+}
+
+/* D4. Where there are no locks at all, that was told about the part's own. */
+static int
+tie_to_lock(struct dir *d, const char *name, int fd)
+{
+    struct flock lock = {
+        .l_type = F_RDLCK,
+        .l_whence = SEEK_SET,
+        .l_start = TIE_AT,
+        .l_len = 1,
+    };
+    int r;
+
+    do {
+        r = fcntl(fd, F_OFD_SETLK, &lock);
+    } while (r < 0 && errno == EINTR);
+    if (r == 0 || errno == ENOLCK || is_unsupported(errno))
+        return 0;
+    return dir_error(&d->base, name, "can't lock", errno);
+}
+
 /* Returns a descriptor. */
 static int
 open_file(struct dir *d, const char *name, unsigned flags)
@@ -289,6 +341,8 @@ open_file(struct dir *d, const char *name, unsigned flags)
         if (fd < 0)
             return open_error(d, name, errno);
         r = judge_file(d, name, fd);
+        if (r == 0 && (flags & OBJECT_WRITE) && is_on_nfs(d))
+            r = tie_to_lock(d, name, fd);
         if (r == 0)
             return fd;
         (void)close(fd);
@@ -524,12 +578,6 @@ dir_close(struct target *t)
 }
 
 /* ---- reading and writing ---- */
-
-static bool
-is_unsupported(int error)
-{
-    return error == EOPNOTSUPP || error == ENOSYS || error == EINVAL;
-}
 
 /* Where in a caller's vector we are. */
 struct cursor {

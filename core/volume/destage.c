@@ -299,7 +299,7 @@ batch_put_in_place(struct lsvd_volume *v)
     if (r < 0)
         return r;
     for (plan = v->batch->first; plan; plan = plan->next) {
-        r = volume_check_awake(v); /* OW4 */
+        r = volume_check_ours(v); /* OW4, OW5 */
         if (r < 0)
             return r;
         r = plan_apply(v, plan, v->usable | plan->also);

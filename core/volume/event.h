@@ -1,8 +1,8 @@
 /* event.h: the last changes of state, for people who ask what happened.
  *
  * Kinds: start, stop, view, drop, return, resync, sync, replace, stall,
- * failed, fenced, heal, lost, slow, failing, scrub, journal, set, resize,
- * force, takeover. In memory; any thread. */
+ * silence, failed, fenced, heal, lost, slow, failing, scrub, journal, set,
+ * resize, force, takeover. In memory; any thread. */
 #ifndef LSVD_VOLUME_EVENT_H
 #define LSVD_VOLUME_EVENT_H
 

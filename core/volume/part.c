@@ -74,6 +74,7 @@ is_gone(int failure)
 {
     switch (failure) {
     case -ETIMEDOUT:
+    case -ENOLCK: /* OW1 */
     case -ENOENT:
     case -ENOTDIR:
     case -ESTALE:
@@ -230,7 +231,7 @@ candidate_open(struct lsvd_volume *v, const char *root, uint32_t slot,
         part_fail(ret, LSVD_PART_ERROR, "%s", err_text());
         return r;
     }
-    r = label_load(ret->dir, &ret->label, &ret->damaged_label_slots);
+    r = label_load_fresh(ret->dir, &ret->label, &ret->damaged_label_slots);
     if (r < 0) {
         part_fail(ret,
                   r == -ENOENT ? LSVD_PART_MISSING : LSVD_PART_ERROR, "%s",
@@ -407,6 +408,9 @@ find_in(struct lsvd_volume *v, const char *root, uint32_t letter,
             return 0;
         r = err_set(-ENOENT, "%s",
                     ret->problem[0] ? ret->problem : "another part");
+    } else if (r == -EBUSY) {
+        owner_look_beside(v, slot, ret->dir); /* OW6 */
+        err_set(r, "%s", ret->problem);
     }
     candidate_close(ret);
     return r;

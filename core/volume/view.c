@@ -29,7 +29,7 @@ check_ours(struct lsvd_volume *v, const struct part *p)
 
     if (volume_check_fenced(v) < 0)
         return -ESHUTDOWN;
-    if (v->attached && label_load(p->dir, &found, &damaged) == 0 &&
+    if (v->attached && label_load_fresh(p->dir, &found, &damaged) == 0 &&
         owner_is_foreign(v, p->slot, &found))
         return volume_check_fenced(v);
     return 0;

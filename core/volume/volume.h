@@ -249,6 +249,8 @@ struct lsvd_volume {
     void *on_fenced_ctx;
     atomic_uint_fast64_t awake_ns; /* OW4: the watch was here */
     atomic_bool must_look;         /* OW4: we have slept */
+    atomic_uint_fast64_t heard_ns; /* OW5: of a part, the last time */
+    atomic_bool is_silent;         /* OW5: the watch has said so */
     uint64_t since_wall; /* owner.c's */
     char boot[16];
     unsigned space_waiters;
@@ -438,7 +440,7 @@ int volume_bring_up(struct lsvd_volume *v, unsigned flags, bool wants_write);
 int volume_drain(struct lsvd_volume *v);
 int volume_detach(struct lsvd_volume *v);
 
-/* ---- owner.c (OW1-OW3) ---- */
+/* ---- owner.c (OW1-OW6) ---- */
 
 /* Who holds the lock of this part, for messages; "" if nobody wrote it. */
 void part_owner(struct target *dir, char *text, size_t bytes);
@@ -458,12 +460,26 @@ void volume_fence(struct lsvd_volume *v, uint32_t slot,
                   const struct label *label);
 /* 0, or -ESHUTDOWN. */
 int volume_check_fenced(struct lsvd_volume *v);
-/* OW4. Before a request, or a batch: the same, but after a sleep it waits until
- * a label was looked at. -EIO: none could be. No lease is held. */
+/* OW4, OW5. Before a request: the same, but after a sleep, or when no part has
+ * been heard of for long, it waits until a label was looked at. -EIO: none
+ * could be. No lease is held. */
 int volume_check_awake(struct lsvd_volume *v);
-/* The watch's: it goes on, and: a label was read that is ours. */
+/* The same without waiting: before parts are written. */
+int volume_check_ours(struct lsvd_volume *v);
+/* The watch's: it goes on; and: a label was read afresh that is ours, or the
+ * record was written through the locked descriptor, since it said so. */
 void owner_is_awake(struct lsvd_volume *v);
-void owner_has_looked(struct lsvd_volume *v);
+void owner_has_heard(struct lsvd_volume *v, uint32_t slot);
+/* Must a look be a real one, because clients wait for it? Says so once. */
+bool owner_is_in_doubt(struct lsvd_volume *v);
+/* There will be no watch any more: what is in doubt now stays so. */
+void owner_watch_ends(struct lsvd_volume *v);
+/* OW6. A part is back, or somebody else has its lock: true if its label, read
+ * afresh, says that we were replaced meanwhile; we are fenced then. */
+bool owner_was_replaced(struct lsvd_volume *v, uint32_t slot,
+                        const struct label *label);
+void owner_look_beside(struct lsvd_volume *v, uint32_t slot,
+                       struct target *dir);
 
 /* ---- takeover.c ---- */
 

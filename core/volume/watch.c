@@ -21,7 +21,7 @@
  * grow, so one that was read before must not be above what is found. */
 static int
 check_path(struct lsvd_volume *v, uint32_t slot, const char *path,
-           uint64_t writes)
+           uint64_t writes, bool fresh)
 {
     struct target *dir;
     struct label label;
@@ -30,7 +30,8 @@ check_path(struct lsvd_volume *v, uint32_t slot, const char *path,
     r = v->io->ops->open_dir(v->io, path, 0, &dir);
     if (r < 0)
         return r;
-    r = label_load(dir, &label, &damaged);
+    r = fresh ? label_load_fresh(dir, &label, &damaged)
+              : label_load(dir, &label, &damaged);
     target_close(dir);
     if (r < 0)
         return r;
@@ -41,12 +42,13 @@ check_path(struct lsvd_volume *v, uint32_t slot, const char *path,
     if (label.write_count < writes)
         return err_set(-ESTALE, "%s was replaced by an old copy of itself",
                        path);
-    owner_has_looked(v);
+    if (fresh)
+        owner_has_heard(v, slot);
     return 0;
 }
 
 static void
-check_member(struct lsvd_volume *v, uint32_t slot)
+check_member(struct lsvd_volume *v, uint32_t slot, bool fresh)
 {
     struct part *p = &v->part[slot];
     uint64_t writes = atomic_load(&p->label_writes);
@@ -66,7 +68,7 @@ check_member(struct lsvd_volume *v, uint32_t slot)
     if (hung)
         r = err_set(-ETIMEDOUT, "%s does not answer", path);
     else
-        r = check_path(v, slot, path, writes);
+        r = check_path(v, slot, path, writes, fresh);
     if (r == -EBADMSG || r == -EIO) /* destage will say what that means */
         r = 0;
     if (r < 0 && ++p->absences < 2 && r != -ETIMEDOUT)
@@ -194,10 +196,16 @@ look_for(struct lsvd_volume *v, uint32_t slot)
             say(v, p, LSVD_PART_MISSING, err_text());
         return;
     }
+    if (owner_was_replaced(v, slot, &offer.part.label)) { /* OW6 */
+        part_candidate_close(&offer.part);
+        return;
+    }
     if (judge(v, p, &offer)) {
         r = open_table(v, &offer);
         if (r == 0 && offer.is_member && !offer.part.table)
             r = -ENOENT;
+        if (r == 0 && offer.is_member) /* with a lock that is taken anew */
+            owner_has_heard(v, slot);
         if (r == 0 && resync_offer(v, &offer))
             return;
         if (r < 0 && r != -ENOMEM)
@@ -250,8 +258,10 @@ watch_look(struct lsvd_volume *v)
         if (atomic_load(&v->stopping))
             return;
         owner_is_awake(v);
+        if (owner_is_in_doubt(v))
+            beats = true;
         if (v->usable & UINT32_C(1) << i) {
-            check_member(v, i);
+            check_member(v, i, beats);
             if (beats)
                 owner_heartbeat(v, i);
         } else if (!resync_has(v, i) && !policy_keeps_off(v, i) &&
@@ -298,7 +308,9 @@ watch_start(struct lsvd_volume *v)
 void
 watch_stop(struct lsvd_volume *v)
 {
-    if (v->is_watched)
-        pthread_join(v->watcher, NULL);
+    if (!v->is_watched)
+        return;
+    pthread_join(v->watcher, NULL);
+    owner_watch_ends(v);
     v->is_watched = false;
 }

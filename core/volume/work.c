@@ -110,8 +110,8 @@ report(struct lsvd_volume *v, int r, uint64_t blocks, uint64_t begin_ns)
 }
 
 /* Those of which somebody said that they are not there. */
-static int
-drop_gone(struct lsvd_volume *v)
+static uint32_t
+take_gone(struct lsvd_volume *v)
 {
     uint32_t gone;
 
@@ -127,7 +127,30 @@ drop_gone(struct lsvd_volume *v)
         memcpy(p->failure_text, p->absence_text, sizeof p->failure_text);
     }
     pthread_mutex_unlock(&v->state_lock);
+    return gone;
+}
+
+static int
+drop_gone(struct lsvd_volume *v)
+{
+    uint32_t gone = take_gone(v);
+
     return gone ? volume_drop(v, gone) : 0;
+}
+
+/* OW5. Nothing is written, no view either; but parts that do not answer are let
+ * go, so that the watch can find them anew. */
+static void
+let_go_of_gone(struct lsvd_volume *v)
+{
+    uint32_t gone = take_gone(v);
+
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        uint32_t bit = UINT32_C(1) << i;
+
+        if ((gone & bit) && parts_are_gone(v, bit))
+            part_lost(v, bit);
+    }
 }
 
 /* Those that the configuration does not want any more (PO3), as long as enough
@@ -216,11 +239,15 @@ destage_batch(struct lsvd_volume *v)
 
     if (!v->attached)
         return 0;
-    r = volume_check_awake(v);
-    if (r < 0)
-        return r;
     lease_get(&v->role, &lease, 0, 1, true);
-    r = destage_round(v);
+    r = volume_check_ours(v);
+    if (r == 0) {
+        r = destage_round(v);
+    } else if (r != -ESHUTDOWN) {
+        let_go_of_gone(v);
+        if (atomic_load(&v->is_silent))
+            report(v, err_set(r, "no part is heard of"), 0, 0);
+    }
     lease_put(&v->role, &lease);
     return r;
 }
@@ -228,10 +255,15 @@ destage_batch(struct lsvd_volume *v)
 int
 role_get(struct lsvd_volume *v, struct lease *lease)
 {
+    int r;
+
     lease_get(&v->role, lease, 0, 1, true);
-    if (!v->batch)
+    r = volume_check_ours(v);
+    if (r == 0 && !v->batch)
         return 0;
     lease_put(&v->role, lease);
+    if (r < 0)
+        return r;
     return err_set(-EIO, "volume %s can't be checked or changed now: its "
                    "journal can't be moved to the parts", v->meta.name);
 }

@@ -15,6 +15,21 @@ packages_check=(libcmocka-dev python3 python3-pytest python3-libnbd
     libnbd-bin qemu-utils fio nbd-client fuse3 mount util-linux
     e2fsprogs xfsprogs gnutls-bin file jq procps libfuse3-dev spin)
 
+# The guest with NFS (tests/nfs): its kernel, and the server's programs, which
+# are used in it alone.
+packages_nfs=(user-mode-linux kmod nfs-kernel-server nfs-common iproute2)
+
+# are_installed PACKAGE...
+are_installed()
+{
+    local package
+
+    for package; do
+        [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" \
+            2>/dev/null) == installed ]] || return 1
+    done
+}
+
 # Install those of the arguments that are missing, or say what is missing.
 install_packages()
 {
@@ -22,8 +37,7 @@ install_packages()
     local package output
 
     for package; do
-        [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" \
-            2>/dev/null) == installed ]] || missing+=("$package")
+        are_installed "$package" || missing+=("$package")
     done
     ((${#missing[@]})) || return 0
 

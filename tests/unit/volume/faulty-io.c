@@ -178,6 +178,8 @@ static int
 op_writev(struct object *o, const struct iovec *iov, int count, uint64_t at)
 {
     ASK_OBJECT(o, REFUSE_WRITES);
+    if (strcmp(((struct faulty_object *)o)->name, ".lock") == 0)
+        ASK(o->target, REFUSE_RECORDS);
     return object_writev(real(o), iov, count, at);
 }
 

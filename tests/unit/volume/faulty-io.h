@@ -14,6 +14,7 @@ enum {
     REFUSE_SPACE = 8, /* with WRITES: for want of space */
     REFUSE_LOCKS = 16,
     REFUSE_OPENS = 32, /* for writing: a file system that became read-only */
+    REFUSE_RECORDS = 64, /* writes to .lock, as when its lock is lost */
 };
 
 struct faulty_io {

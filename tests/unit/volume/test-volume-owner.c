@@ -2,6 +2,8 @@
  * nothing changed, and what was begun can be ended. */
 #include "unit.h"
 #include "base/memory.h"
+#include "meta/label.h"
+#include "target/target.h"
 #include "rig.h"
 #include <dirent.h>
 #include <errno.h>
@@ -331,6 +333,237 @@ nobody_is_robbed(void **state)
     rig_free(rig);
 }
 
+/* ---- who was cut off ---- */
+
+static struct target *
+part_target(struct rig *rig, char part)
+{
+    char name[] = {part, '\0'}, path[512];
+    struct target *dir;
+
+    world_path(&rig->world, name, path);
+    MUST(io_system()->ops->open_dir(io_system(), path, 0, &dir));
+    return dir;
+}
+
+/* What another server's claim, or a takeover, leaves. */
+static void
+promise_to_another(struct rig *rig, char part)
+{
+    struct target *dir = part_target(rig, part);
+    struct label label;
+    int damaged;
+
+    MUST(label_load(dir, &label, &damaged));
+    label.promised++;
+    MUST(label_store(dir, &label));
+    MUST(label_store(dir, &label));
+    target_close(dir);
+}
+
+static struct object *
+take_lock(struct rig *rig, char part)
+{
+    struct target *dir = part_target(rig, part);
+    struct object *lock;
+
+    MUST(target_open(dir, ".lock", OBJECT_WRITE, &lock));
+    MUST(object_lock(lock, 0, 1, true));
+    target_close(dir);
+    return lock;
+}
+
+static void
+sign(struct rig *rig, char part, const char *record)
+{
+    char owner[256] = "";
+    struct target *dir = part_target(rig, part);
+    struct object *lock;
+
+    (void)snprintf(owner, sizeof owner, "%s", record);
+    MUST(target_open(dir, ".lock", OBJECT_WRITE, &lock));
+    MUST(object_write(lock, owner, sizeof owner, 0));
+    object_close(lock);
+    target_close(dir);
+}
+
+static void
+take_all_away(struct rig *rig)
+{
+    for (char part = 'a'; part <= 'c'; part++)
+        rig_take_away(rig, part);
+    rig_until(rig, rig_has_dropped, 0);
+    rig_until(rig, rig_has_dropped, 1);
+    rig_until(rig, rig_has_dropped, 2);
+}
+
+/* No part answered for a while, and somebody has used the time: has been and
+ * is gone, or is there and has the locks. */
+static void
+who_was_replaced_while_cut_off_is_fenced(void **state)
+{
+    (void)state;
+    for (int still_there = 0; still_there < 2; still_there++) {
+        struct rig *rig = rig_new(&rig_triple);
+        struct object *lock[3] = {NULL};
+        char byte;
+
+        rig_open(rig, false);
+        rig_fill(rig);
+        take_all_away(rig);
+        for (char part = 'a'; part <= 'c'; part++)
+            rig_put_back(rig, part);
+        for (char part = 'a'; part <= 'c'; part++) {
+            promise_to_another(rig, part);
+            if (still_there)
+                lock[part - 'a'] = take_lock(rig, part);
+        }
+        rig_until(rig, rig_is_in_health, LSVD_FENCED);
+        assert_int_equal(lsvd_pread(rig->world.volume, &byte, 1, 0),
+                         -ESHUTDOWN);
+        for (unsigned i = 0; i < 3; i++)
+            object_close(lock[i]);
+        rig_kill(rig);
+        rig_free(rig);
+    }
+}
+
+/* A part that is no member is no witness: what was done with it alone is a
+ * history of its own. */
+static void
+what_is_promised_on_a_dropped_part_fences_nobody(void **state)
+{
+    struct rig *rig = rig_new(&rig_triple);
+
+    (void)state;
+    rig_open(rig, false);
+    rig_fill(rig);
+    rig_take_away(rig, 'b');
+    rig_until(rig, rig_has_dropped, 1);
+    rig_put_back(rig, 'b');
+    promise_to_another(rig, 'b');
+    rig_look(rig, 5);
+    assert_false(rig_is_in_health(rig_status(rig), LSVD_FENCED));
+    rig_check(rig);
+    rig_close(rig);
+    rig_free(rig);
+}
+
+static void
+pass(struct rig *rig, unsigned seconds)
+{
+    atomic_fetch_add(&rig->io.ahead_ns, seconds * UINT64_C(1000000000));
+}
+
+/* K1, also where the rules forbid to do without the parts: a file server has
+ * forgotten the locks, and somebody else has them. */
+static void
+nothing_is_written_without_a_lock(void **state)
+{
+    struct rig *rig = rig_new(&rig_triple);
+
+    (void)state;
+    rig_open(rig, false);
+    rig_fill(rig);
+    for (unsigned i = 0; i < 3; i++) {
+        rig->io.refuse[i] = REFUSE_RECORDS | REFUSE_LOCKS;
+        sign(rig, (char)('a' + i), "host elsewhere, pid 1, since ever");
+    }
+    pass(rig, 6);
+    rig_look(rig, 2);
+    for (unsigned i = 0; i < 3; i++)
+        assert_true(rig_has_dropped(rig_status(rig), i));
+    MUST(rig_write(rig, 0, CHUNK)); /* the journal has it */
+    for (unsigned i = 0; i < 3; i++)
+        rig->io.refuse[i] = 0;
+    rig_until(rig, rig_is_healthy, 0);
+    rig_check(rig);
+    world_drain(&rig->world);
+    rig_close(rig);
+    rig_free(rig);
+}
+
+/* The same error, but the disks are what has failed: they can be read. */
+static void
+a_record_that_can_not_be_written_is_no_lost_lock(void **state)
+{
+    struct rig *rig = rig_new(&rig_triple);
+
+    (void)state;
+    rig_open(rig, false);
+    rig_fill(rig);
+    for (unsigned i = 0; i < 3; i++)
+        rig->io.refuse[i] = REFUSE_WRITES | REFUSE_SYNCS;
+    pass(rig, 6);
+    rig_look(rig, 2);
+    for (unsigned i = 0; i < 3; i++)
+        assert_false(rig_has_dropped(rig_status(rig), i));
+    rig_check(rig);
+    for (unsigned i = 0; i < 3; i++)
+        rig->io.refuse[i] = 0;
+    rig_until(rig, rig_is_healthy, 0);
+    rig_close(rig);
+    rig_free(rig);
+}
+
+/* OW5. The clock goes by steps, or it would be a sleep (OW4). */
+static void
+who_hears_of_no_part_answers_nobody(void **state)
+{
+    struct rig *rig = rig_new(&rig_triple);
+    char byte;
+
+    (void)state;
+    rig_set(rig, "stall-timeout=1");
+    rig_open(rig, true);
+    rig_fill(rig);
+    MUST(rig_write(rig, 0, BLOCK)); /* it is in RAM */
+    for (unsigned i = 0; i < 3; i++)
+        rig->io.refuse[i] = REFUSE_WRITES | REFUSE_READS | REFUSE_SYNCS;
+    pass(rig, 15);
+    rig_until_said(rig, "part");
+    MUST(lsvd_pread(rig->world.volume, &byte, 1, 0));
+    pass(rig, 16);
+    rig_until_said(rig, "nothing was heard of any part");
+    assert_int_equal(lsvd_pread(rig->world.volume, &byte, 1, 0), -EIO);
+    assert_int_equal(rig_write(rig, 0, BLOCK), -EIO);
+    assert_int_equal(lsvd_flush(rig->world.volume), -EIO);
+    for (unsigned i = 0; i < 3; i++)
+        rig->io.refuse[i] = 0;
+    rig_until_said(rig, "is heard of again");
+    rig_until(rig, rig_is_healthy, 0);
+    rig_check(rig);
+    rig_close(rig);
+    rig_free(rig);
+}
+
+/* What can be read is heard of: no other server has promised anything there. */
+static void
+parts_that_can_be_read_are_heard_of(void **state)
+{
+    struct rig *rig = rig_new(&rig_triple);
+
+    (void)state;
+    rig_set(rig, "stall-timeout=1");
+    rig_open(rig, true);
+    rig_fill(rig);
+    for (unsigned i = 0; i < 3; i++)
+        rig->io.refuse[i] = REFUSE_WRITES | REFUSE_SYNCS;
+    for (unsigned i = 0; i < 5; i++) {
+        unsigned before = rig->io.refused;
+
+        pass(rig, 12);
+        while (rig->io.refused < before + 3) /* a heartbeat of each */
+            rig_look(rig, 1);
+        rig_check(rig);
+    }
+    for (unsigned i = 0; i < 3; i++)
+        rig->io.refuse[i] = 0;
+    rig_until(rig, rig_is_healthy, 0);
+    rig_close(rig);
+    rig_free(rig);
+}
+
 int
 main(void)
 {
@@ -342,6 +575,12 @@ main(void)
         cmocka_unit_test(one_that_was_interrupted_says_so),
         cmocka_unit_test(any_allocation_may_fail),
         cmocka_unit_test(nobody_is_robbed),
+        cmocka_unit_test(who_was_replaced_while_cut_off_is_fenced),
+        cmocka_unit_test(what_is_promised_on_a_dropped_part_fences_nobody),
+        cmocka_unit_test(nothing_is_written_without_a_lock),
+        cmocka_unit_test(a_record_that_can_not_be_written_is_no_lost_lock),
+        cmocka_unit_test(who_hears_of_no_part_answers_nobody),
+        cmocka_unit_test(parts_that_can_be_read_are_heard_of),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

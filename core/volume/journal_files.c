@@ -22,7 +22,11 @@
  *       keeps it out.
  * (JF5) Redo records are applied again only after the claim: what is changed
  *       in place may be known to this copy alone.
- * (JF6, JF7) Of a copy that comes back while serving: journal_refill.h. */
+ * (JF6, JF7) Of a copy that comes back while serving: journal_refill.h.
+ * (JF8) After a clean stop the file stays, and with it the view that detached
+ *       it: the last that this host had. A part with that view is as new as
+ *       anything that was ever written from here, also if no others are in
+ *       sight to prove more. It may be read; to write, R3 must hold. */
 #include "volume/volume.h"
 #include "base/err.h"
 #include "base/memory.h"
@@ -329,6 +333,45 @@ journal_find(struct lsvd_volume *v)
             best = c;
     }
     return best ? take(v, best) : refuse(v, last);
+}
+
+/* The last view that was in force here. -ENOENT: none of this volume. */
+static int
+last_view(struct lsvd_volume *v, size_t nth, struct view_id *ret)
+{
+    struct journal_copy c = {0};
+    char name[64];
+    int r = open_cache(v, nth, &c.dir);
+
+    journal_name(v, name, sizeof name);
+    if (r == 0)
+        r = journal_open(c.dir, name, 0, &c.j);
+    if (r == 0 &&
+        !uuid_equal(&journal_identity(c.j)->volume, &v->meta.uuid))
+        r = -ENOENT;
+    if (r == 0)
+        *ret = journal_identity(c.j)->view.id;
+    copy_done(&c);
+    return r;
+}
+
+/* JF8. */
+bool
+journal_remembers(struct lsvd_volume *v)
+{
+    bool any = false;
+
+    for (size_t i = 0; v->config.cache[i]; i++) {
+        struct view_id id;
+        int r = last_view(v, i, &id);
+
+        if (r == -ENOENT)
+            continue;
+        if (r < 0 || view_id_compare(&id, &v->view.id) > 0)
+            return false;
+        any = any || view_id_equal(&id, &v->view.id);
+    }
+    return any;
 }
 
 /* ---- a loss that is accepted (force.c) ---- */

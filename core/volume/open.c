@@ -215,6 +215,14 @@ check_proven(struct lsvd_volume *v, unsigned flags)
     if (v->observer || volume_is_proven(v))
         return 0;
     first = missing_letters(v, letters, sizeof letters);
+    if (!v->journal && journal_remembers(v)) {
+        log_event(&v->log, LOG_WARNING_LEVEL,
+                  "volume %s: nothing newer was written from here than what "
+                  "is read now; if it was served elsewhere since, newer data "
+                  "is on part %s",
+                  v->meta.name, letters);
+        return 0;
+    }
     if (!(flags & (OPEN_REPAIR | OPEN_INSPECT)))
         return err_set(-EIO,
                        "volume %s: not started: without part %s (%s: %s) "

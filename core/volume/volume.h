@@ -574,6 +574,9 @@ void journal_name(const struct lsvd_volume *v, char *text, size_t bytes);
 int journal_probe(struct lsvd_volume *v, size_t nth, struct target **ret);
 /* A view like the one in force, with a new UUID for the journal. The role's. */
 int journal_rename(struct lsvd_volume *v);
+/* The view in force names no journal. Do the cache directories know it, and
+ * none newer (JF8)? */
+bool journal_remembers(struct lsvd_volume *v);
 bool journal_is_settled(struct lsvd_volume *v);
 /* JF3: record that a copy was lost. The destage caller's (or open's). */
 int journal_settle(struct lsvd_volume *v);

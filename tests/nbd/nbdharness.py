@@ -27,7 +27,8 @@ REPAIR = BUILD / "repair" / "lsvd-repair"
 # when it starts after a clean stop (of two copies one alone proves nothing).
 SPARE = {"r1": 0, "r2": 1, "r3": 1, "ec21": 1, "ec42": 1}
 SPARE_AT_START = {**SPARE, "r2": 0}
-# The same, and it is served at all: one away more might have gone on alone.
+# The same, and it is served at all, also where nothing is known of it: one away
+# more might have gone on alone.
 PROVEN_AT_START = {"r1": 0, "r2": 0, "r3": 1, "ec21": 1, "ec42": 4}
 
 KIB = 1024

@@ -65,6 +65,24 @@ open_refused(struct rig *rig, const char *without)
     }
 }
 
+/* Nothing in sight proves it. Here it is known that nothing newer was written
+ * from here (JF8), so it is read; where nothing is known it is refused. */
+static void
+open_unproven(struct rig *rig, const char *without)
+{
+    char *cache = rig->world.cache, aside[320];
+
+    open_read_only(rig);
+    assert_true(rig_has_said(rig, "nothing newer was written from here"));
+    rig_close(rig);
+    (void)snprintf(aside, sizeof aside, "%s.aside", cache);
+    assert_int_equal(rename(cache, aside), 0);
+    assert_int_equal(mkdir(cache, 0700), 0);
+    open_refused(rig, without);
+    assert_int_equal(rmdir(cache), 0);
+    assert_int_equal(rename(aside, cache), 0);
+}
+
 /* ---- starting with parts away ---- */
 
 static void
@@ -109,6 +127,37 @@ test_back_before_anything_changed(void **state)
     }
 }
 
+/* One that was left behind, and is all that is left: what is known here is that
+ * it is old. */
+static void
+test_left_behind_alone(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct rig *rig = filled(i ? &rig_triple : &rig_mirror);
+
+        rig_open(rig, false);
+        rig_take_away(rig, 'b');
+        rig_touch(rig, 1, 2);
+        rig_until(rig, rig_has_dropped, 1);
+        rig_close(rig);
+        rig_put_back(rig, 'b');
+        rig_take_away(rig, 'a');
+        if (i)
+            rig_take_away(rig, 'c');
+        for (unsigned flags = 0; flags < 2; flags++)
+            assert_int_equal(lsvd_open(&rig->world.env, NAME,
+                                       flags ? LSVD_OPEN_READ_ONLY : 0,
+                                       &rig->world.volume), -EIO);
+        rig_put_back(rig, 'a');
+        if (i)
+            rig_put_back(rig, 'c');
+        rig_open(rig, false);
+        rig_until(rig, rig_is_healthy, 0);
+        end(rig);
+    }
+}
+
 /* R6: of two copies that were last seen together one alone proves nothing: the
  * other may have gone on without it. With the journal, which knows, it may. */
 static void
@@ -118,7 +167,7 @@ test_one_of_two(void **state)
 
     (void)state;
     rig_take_away(rig, 'a');
-    open_refused(rig, "a");
+    open_unproven(rig, "a");
     rig_put_back(rig, 'a');
     rig_open(rig, false);
     rig_touch(rig, 1, 1);
@@ -197,7 +246,7 @@ test_too_few_to_write(void **state)
         for (const char *p = cases[i].away; *p; p++)
             rig_take_away(rig, *p);
         if (cases[i].refused) {
-            open_refused(rig, cases[i].refused);
+            open_unproven(rig, cases[i].refused);
         } else {
             open_read_only(rig);
             assert_true(rig_has_said(rig, "read-only until they are back"));
@@ -442,7 +491,7 @@ test_old_copy_offline(void **state)
         rig_close(rig);
         rig_restore(rig, 'b');
         if (kinds[i] == &rig_mirror) { /* as if it were not there: R6 */
-            open_refused(rig, "b");
+            open_unproven(rig, "b");
             assert_true(rig_has_said(rig, "part b is stale"));
             rig_free(rig);
             continue;
@@ -860,6 +909,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_start_without_one),
         cmocka_unit_test(test_back_before_anything_changed),
+        cmocka_unit_test(test_left_behind_alone),
         cmocka_unit_test(test_one_of_two),
         cmocka_unit_test(test_too_few_to_write),
         cmocka_unit_test(test_too_few_to_read),

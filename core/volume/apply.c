@@ -320,7 +320,7 @@ plan_sync(struct lsvd_volume *v, const struct plan *first, uint32_t parts)
             r = sync_list_add(&list, plan, parts | plan->also);
     }
     if (r == 0) /* file systems commit many syncs as one */
-        r = parallel_for(v->threaded ? SYNC_THREADS : 1, list.count, sync_one,
+        r = parallel_for(v->parallel ? SYNC_THREADS : 1, list.count, sync_one,
                          &list);
     if (r == 0)
         r = sync_results(&list);

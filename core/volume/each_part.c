@@ -41,7 +41,7 @@ parts_each(struct lsvd_volume *v, uint32_t parts,
         if (parts & UINT32_C(1) << i)
             each.slot[each.count++] = i;
     }
-    r = parallel_for(v->threaded ? PARTS_MAX : 1, each.count, do_one, &each);
+    r = parallel_for(v->parallel ? PARTS_MAX : 1, each.count, do_one, &each);
     for (size_t i = 0; i < each.count; i++) {
         int error = each.result[i].error;
 

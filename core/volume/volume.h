@@ -239,7 +239,8 @@ struct lsvd_volume {
     atomic_int destage_error;   /* of the last batch: 0, -ENOSPC, -EIO */
     uint64_t destage_rounds;    /* batches ended, well or badly */
     uint64_t settle_rounds;     /* attempts of journal_settle ended */
-    bool threaded;
+    bool threaded; /* there is a destage thread */
+    bool parallel; /* there was, so threads may be used, also to close */
     atomic_bool stopping;
     atomic_bool hurried; /* lsvd_hurry, at … */
     uint64_t hurried_ns; /* … under state_lock */

@@ -419,7 +419,8 @@ lsvd_start(struct lsvd_volume *v)
     parts_sign(v);
     if (v->mirror)
         mirror_start(v->mirror, v->world.timeout_ms);
-    v->threaded = true; /* before there is a thread that looks at it */
+    /* before there is a thread that looks at it */
+    v->threaded = v->parallel = true;
     r = pthread_create(&v->thread, NULL, destage_thread, v);
     if (r != 0) {
         v->threaded = false;

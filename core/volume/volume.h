@@ -273,7 +273,7 @@ struct lsvd_volume {
     struct refill refill;
     struct scrub scrub;  /* under state_lock; see scrub.h */
     struct batch *batch; /* of the destage caller: being retried, or NULL */
-    size_t batch_chunks;  /* the same: how many the next one gets; see batch_took */
+    size_t batch_chunks;  /* the same: what the next one gets; see batch_took */
     bool heal_fails;     /* of the destage caller: the last one did */
     uint32_t failed;     /* the role's: parts that failed it (part_failed) */
     uint32_t view_incomplete; /* the role's: could not be told that the view is

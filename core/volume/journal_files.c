@@ -8,7 +8,10 @@
  * (JF2) A copy may be used at a start if it has the UUID that the view in
  *       force names, or if its own view follows that one (a cut came between
  *       superblock and labels). Among those that may, each has all that was
- *       answered; the newest view is taken, then the longer chain.
+ *       answered; the newest view is taken, then the longer chain. One that
+ *       could not be looked at may be of a newer view, which left out this
+ *       copy and, with it, the parts that are in sight: then a copy proves
+ *       nothing (copy_unseen), and the labels must (R3).
  * (JF3) When a copy is lost while serving, a view with a new UUID is installed
  *       (journal_settle) before anything that the lost copy may not have is
  *       relied on: before an answer (journal_await), before a byte in place
@@ -25,8 +28,9 @@
  * (JF6, JF7) Of a copy that comes back while serving: journal_refill.h.
  * (JF8) After a clean stop the file stays, and with it the view that detached
  *       it: the last that this host had. A part with that view is as new as
- *       anything that was ever written from here, also if no others are in
- *       sight to prove more. It may be read; to write, R3 must hold. */
+ *       anything that was ever written with these cache directories, also if no
+ *       others are in sight to prove more. It may be read; to write, R3 must
+ *       hold. Of two directories both must know it: one may have been away. */
 #include "volume/volume.h"
 #include "base/err.h"
 #include "base/memory.h"
@@ -320,6 +324,7 @@ journal_find(struct lsvd_volume *v)
             if (v->spare[i].dir)
                 last = r;
         }
+        v->copy_unseen = v->copy_unseen || !v->spare[i].j; /* JF2 */
     }
     wait_for_ever(v);
     for (size_t i = 0; v->config.cache[i]; i++) {
@@ -365,8 +370,6 @@ journal_remembers(struct lsvd_volume *v)
         struct view_id id;
         int r = last_view(v, i, &id);
 
-        if (r == -ENOENT)
-            continue;
         if (r < 0 || view_id_compare(&id, &v->view.id) > 0)
             return false;
         any = any || view_id_equal(&id, &v->view.id);

@@ -9,7 +9,8 @@
  * (P1) No label or journal is written before every part that is there is
  *      locked, and no view of an epoch before all members promised it.
  * (P3) No byte is served of a start that can't prove that it is the newest
- *      (R3), also not to readers.
+ *      (R3), also not to readers, unless the cache directories know that
+ *      nothing newer was written with them (JF8).
  * (P2) Nothing is destaged, and no table, label or journal tail moves, unless
  *      the volume is attached. Redo records are re-applied all the same:
  *      without them a stripe cut in half can't be decoded. */
@@ -55,7 +56,6 @@ volume_new(const struct lsvd_env *env, const char *name,
     lease_table_init(&v->part_leases);
     lease_table_init(&v->role);
     pthread_mutex_init(&v->chunks.lock, NULL);
-    v->opened_ns = v->io->ops->now_ns(v->io);
     *ret = v;
     return 0;
 }
@@ -204,8 +204,7 @@ missing_letters(struct lsvd_volume *v, char *text, size_t bytes)
     return first;
 }
 
-/* R3, R6: bytes are served only by who can prove that none of them is old, also
- * for reading alone (P3). Tools that only look at what is there may. */
+/* R3, R6, P3. Tools that only look at what is there may do so. */
 static int
 check_proven(struct lsvd_volume *v, unsigned flags)
 {
@@ -217,9 +216,9 @@ check_proven(struct lsvd_volume *v, unsigned flags)
     first = missing_letters(v, letters, sizeof letters);
     if (!v->journal && journal_remembers(v)) {
         log_event(&v->log, LOG_WARNING_LEVEL,
-                  "volume %s: nothing newer was written from here than what "
-                  "is read now; if it was served elsewhere since, newer data "
-                  "is on part %s",
+                  "volume %s: nothing newer was written with this cache "
+                  "directory than what is read now; if it was served with "
+                  "another since, newer data is on part %s",
                   v->meta.name, letters);
         return 0;
     }

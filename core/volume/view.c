@@ -370,7 +370,8 @@ volume_is_proven(struct lsvd_volume *v)
 {
     uint32_t in_sync = v->usable & v->view.members;
 
-    if ((v->journal && v->journal_held) || v->force.quorum > 0)
+    if ((v->journal && v->journal_held && !v->copy_unseen) ||
+        v->force.quorum > 0)
         return true;
     /* A part that was just added may be unknown to whoever claims from the
      * others: then all of S must be here (docs/model, ADD_UNKNOWN). */

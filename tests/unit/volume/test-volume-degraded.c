@@ -73,7 +73,7 @@ open_unproven(struct rig *rig, const char *without)
     char *cache = rig->world.cache, aside[320];
 
     open_read_only(rig);
-    assert_true(rig_has_said(rig, "nothing newer was written from here"));
+    assert_true(rig_has_said(rig, "nothing newer was written"));
     rig_close(rig);
     (void)snprintf(aside, sizeof aside, "%s.aside", cache);
     assert_int_equal(rename(cache, aside), 0);

@@ -66,13 +66,11 @@ give(struct rig *rig, unsigned set)
 }
 
 static struct rig *
-rig_new(unsigned caches)
+rig_new_of(uint32_t replicas, unsigned caches)
 {
-    static const struct kind kind = {.replicas = 2, .block_bytes = BLOCK,
-                                     .chunk_bytes = CHUNK,
-                                     .size_bytes = BYTES,
-                                     .journal_bytes = 4 << 20,
-                                     .ram_bytes = 1};
+    const struct kind kind = {.replicas = replicas, .block_bytes = BLOCK,
+                              .chunk_bytes = CHUNK, .size_bytes = BYTES,
+                              .journal_bytes = 4 << 20, .ram_bytes = 1};
     struct rig *rig = calloc(1, sizeof *rig);
 
     assert_non_null(rig);
@@ -87,6 +85,12 @@ rig_new(unsigned caches)
     give(rig, caches);
     world_open(&rig->world);
     return rig;
+}
+
+static struct rig *
+rig_new(unsigned caches)
+{
+    return rig_new_of(2, caches);
 }
 
 static void
@@ -543,6 +547,86 @@ test_one_rots(void **state)
 }
 
 static void
+move_one(const char *path, bool back)
+{
+    char aside[640];
+
+    (void)snprintf(aside, sizeof aside, "%s.aside", path);
+    assert_int_equal(rename(back ? aside : path, back ? path : aside), 0);
+}
+
+/* A disk with these parts and a cache directory is away, or back. */
+static void
+move(struct rig *rig, const char *parts, const char *cache, bool back)
+{
+    char path[600];
+
+    for (; *parts; parts++) {
+        const char letter[] = {*parts, 0};
+
+        world_path(&rig->world, letter, path);
+        move_one(path, back);
+    }
+    move_one(cache, back);
+}
+
+static void
+check_refused_without(struct rig *rig, const char *parts)
+{
+    move(rig, parts, rig->world.cache, false);
+    give(rig, 3);
+    for (unsigned flags = 0; flags < 2; flags++)
+        assert_true(lsvd_open(&rig->world.env, NAME,
+                              flags ? LSVD_OPEN_READ_ONLY : 0,
+                              &rig->world.volume) < 0);
+    move(rig, parts, rig->world.cache, true);
+    MUST(start(rig));
+    check_all(rig);
+}
+
+/* Two disks, each with a part and a copy of the journal. One goes while the
+ * volume is served, and nobody can tell it. What is on it agrees with itself
+ * and is old. */
+static void
+test_a_disk_with_a_copy_proves_nothing(void **state)
+{
+    struct rig *rig = rig_new(3);
+
+    (void)state;
+    MUST(write_block(rig, 1, 1));
+    rig->io.refuse['b' - 'a'] = rig->io.refuse_cache[1] =
+        REFUSE_WRITES | REFUSE_SYNCS;
+    for (uint64_t i = 0; i < 8; i++)
+        MUST(write_block(rig, i, 2));
+    while (must(lsvd_destage_step(rig->world.volume), "destage", __FILE__,
+                __LINE__) > 0)
+        ;
+    MUST(write_block(rig, 1, 3));
+    kill_it(rig);
+    rig->io.refuse['b' - 'a'] = rig->io.refuse_cache[1] = 0;
+    check_refused_without(rig, "a");
+    rig_free(rig);
+}
+
+/* JF8: a directory that was away for a while remembers what is old. */
+static void
+test_a_directory_that_was_away_remembers_nothing(void **state)
+{
+    struct rig *rig = rig_new_of(3, 3);
+
+    (void)state;
+    MUST(write_block(rig, 1, 1));
+    world_close(&rig->world);
+    move(rig, "c", rig->cache2, false);
+    MUST(start(rig));
+    MUST(write_block(rig, 1, 2));
+    world_close(&rig->world);
+    move(rig, "c", rig->cache2, true);
+    check_refused_without(rig, "ab");
+    rig_free(rig);
+}
+
+static void
 test_too_many_directories(void **state)
 {
     struct rig *rig = rig_new(3);
@@ -571,6 +655,8 @@ main(void)
         cmocka_unit_test(test_the_loss_can_not_be_recorded),
         cmocka_unit_test(test_a_part_dies_too),
         cmocka_unit_test(test_one_rots),
+        cmocka_unit_test(test_a_disk_with_a_copy_proves_nothing),
+        cmocka_unit_test(test_a_directory_that_was_away_remembers_nothing),
         cmocka_unit_test(test_too_many_directories),
     };
 

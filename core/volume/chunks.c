@@ -31,6 +31,12 @@ lsvd_limit_files(size_t max)
     atomic_store(&open_files_max, max);
 }
 
+size_t
+chunks_open_max(const struct lsvd_volume *v)
+{
+    return atomic_load(&open_files_max) / v->g.part_count;
+}
+
 int
 chunk_store_init(struct lsvd_volume *v)
 {

@@ -200,9 +200,14 @@ batch_add(struct lsvd_volume *v, uint64_t chunk)
 static size_t
 batch_chunks_max(const struct lsvd_volume *v)
 {
-    if (atomic_load(&v->hurried) || v->batch_chunks < BATCH_CHUNKS_MIN)
-        return BATCH_CHUNKS_MIN;
-    return v->batch_chunks;
+    size_t most = chunks_open_max(v) / 2; /* a batch pins its files */
+    size_t now = v->batch_chunks;
+
+    if (atomic_load(&v->hurried) || now < BATCH_CHUNKS_MIN)
+        now = BATCH_CHUNKS_MIN;
+    if (now > most)
+        now = most;
+    return now > 0 ? now : 1;
 }
 
 void

@@ -25,7 +25,8 @@ part_fail(struct part *p, enum lsvd_part_state state, const char *format, ...)
 static bool
 is_its_own(int r)
 {
-    return r < 0 && r != -ENOMEM && r != -EINTR && r != -ESHUTDOWN;
+    return r < 0 && r != -ENOMEM && r != -EINTR && r != -ESHUTDOWN &&
+           r != -EMFILE && r != -ENFILE;
 }
 
 int

@@ -54,6 +54,8 @@ prepare_tables(struct lsvd_volume *v, const struct geometry *next)
         if (!v->part[i].table)
             continue;
         parts |= UINT32_C(1) << i;
+        if (chunk_table_count(v->part[i].table) >= chunks)
+            continue; /* an attempt that failed got so far */
         r = chunk_table_prepare(v->part[i].table, chunks);
         if (r < 0)
             r = err_wrap(r, "part %c", v->part[i].letter);
@@ -62,7 +64,8 @@ prepare_tables(struct lsvd_volume *v, const struct geometry *next)
         return r;
     pthread_mutex_lock(&v->table_lock);
     for (uint32_t i = 0; i < v->g.part_count; i++) {
-        if (parts & UINT32_C(1) << i)
+        if ((parts & UINT32_C(1) << i) &&
+            chunk_table_count(v->part[i].table) < chunks)
             chunk_table_grow(v->part[i].table, chunks);
     }
     pthread_mutex_unlock(&v->table_lock);
@@ -121,7 +124,7 @@ grow(struct lsvd_volume *v, uint64_t size_bytes)
         return r;
     geometry_init(&g, size_bytes, next.chunk_bytes, next.block_bytes,
                   next.replicas, next.ec_data, next.ec_parity);
-    v->failed = 0; /* who fails here is looked at by the next round */
+    v->failed = 0;
     r = prepare_tables(v, &g);
     if (r < 0)
         return err_wrap(r, "volume %s stays as it was", v->meta.name);

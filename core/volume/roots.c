@@ -548,15 +548,25 @@ volume_store_meta_in_use(struct lsvd_volume *v,
                          const struct volume_meta *meta)
 {
     AUTO_FREE char *text = NULL;
+    char first[256] = "";
     size_t bytes;
-    int r;
+    int r, result = 0;
 
     r = meta_format(meta, &text, &bytes);
-    for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
-        if (v->usable & UINT32_C(1) << i)
-            r = store_for_part(v, meta, i, text, bytes);
+    if (r < 0)
+        return r;
+    /* All of them, whatever one says: the newest counts, and the more have it
+     * the likelier it is in sight. */
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        if (!(v->usable & UINT32_C(1) << i))
+            continue;
+        r = store_for_part(v, meta, i, text, bytes);
+        if (r == 0 || result < 0)
+            continue;
+        result = r;
+        snprintf(first, sizeof first, "%s", err_text());
     }
-    return r;
+    return result < 0 ? err_set(result, "%s", first) : 0;
 }
 
 int

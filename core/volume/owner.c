@@ -227,6 +227,8 @@ owner_was_replaced(struct lsvd_volume *v, uint32_t slot,
 {
     struct view view;
 
+    if (!v->attached) /* nobody can take from us what we have not claimed */
+        return false;
     volume_get_view(v, &view);
     return (view.members & UINT32_C(1) << slot) && label->slot == slot &&
            uuid_equal(&label->instance, &view.instance[slot]) &&

@@ -275,6 +275,17 @@ get(const char *name, bool read_only)
 
 /* ---- opening anew ---- */
 
+static bool
+is_closing(void)
+{
+    bool closing;
+
+    pthread_mutex_lock(&served.lock);
+    closing = served.closing;
+    pthread_mutex_unlock(&served.lock);
+    return closing;
+}
+
 /* X3. For reading at least; a cache directory that is full, say, must not cost
  * the readers what they had. */
 static void
@@ -286,7 +297,7 @@ revive(struct export *e)
     pthread_rwlock_wrlock(&e->gate);
     close_volume(e);
     as_wanted = bring_up(e, false) == 0;
-    if (!as_wanted)
+    if (!as_wanted && !is_closing())
         (void)bring_up(e, true);
     atomic_store(&e->settled, as_wanted && !lsvd_awaits_parts(e->volume));
     if (as_wanted && lsvd_can_write(e->volume)) {

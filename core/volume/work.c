@@ -450,6 +450,12 @@ lsvd_hurry(struct lsvd_volume *v)
         guard_set_deadline(v->world.guard, HURRIED_DEADLINE_MS);
     if (v->mirror)
         mirror_set_patience(v->mirror, HURRIED_DEADLINE_MS);
+    for (size_t i = 0; v->mirror && v->config.cache[i]; i++) {
+        /* one that is being filled, or only looked at */
+        if (v->world.copy_guard[i] &&
+            !mirror_is_in(v->mirror, v->config.cache[i]))
+            guard_set_deadline(v->world.copy_guard[i], HURRIED_DEADLINE_MS);
+    }
     pthread_mutex_lock(&v->state_lock);
     if (!atomic_load(&v->hurried))
         v->hurried_ns = v->io->ops->now_ns(v->io);

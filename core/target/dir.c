@@ -319,6 +319,9 @@ tie_to_lock(struct dir *d, const char *name, int fd)
     } while (r < 0 && errno == EINTR);
     if (r == 0 || errno == ENOLCK || is_unsupported(errno))
         return 0;
+    if (errno == EAGAIN || errno == EACCES)
+        return err_set(-EBUSY, "%s/%s: is in use by another process",
+                       d->base.path, name);
     return dir_error(&d->base, name, "can't lock", errno);
 }
 

@@ -218,6 +218,7 @@ struct lsvd_volume {
     atomic_uint losses_settled; /* of the mirror's: recorded on the parts */
     atomic_bool journal_lost;   /* it has failed, and that was said */
     struct journal *journal;  /* NULL: nothing to replay, nothing written */
+    bool copy_unseen;  /* the journal may have a copy that could not be read */
     bool journal_held; /* a claim with it was complete, so that it may hold
                         * records: only then does it prove that no newer view
                         * exists; a claim that was cut may have left an empty
@@ -549,7 +550,7 @@ int volume_view_with(struct lsvd_volume *v, uint32_t slot);
 int volume_promise(struct lsvd_volume *v, uint32_t *ret_epoch);
 int volume_next_epoch(struct lsvd_volume *v, struct view_id *ret);
 
-/* ---- journal_files.c: the journal's copies (JF1-JF6) ---- */
+/* ---- journal_files.c: the journal's copies (JF1-JF8) ---- */
 
 /* The journal that the view names, from the cache directories: the best copy
  * of it. -ENOENT: not there; -EBUSY: in use. Changes nothing. */
@@ -591,6 +592,8 @@ int journal_failed(struct lsvd_volume *v, int error);
 
 int chunk_store_init(struct lsvd_volume *v);
 void chunk_store_done(struct lsvd_volume *v);
+/* So many may be open with all their files. */
+size_t chunks_open_max(const struct lsvd_volume *v);
 /* Pin the chunk; no I/O. */
 int chunk_get(struct lsvd_volume *v, uint64_t number, struct chunk **ret);
 void chunk_put(struct lsvd_volume *v, struct chunk *c);

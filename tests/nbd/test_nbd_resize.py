@@ -248,3 +248,32 @@ def test_killed_on_the_way(place, tmp_path, point, part_lost):
     volume.size = 8 * MIB
     assert_same(volume.content(), data + bytes(4 * MIB - 5000) + b"n" * 5000)
     assert volume.verify(0, "--full")["policy_met"]
+
+
+def test_smaller_after_an_attempt_that_failed(place, tmp_path):
+    """What the failed one got done in memory is not in the way."""
+    need_faults()
+    volume = place.volume("r3", size=8 * MIB)
+    data = volume.fill(7)
+    rules = tmp_path / "rules"
+    rules.write_text("")
+    server = volume.serve(f"fault={rules}")
+    (tmp_path / "new").write_text(
+        f"[full]\npath={volume.roots['b']}/*.meta*\nerror=EIO\n")
+    (tmp_path / "new").rename(rules)
+
+    def refused():  # the rules are looked at again after a moment
+        done = run(LSVD, "resize", volume.name, 64 * MIB, *volume.where(),
+                   check=False)
+        assert server.process.poll() is None, server.log()
+        return done.returncode != 0
+
+    assert refused()
+    (tmp_path / "none").write_text("")
+    (tmp_path / "none").rename(rules)
+    poll(lambda: run(LSVD, "resize", volume.name, 16 * MIB, *volume.where(),
+                     check=False).returncode == 0, "it grows")
+    assert volume.info()["size"] == 16 * MIB
+    assert_same(read_all(server.connect(), 16 * MIB), data + bytes(8 * MIB))
+    server.stop()
+    volume.verify(0, "--full")

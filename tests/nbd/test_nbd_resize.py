@@ -193,7 +193,7 @@ def hanging(path, call):
 # parts that have the new size by then.
 POINTS = {
     "first": (("a", "*/a/.meta*", "rename"), ""),
-    "second": (("b", "*/b/.meta*", "open"), "a"),
+    "second": (("b", "*/b/.meta.new", "open"), "a"),
     "second-named": (("b", "*/b/.meta*", "rename"), "a"),
     "last": (("c", "*/c/.meta*", "rename"), "ab"),
 }
@@ -207,13 +207,11 @@ def test_killed_on_the_way(place, tmp_path, point, part_lost):
     volume = place.volume("r3", size=4 * MIB)
     data = volume.fill(9)
     rules = tmp_path / "rules"
-    rules.write_text("")
+    (_, path, call), have = POINTS[point]
+    rules.write_text(hanging(path, call))  # which a start does not do
     server = volume.serve(f"fault={rules}")
     server.connect().pwrite(data[:100], 0)
-    (_, path, call), have = POINTS[point]
     number = str(volume.number())
-    (tmp_path / "rules.new").write_text(hanging(path, call))
-    (tmp_path / "rules.new").rename(rules)
     with subprocess.Popen([str(LSVD), "resize", volume.name, "8M",
                            *volume.where()], stderr=subprocess.DEVNULL,
                           stdout=subprocess.DEVNULL) as resizing:

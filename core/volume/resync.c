@@ -59,7 +59,7 @@ resync_has(struct lsvd_volume *v, uint32_t slot)
 
     pthread_mutex_lock(&v->state_lock);
     has = v->resync.offered[slot] || filled_slot(&v->resync) == slot ||
-          (v->resync.held & UINT32_C(1) << slot);
+          ((v->resync.held | v->resync.taken) & UINT32_C(1) << slot);
     pthread_mutex_unlock(&v->state_lock);
     return has;
 }
@@ -78,6 +78,7 @@ take_offer(struct lsvd_volume *v)
         if (*place && ((*place)->is_member || !v->resync.is_active)) {
             offer = *place;
             *place = NULL;
+            v->resync.taken = UINT32_C(1) << i;
         }
     }
     pthread_mutex_unlock(&v->state_lock);
@@ -316,6 +317,9 @@ resync_adopt(struct lsvd_volume *v)
         welcome_member(v, offer);
     else
         begin(v, offer);
+    pthread_mutex_lock(&v->state_lock);
+    v->resync.taken = 0;
+    pthread_mutex_unlock(&v->state_lock);
     return true;
 }
 

@@ -159,7 +159,8 @@ struct offer;
 /* Filling a part; see resync.h. */
 struct resync {
     struct offer *offered[PARTS_MAX]; /* under state_lock; owned */
-    uint32_t held;                    /* under state_lock */
+    uint32_t held, taken;             /* under state_lock; taken: an offer that
+                                       * is about to be in place */
     bool is_active; /* changed by the role under state_lock, as slot is */
     uint32_t slot;
     uint64_t cursor;         /* chunks before it are done in this pass */

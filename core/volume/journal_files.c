@@ -662,9 +662,12 @@ journal_await(struct lsvd_volume *v)
     if (!v->threaded)
         return journal_settle(v);
     wait_for_thread(v);
-    return journal_is_settled(v)
-         ? 0 : err_set(-EIO, "volume %s: a copy of the journal is lost, and "
-                       "that can't be recorded on the parts", v->meta.name);
+    if (journal_is_settled(v))
+        return 0;
+    /* it may be because the other copy failed, too */
+    return journal_failed(v, err_set(-EIO, "volume %s: a copy of the journal "
+                                     "is lost, and that can't be recorded",
+                                     v->meta.name));
 }
 
 /* faults.md 2.5: said once, with what it means. */

@@ -193,6 +193,8 @@ wait_for_round(struct lsvd_volume *v)
             return -ESHUTDOWN;
         if (error == -ENOSPC)
             return error;
+        if (atomic_load(&v->journal_lost)) /* for good: no round will help */
+            return -EIO;
         if (error == 0 && v->destage_rounds != round)
             return 0;
         left = patience_ms(v);

@@ -216,6 +216,8 @@ destage_round(struct lsvd_volume *v)
     if (moved) {
         blocks = batch_blocks(v);
         r = batch_run(v);
+        if (r < 0)
+            r = journal_failed(v, r);
     }
     report(v, r, blocks, begin);
     if (r >= 0 && moved)

@@ -318,7 +318,7 @@ def test_both_fail(world):
     assert_same(read_all(h, SIZE), data)
     lines = [x for x in world.server.log().splitlines()
              if "bytes not on the parts" in x]
-    assert len(lines) == 1 and "journal" in lines[0]
+    assert len(lines) == 1 and "journal" in lines[0], world.server.log()
     world.server.kill()
     away = [c.rename(c.with_name(c.name + "-away")) for c in world.caches]
     for cache in world.caches:

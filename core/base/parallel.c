@@ -10,11 +10,10 @@
 struct parallel {
     int (*job)(void *ctx, size_t i);
     void *ctx;
-    size_t count;
-    pthread_mutex_t lock; /* guards what follows */
-    size_t next;
-    int result;
-    char text[512];
+    size_t count, first;
+    struct parallel_result *result; /* of each job; its thread's */
+    pthread_mutex_t lock;           /* guards what follows */
+    size_t begun;
 };
 
 static void *
@@ -23,27 +22,27 @@ run(void *arg)
     struct parallel *p = arg;
 
     pthread_mutex_lock(&p->lock);
-    while (p->next < p->count && p->result == 0) {
-        size_t i = p->next++;
-        int r;
+    while (p->begun < p->count) {
+        size_t i = (p->first + p->begun++) % p->count;
+        struct parallel_result *result = &p->result[i];
 
         pthread_mutex_unlock(&p->lock);
-        r = p->job(p->ctx, i);
+        result->error = p->job(p->ctx, i);
+        if (result->error < 0)
+            snprintf(result->text, sizeof result->text, "%s", err_text());
         pthread_mutex_lock(&p->lock);
-        if (r < 0 && p->result == 0) {
-            p->result = r;
-            snprintf(p->text, sizeof p->text, "%s", err_text());
-        }
     }
     pthread_mutex_unlock(&p->lock);
     return NULL;
 }
 
-int
-parallel_for(unsigned threads, size_t count, int (*job)(void *ctx, size_t i),
-             void *ctx)
+void
+parallel_each(unsigned threads, size_t count, size_t first,
+              int (*job)(void *ctx, size_t i), void *ctx,
+              struct parallel_result *ret)
 {
-    struct parallel p = {.job = job, .ctx = ctx, .count = count};
+    struct parallel p = {.job = job, .ctx = ctx, .count = count,
+                         .first = first, .result = ret};
     pthread_t thread[THREADS_MAX];
     unsigned started = 0;
 
@@ -57,5 +56,4 @@ parallel_for(unsigned threads, size_t count, int (*job)(void *ctx, size_t i),
     for (unsigned i = 0; i < started; i++)
         pthread_join(thread[i], NULL);
     pthread_mutex_destroy(&p.lock);
-    return p.result < 0 ? err_set(p.result, "%s", p.text) : 0;
 }

@@ -4,11 +4,20 @@
 
 #include <stddef.h>
 
-/* Call job(ctx, 0 … count - 1), up to `threads` at a time, this thread being
- * one of them; returns when all have ended. After a failure no further job is
- * begun; the first error and its text are returned. threads <= 1, or no thread
- * to be had: one after the other, here. */
-int parallel_for(unsigned threads, size_t count,
-                 int (*job)(void *ctx, size_t i), void *ctx);
+/* What became of one of them. */
+struct parallel_result {
+    int error;      /* 0, or a negative errno */
+    char text[256]; /* of an error */
+};
+
+/* Call job(ctx, 0 … count - 1), each once, whatever the others say, up to
+ * `threads` at a time, this thread being one of them; returns when all have
+ * ended. ret: count of them. threads <= 1, or no thread to be had: one after
+ * the other, here. The first to begin is first % count, and then they go round:
+ * with threads any order may come about, so no caller may count on one, and the
+ * simulator, which has none, should see more than one. */
+void parallel_each(unsigned threads, size_t count, size_t first,
+                   int (*job)(void *ctx, size_t i), void *ctx,
+                   struct parallel_result *ret);
 
 #endif

@@ -241,30 +241,20 @@ plan_remove(struct lsvd_volume *v, const struct plan *plan, uint32_t parts)
 }
 
 /* Files of a list of plans, to be synced in any order. */
-struct sync_item {
-    struct fragment *fragment;
-    int error;
-    char text[200];
-};
-
 struct sync_list {
     struct lsvd_volume *v;
-    struct sync_item *item;
+    struct fragment **fragment;
+    struct parallel_result *result;
     size_t count;
 };
 
-/* All of them, whatever one says. */
 static int
 sync_one(void *ctx, size_t i)
 {
     struct sync_list *list = ctx;
-    struct sync_item *item = &list->item[i];
 
-    item->error = fragment_sync(item->fragment);
-    if (item->error < 0)
-        snprintf(item->text, sizeof item->text, "%s", err_text());
     atomic_fetch_add(&list->v->count.part_syncs, 1);
-    return 0;
+    return fragment_sync(list->fragment[i]);
 }
 
 static int
@@ -282,24 +272,29 @@ sync_list_add(struct sync_list *list, const struct plan *plan, uint32_t parts)
                                        "part %c: lost the file of chunk %llu",
                                        (char)('a' + i),
                                        (unsigned long long)plan->chunk));
-        list->item[list->count++].fragment = f;
+        list->fragment[list->count++] = f;
     }
     return 0;
 }
 
+/* All of them, whatever one says. */
 static int
-sync_results(struct sync_list *list)
+sync_all(struct sync_list *list)
 {
+    struct lsvd_volume *v = list->v;
     int r = 0;
 
+    /* file systems commit many syncs as one */
+    parallel_each(v->parallel ? SYNC_THREADS : 1, list->count, v->turn++,
+                  sync_one, list, list->result);
     for (size_t i = 0; i < list->count; i++) {
-        struct sync_item *item = &list->item[i];
-        uint32_t slot = item->fragment->id.fragment;
+        const struct parallel_result *result = &list->result[i];
+        uint32_t slot = list->fragment[i]->id.fragment;
 
-        if (item->error < 0)
-            r = part_failed(list->v, slot,
-                            err_set(item->error, "part %c: %s",
-                                    (char)('a' + slot), item->text));
+        if (result->error < 0)
+            r = part_failed(v, slot, err_set(result->error, "part %c: %s",
+                                             (char)('a' + slot),
+                                             result->text));
     }
     return r;
 }
@@ -314,16 +309,16 @@ plan_sync(struct lsvd_volume *v, const struct plan *first, uint32_t parts)
 
     for (plan = first; plan; plan = plan->next)
         count += v->g.part_count;
-    r = mem_new(count, sizeof *list.item, &list.item);
+    r = mem_new(count, sizeof *list.fragment, &list.fragment);
+    if (r == 0)
+        r = mem_new(count, sizeof *list.result, &list.result);
     for (plan = first; plan && r == 0; plan = plan->next) {
         if (!plan->remove)
             r = sync_list_add(&list, plan, parts | plan->also);
     }
-    if (r == 0) /* file systems commit many syncs as one */
-        r = parallel_for(v->parallel ? SYNC_THREADS : 1, list.count, sync_one,
-                         &list);
     if (r == 0)
-        r = sync_results(&list);
-    free(list.item);
+        r = sync_all(&list);
+    free(list.fragment);
+    free(list.result);
     return r;
 }

@@ -275,6 +275,7 @@ struct lsvd_volume {
     struct refill refill;
     struct scrub scrub;  /* under state_lock; see scrub.h */
     struct batch *batch; /* of the destage caller: being retried, or NULL */
+    unsigned turn;       /* the same: with what of several things it begins */
     size_t batch_chunks;  /* the same: what the next one gets; see batch_took */
     bool heal_fails;     /* of the destage caller: the last one did */
     uint32_t failed;     /* the role's: parts that failed it (part_failed) */

@@ -86,11 +86,11 @@ load_from_ram(struct lsvd_volume *v, const struct journal_block *b,
                b->sum;
 }
 
-/* The bytes of the blocks from b on, at most `max`, that lie in the ring one
- * behind the other and are not in RAM, but for the first. Returns how many. */
+/* From the journal: the first of these blocks, and those behind it that are
+ * missing, too, and lie there one behind the other. Returns how many. */
 static int
-load_run(struct lsvd_volume *v, const struct journal_block *b, size_t max,
-         uint8_t *to)
+load_run(struct lsvd_volume *v, const struct journal_block *b,
+         const bool *missing, size_t max, uint8_t *to)
 {
     uint64_t seeds[RUN_BLOCKS_MAX];
     size_t n = 0;
@@ -99,10 +99,8 @@ load_run(struct lsvd_volume *v, const struct journal_block *b, size_t max,
     do {
         seeds[n] = volume_block_seed(v, b[n].block);
         n++;
-    } while (n < max && n < RUN_BLOCKS_MAX &&
-             b[n].sum != SUM_ZERO_BLOCK &&
-             journal_follows(v->journal, &b[n - 1], &b[n]) &&
-             !load_from_ram(v, &b[n], to + n * v->g.block_bytes));
+    } while (n < max && n < RUN_BLOCKS_MAX && missing[n] &&
+             journal_follows(v->journal, &b[n - 1], &b[n]));
     r = journal_read_run(v->journal, b, seeds, n, to);
     return r < 0 ? r : (int)n;
 }
@@ -113,6 +111,7 @@ static int
 load_new_data(struct lsvd_volume *v, struct plan *plan, uint8_t ***ret)
 {
     uint8_t **data = plan_alloc(plan, plan->block_count, sizeof(uint8_t *));
+    bool *missing = plan_alloc(plan, plan->block_count, sizeof(bool));
     size_t with_bytes = 0;
     uint8_t *at;
     int r;
@@ -120,22 +119,24 @@ load_new_data(struct lsvd_volume *v, struct plan *plan, uint8_t ***ret)
     for (size_t i = 0; i < plan->block_count; i++)
         with_bytes += plan->blocks[i].sum != SUM_ZERO_BLOCK;
     at = alloc_bytes(plan, with_bytes * v->g.block_bytes);
-    if (!data || !at)
+    if (!data || !missing || !at)
         return -ENOMEM;
-    for (size_t i = 0, n; i < plan->block_count; i += n) {
-        const struct journal_block *b = &plan->blocks[i];
-
-        n = 1;
-        if (b->sum == SUM_ZERO_BLOCK)
+    for (size_t i = 0; i < plan->block_count; i++) {
+        if (plan->blocks[i].sum == SUM_ZERO_BLOCK)
             continue;
-        if (!load_from_ram(v, b, at)) {
-            r = load_run(v, b, plan->block_count - i, at);
-            if (r < 0)
-                return r;
-            n = (size_t)r;
-        }
-        for (size_t k = 0; k < n; k++, at += v->g.block_bytes)
-            data[i + k] = at;
+        data[i] = at;
+        missing[i] = !load_from_ram(v, &plan->blocks[i], at);
+        at += v->g.block_bytes;
+    }
+    for (size_t i = 0, n; i < plan->block_count; i += n) {
+        n = 1;
+        if (!missing[i])
+            continue;
+        r = load_run(v, &plan->blocks[i], &missing[i], plan->block_count - i,
+                     data[i]);
+        if (r < 0)
+            return r;
+        n = (size_t)r;
     }
     *ret = data;
     return 0;

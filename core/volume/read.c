@@ -360,7 +360,8 @@ fetch_from_chunk(struct lsvd_volume *v, uint64_t first, uint32_t count,
     do {
         torn = atomic_load(&c->in_flight);
         r = fetch_leased_chunk(v, c, first, count, to);
-        snprintf(text, sizeof text, "%s", err_text());
+        if (r < 0)
+            snprintf(text, sizeof text, "%s", err_text());
     } while (r == -EIO && torn && space_read_waits(v));
     chunk_put(v, c);
     return r < 0 ? err_set(r, "%s", text) : 0;

@@ -872,8 +872,7 @@ guard_start_sync(struct object *o)
 
     if (op_new(run_start_sync, GUARD_OTHER, 0, &op) < 0)
         return; /* the sync will do all of it */
-    op->base.bytes = sizeof *op;
-    (void)queue_on_object(o, op);
+    (void)queue_on_object(o, op); /* of no bytes: it never waits for room */
 }
 
 /* ---- objects: what is waited for ---- */

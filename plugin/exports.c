@@ -125,7 +125,7 @@ free_export(struct export *e)
 }
 
 static int
-learn_block_size(struct export *e)
+learn_sizes(struct export *e)
 {
     struct lsvd_info *info; /* too large for a stack */
 
@@ -192,7 +192,7 @@ bring_up(struct export *e, bool read_only)
     if (r < 0)
         return report_error(NULL, r);
     lsvd_on_fenced(e->volume, end_at_once, NULL);
-    r = learn_block_size(e);
+    r = learn_sizes(e);
     if (r == 0 && served.threads)
         r = start_volume(e);
     if (r < 0)

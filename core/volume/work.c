@@ -205,11 +205,12 @@ settle_parts(struct lsvd_volume *v)
 static int
 destage_round(struct lsvd_volume *v)
 {
-    uint64_t begin = v->io->ops->now_ns(v->io), blocks = 0;
+    uint64_t begin, blocks = 0;
     bool moved, worked;
     int r;
 
     r = settle_parts(v);
+    begin = v->io->ops->now_ns(v->io); /* what went before is no pace */
     if (r == 0)
         r = batch_prepare(v);
     moved = r > 0;

@@ -102,11 +102,14 @@ world_make(const struct lsvd_env *env, const struct config *config,
     return r;
 }
 
-struct io *
-env_cache_io(const struct world *w, size_t nth)
+int
+env_open_cache(const struct world *w, const struct config *config, size_t nth,
+               struct target **ret)
 {
-    return nth < MIRROR_COPIES_MAX && w->copy_guard[nth]
-         ? w->copy_guard[nth] : w->cache_io;
+    struct io *io = nth < MIRROR_COPIES_MAX && w->copy_guard[nth]
+                        ? w->copy_guard[nth] : w->cache_io;
+
+    return io->ops->open_dir(io, config->cache[nth], 0, ret);
 }
 
 void

@@ -98,14 +98,6 @@ note_why(struct journal_copy *c)
     snprintf(c->why, sizeof c->why, "%s", err_text());
 }
 
-static int
-open_cache(struct lsvd_volume *v, size_t nth, struct target **ret)
-{
-    struct io *io = env_cache_io(&v->world, nth);
-
-    return io->ops->open_dir(io, v->config.cache[nth], 0, ret);
-}
-
 /* -EBUSY: another server has it; anything else only says that this copy is of
  * no use. */
 static int
@@ -115,7 +107,7 @@ copy_open(struct lsvd_volume *v, size_t nth, struct journal_copy *c)
     char name[64];
     int r;
 
-    r = open_cache(v, nth, &c->dir);
+    r = env_open_cache(&v->world, &v->config, nth, &c->dir);
     if (r < 0) {
         note_why(c);
         return r;
@@ -346,7 +338,7 @@ last_view(struct lsvd_volume *v, size_t nth, struct view_id *ret)
 {
     struct journal_copy c = {0};
     char name[64];
-    int r = open_cache(v, nth, &c.dir);
+    int r = env_open_cache(&v->world, &v->config, nth, &c.dir);
 
     journal_name(v, name, sizeof name);
     if (r == 0)
@@ -399,7 +391,7 @@ journal_may_give_up(struct lsvd_volume *v)
         if (v->spare && i < MIRROR_COPIES_MAX && v->spare[i].keep_off)
             return err_set(-EEXIST, "volume %s: its journal can't be given "
                            "up: %s", v->meta.name, v->spare[i].why);
-        if (open_cache(v, i, &dir) == 0) {
+        if (env_open_cache(&v->world, &v->config, i, &dir) == 0) {
             target_close(dir);
             r = 0;
         }
@@ -448,7 +440,7 @@ journal_give_up(struct lsvd_volume *v)
         struct target *dir;
         int r;
 
-        r = open_cache(v, i, &dir);
+        r = env_open_cache(&v->world, &v->config, i, &dir);
         if (r < 0)
             continue; /* what is in it is never taken again: JF1 */
         r = rename_aside(dir, name);
@@ -545,12 +537,12 @@ open_directories(struct lsvd_volume *v)
     if (r < 0)
         return r;
     if (journal_directories(v) == 1)
-        return open_cache(v, 0, &v->cache_dir);
+        return env_open_cache(&v->world, &v->config, 0, &v->cache_dir);
     r = mirror_make(v);
     if (r < 0)
         return r;
     for (size_t i = 0; v->config.cache[i]; i++) {
-        r = open_cache(v, i, &dir);
+        r = env_open_cache(&v->world, &v->config, i, &dir);
         if (r == 0)
             r = mirror_add(v->mirror, dir);
         any = any || r == 0;

@@ -369,17 +369,15 @@ volume_forget(struct io *io, const struct logger *log,
 static int
 remove_journals(struct lsvd_volume *v)
 {
-    char uuid[UUID_TEXT_BYTES], name[64], scrub[64];
+    char name[64], scrub[64];
 
-    uuid_format(&v->meta.uuid, uuid);
-    snprintf(name, sizeof name, "%s.journal", uuid);
+    journal_name(v, name, sizeof name);
     scrub_file_name(v, scrub, sizeof scrub);
     for (size_t i = 0; v->config.cache[i]; i++) {
-        struct io *io = env_cache_io(&v->world, i);
         struct target *dir;
         int r;
 
-        r = io->ops->open_dir(io, v->config.cache[i], 0, &dir);
+        r = env_open_cache(&v->world, &v->config, i, &dir);
         if (r == 0) {
             r = target_remove(dir, scrub);
             if (r == 0 || r == -ENOENT)

@@ -106,14 +106,13 @@ scrub_file_name(const struct lsvd_volume *v, char *text, size_t bytes)
 static int
 load_from(struct lsvd_volume *v, size_t nth, struct scrub_mark *ret)
 {
-    struct io *io = env_cache_io(&v->world, nth);
     uint8_t *bytes = NULL;
     struct target *dir;
     size_t count;
     char name[64];
     int r;
 
-    r = io->ops->open_dir(io, v->config.cache[nth], 0, &dir);
+    r = env_open_cache(&v->world, &v->config, nth, &dir);
     if (r < 0)
         return r;
     scrub_file_name(v, name, sizeof name);
@@ -155,12 +154,11 @@ scrub_load(struct lsvd_volume *v, struct scrub_mark *ret)
 static int
 store_in(struct lsvd_volume *v, size_t nth, const uint8_t *bytes)
 {
-    struct io *io = env_cache_io(&v->world, nth);
     struct target *dir;
     char name[64];
     int r;
 
-    r = io->ops->open_dir(io, v->config.cache[nth], 0, &dir);
+    r = env_open_cache(&v->world, &v->config, nth, &dir);
     if (r < 0)
         return r;
     scrub_file_name(v, name, sizeof name);

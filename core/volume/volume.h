@@ -293,8 +293,9 @@ int env_load(const struct lsvd_env *env, const char *name,
              struct logger *ret_log);
 /* Nothing that was opened through it is open. */
 void env_done(struct world *w);
-/* How the cache directory nth of the configuration is reached. */
-struct io *env_cache_io(const struct world *w, size_t nth);
+/* Open cache directory nth of the configuration. */
+int env_open_cache(const struct world *w, const struct config *config,
+                   size_t nth, struct target **ret);
 /* How long it is waited for: for the part-timeout, or until somebody else gives
  * it up (the mirror, which has a second copy). Nothing for one that is alone.
  */

@@ -197,23 +197,12 @@ fill_sync(struct journal_fill *f)
 static int
 fill_zeroes(struct journal_fill *f, uint64_t bytes)
 {
-    uint8_t *zeroes;
-    int r = mem_new_aligned(SLICE_BYTES, &zeroes);
+    uint64_t left = f->zero_end - f->zero_at, n = bytes < left ? bytes : left;
+    int r = journal_write_zeroes(f->to, f->zero_at, n);
 
-    if (r < 0)
-        return r;
-    memset(zeroes, 0, SLICE_BYTES);
-    for (uint64_t end = f->zero_at + bytes;
-         r == 0 && f->zero_at < end && f->zero_at < f->zero_end;) {
-        uint64_t left = f->zero_end - f->zero_at;
-        size_t n = left < SLICE_BYTES ? (size_t)left : SLICE_BYTES;
-
-        r = object_write(f->to, zeroes, n, f->zero_at);
-        f->zero_at += n;
-        f->done += n;
-        f->unsynced += n;
-    }
-    free(zeroes);
+    f->zero_at += n;
+    f->done += n;
+    f->unsynced += n;
     return r;
 }
 

@@ -100,6 +100,8 @@ int journal_new(struct object *object, const char *directory,
 int journal_store_super(struct journal *j,
                         const struct journal_identity *identity,
                         const struct journal_tail *tail, uint64_t redo_seq);
+/* Bytes that are there already, or not, become zeroes that were written. */
+int journal_write_zeroes(struct object *object, uint64_t at, uint64_t bytes);
 
 /* sync.c. Everything up to want, which must be in the file or on its way, in
  * the file and durable. */

@@ -444,17 +444,18 @@ journal_open(struct target *cache, const char *name, size_t index_limit,
 
 /* ---- create ---- */
 
-static int
-write_zeroes(struct object *object, uint64_t bytes)
+int
+journal_write_zeroes(struct object *object, uint64_t at, uint64_t bytes)
 {
+    uint64_t end = at + bytes;
     uint8_t *zeroes;
     int r = mem_new_aligned(ZERO_WRITE_BYTES, &zeroes);
 
     if (r < 0)
         return r;
     memset(zeroes, 0, ZERO_WRITE_BYTES);
-    for (uint64_t at = 0; r == 0 && at < bytes; at += ZERO_WRITE_BYTES) {
-        uint64_t left = bytes - at;
+    for (; r == 0 && at < end; at += ZERO_WRITE_BYTES) {
+        uint64_t left = end - at;
 
         r = object_write(object, zeroes, (size_t)(left < ZERO_WRITE_BYTES
                                                   ? left : ZERO_WRITE_BYTES),
@@ -491,7 +492,7 @@ prepare_file(struct object *object, const struct object_stat *st,
     if (r == -EOPNOTSUPP) /* then the zeroes allocate */
         r = 0;
     if (r == 0)
-        r = write_zeroes(object, bytes);
+        r = journal_write_zeroes(object, 0, bytes);
     return r < 0 ? r : object_sync(object);
 }
 

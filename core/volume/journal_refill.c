@@ -1,6 +1,7 @@
 /* journal_refill.c: see journal_refill.h. */
 #include "volume/journal_refill.h"
 #include "volume/volume.h"
+#include "volume/watch.h"
 #include "base/err.h"
 #include <stdio.h>
 #include <string.h>
@@ -9,7 +10,6 @@
 #define STEP_BYTES_MAX (4u << 20)
 #define STEPS 64 /* of a ring, about */
 #define AT_ONCE_NS UINT64_C(50000000) /* others may want the role */
-#define LOOKS_LEFT_BITS 5 /* a look in half a minute */
 #define QUIET_LOOKS 60    /* after which earlier failures are forgotten */
 
 /* ---- the watch's ---- */
@@ -42,24 +42,6 @@ is_busy(struct lsvd_volume *v)
     return busy;
 }
 
-/* As for parts: only the thread would try again every second. */
-static bool
-is_its_turn(struct lsvd_volume *v)
-{
-    struct refill *f = &v->refill;
-    unsigned failed = atomic_load(&f->failed);
-
-    if (!v->threaded || failed == 0)
-        return true;
-    if (f->looks_left == 0) {
-        f->looks_left = 1u << (failed < LOOKS_LEFT_BITS ? failed
-                                                        : LOOKS_LEFT_BITS);
-        return true;
-    }
-    f->looks_left--;
-    return false;
-}
-
 static void
 offer(struct lsvd_volume *v, size_t nth, struct target *dir)
 {
@@ -76,7 +58,9 @@ look_for(struct lsvd_volume *v, size_t nth)
     struct target *dir;
     int r;
 
-    if (!is_its_turn(v) || !mirror_bury(v->mirror)) /* MI5 */
+    if (!watch_is_turn(v, atomic_load(&v->refill.failed),
+                       &v->refill.looks_left) ||
+        !mirror_bury(v->mirror)) /* MI5 */
         return;
     env_cache_patience(&v->world, nth, false);
     r = journal_probe(v, nth, &dir);

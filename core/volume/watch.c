@@ -228,21 +228,16 @@ watch_for(struct lsvd_volume *v, uint32_t slot)
 
 /* ---- the thread ---- */
 
-/* A part that could not be filled is looked for less and less often; by the
- * thread, which would try again every second. */
-static bool
-is_its_turn(struct lsvd_volume *v, struct part *p)
+bool
+watch_is_turn(const struct lsvd_volume *v, unsigned failed, unsigned *left)
 {
-    unsigned failed = atomic_load(&p->fills_failed);
-
     if (!v->threaded || failed == 0)
         return true;
-    if (p->looks_left == 0) {
-        p->looks_left = 1u << (failed < LOOKS_LEFT_BITS ? failed
-                                                        : LOOKS_LEFT_BITS);
+    if (*left == 0) {
+        *left = 1u << (failed < LOOKS_LEFT_BITS ? failed : LOOKS_LEFT_BITS);
         return true;
     }
-    p->looks_left--;
+    --*left;
     return false;
 }
 
@@ -265,7 +260,8 @@ watch_look(struct lsvd_volume *v)
             if (beats)
                 owner_heartbeat(v, i);
         } else if (!resync_has(v, i) && !policy_keeps_off(v, i) &&
-                   is_its_turn(v, &v->part[i])) {
+                   watch_is_turn(v, atomic_load(&v->part[i].fills_failed),
+                                 &v->part[i].looks_left)) {
             watch_for(v, i);
         }
     }

@@ -10,6 +10,7 @@
 #ifndef LSVD_VOLUME_WATCH_H
 #define LSVD_VOLUME_WATCH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct lsvd_volume;
@@ -19,6 +20,12 @@ void watch_look(struct lsvd_volume *v);
 
 /* Is this part, which is away, back? Then it is offered (resync_offer). */
 void watch_for(struct lsvd_volume *v, uint32_t slot);
+
+/* Something that failed so often in a row is looked for less and less often;
+ * by the thread, which would try again every second. left: the caller's, looks
+ * not to be made yet. */
+bool watch_is_turn(const struct lsvd_volume *v, unsigned failed,
+                   unsigned *left);
 
 /* The thread: looks every second, until watch_stop. */
 int watch_start(struct lsvd_volume *v);

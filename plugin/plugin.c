@@ -234,36 +234,46 @@ plugin_is_rotational(void *handle)
 
 struct request {
     struct handle *h;
-    struct lsvd_volume *v; /* NULL: none is open just now */
-    bool gated;            /* exports.h */
+    const char *what;
+    uint64_t count, offset;
+    struct lsvd_volume *v;
+    bool gated; /* exports.h */
 };
 
-static struct request
-begin(void *handle)
-{
-    struct request q = { .h = handle };
-
-    hangup_enter();
-    vanish_enter(&q.h->connection);
-    q.v = export_enter(q.h->export, &q.gated);
-    return q;
-}
-
-/* r: of the engine, if there is a volume. */
-static int
-end(const struct request *q, const char *what, uint64_t count, uint64_t offset,
-    int r)
+static void
+leave(const struct request *q, const char *how)
 {
     export_leave(q->h->export, q->gated);
     vanish_leave(&q->h->connection);
     hangup_leave();
     if (lsvd_debug_io != 0)
-        nbdkit_debug("lsvd: %s %" PRIu64 " at %" PRIu64 ": %s", what, count,
-                     offset, r < 0 ? lsvd_error() : "ok");
-    if (q->v == NULL)
-        return report_refusal(-EIO, "%s: the volume is being opened anew, and "
-                              "that did not work yet", what);
-    return r < 0 ? report_error(what, r) : 0;
+        nbdkit_debug("lsvd: %s %" PRIu64 " at %" PRIu64 ": %s", q->what,
+                     q->count, q->offset, how);
+}
+
+/* -1: refused; there is no volume just now. Otherwise end follows. */
+static int
+begin(void *handle, const char *what, uint64_t count, uint64_t offset,
+      struct request *ret)
+{
+    *ret = (struct request){ .h = handle, .what = what, .count = count,
+                             .offset = offset };
+    hangup_enter();
+    vanish_enter(&ret->h->connection);
+    ret->v = export_enter(ret->h->export, &ret->gated);
+    if (ret->v != NULL)
+        return 0;
+    leave(ret, "no volume");
+    return report_refusal(-EIO, "%s: the volume is being opened anew, and "
+                          "that did not work yet", what);
+}
+
+/* r: of the engine. */
+static int
+end(const struct request *q, int r)
+{
+    leave(q, r < 0 ? lsvd_error() : "ok");
+    return r < 0 ? report_error(q->what, r) : 0;
 }
 
 static unsigned
@@ -276,43 +286,45 @@ static int
 plugin_pread(void *handle, void *to, uint32_t count, uint64_t offset,
              uint32_t flags)
 {
-    struct request q = begin(handle);
+    struct request q;
 
     (void)flags;
-    return end(&q, "read", count, offset,
-               q.v != NULL ? lsvd_pread(q.v, to, count, offset) : -EIO);
+    if (begin(handle, "read", count, offset, &q) < 0)
+        return -1;
+    return end(&q, lsvd_pread(q.v, to, count, offset));
 }
 
 static int
 plugin_pwrite(void *handle, const void *from, uint32_t count, uint64_t offset,
               uint32_t flags)
 {
-    struct request q = begin(handle);
+    struct request q;
 
-    return end(&q, "write", count, offset,
-               q.v != NULL ? lsvd_pwrite(q.v, from, count, offset,
-                                         request_flags(flags))
-                           : -EIO);
+    if (begin(handle, "write", count, offset, &q) < 0)
+        return -1;
+    return end(&q, lsvd_pwrite(q.v, from, count, offset,
+                               request_flags(flags)));
 }
 
 static int
 plugin_flush(void *handle, uint32_t flags)
 {
-    struct request q = begin(handle);
+    struct request q;
 
     (void)flags;
-    return end(&q, "flush", 0, 0, q.v != NULL ? lsvd_flush(q.v) : -EIO);
+    if (begin(handle, "flush", 0, 0, &q) < 0)
+        return -1;
+    return end(&q, lsvd_flush(q.v));
 }
 
 static int
 plugin_trim(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-    struct request q = begin(handle);
+    struct request q;
 
-    return end(&q, "trim", count, offset,
-               q.v != NULL
-                   ? lsvd_trim(q.v, count, offset, request_flags(flags))
-                   : -EIO);
+    if (begin(handle, "trim", count, offset, &q) < 0)
+        return -1;
+    return end(&q, lsvd_trim(q.v, count, offset, request_flags(flags)));
 }
 
 /* With or without NBDKIT_FLAG_MAY_TRIM the space is given back; both always
@@ -320,22 +332,22 @@ plugin_trim(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 static int
 plugin_zero(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-    struct request q = begin(handle);
+    struct request q;
 
-    return end(&q, "zero", count, offset,
-               q.v != NULL
-                   ? lsvd_zero(q.v, count, offset, request_flags(flags))
-                   : -EIO);
+    if (begin(handle, "zero", count, offset, &q) < 0)
+        return -1;
+    return end(&q, lsvd_zero(q.v, count, offset, request_flags(flags)));
 }
 
 static int
 plugin_cache(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-    struct request q = begin(handle);
+    struct request q;
 
     (void)flags;
-    return end(&q, "cache", count, offset,
-               q.v != NULL ? lsvd_cache(q.v, count, offset) : -EIO);
+    if (begin(handle, "cache", count, offset, &q) < 0)
+        return -1;
+    return end(&q, lsvd_cache(q.v, count, offset));
 }
 
 struct extents_context {
@@ -362,12 +374,11 @@ plugin_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
         .to = extents,
         .only_one = (flags & NBDKIT_FLAG_REQ_ONE) != 0,
     };
-    struct request q = begin(handle);
+    struct request q;
 
-    return end(&q, "extents", count, offset,
-               q.v != NULL
-                   ? lsvd_extents(q.v, count, offset, add_extent, &add)
-                   : -EIO);
+    if (begin(handle, "extents", count, offset, &q) < 0)
+        return -1;
+    return end(&q, lsvd_extents(q.v, count, offset, add_extent, &add));
 }
 
 static struct nbdkit_plugin plugin = {

@@ -106,6 +106,14 @@ rig_close(struct rig *rig)
 }
 
 void
+rig_end(struct rig *rig)
+{
+    rig_close(rig);
+    world_check_sound(&rig->world);
+    rig_free(rig);
+}
+
+void
 rig_kill(struct rig *rig)
 {
     lsvd_abandon(rig->world.volume);
@@ -144,6 +152,14 @@ rig_fill(struct rig *rig)
     for (uint64_t at = 0; at < BYTES; at += CHUNK)
         MUST(rig_write(rig, at, CHUNK));
     MUST(lsvd_flush(rig->world.volume));
+}
+
+void
+rig_open_filled(struct rig *rig)
+{
+    rig_open(rig, false);
+    rig_fill(rig);
+    world_drain(&rig->world);
 }
 
 static uint64_t

@@ -41,6 +41,8 @@ void rig_set(struct rig *rig, const char *setting);
 void rig_guard(struct rig *rig, unsigned deadline_ms);
 void rig_open(struct rig *rig, bool threaded);
 void rig_close(struct rig *rig);
+/* Close it, a full verify finds nothing, and free it. */
+void rig_end(struct rig *rig);
 /* As kill -9 leaves it. */
 void rig_kill(struct rig *rig);
 
@@ -49,6 +51,8 @@ int rig_write(struct rig *rig, uint64_t at, size_t count);
 int rig_trim(struct rig *rig, uint64_t at, size_t count);
 /* All of it, and flushed. */
 void rig_fill(struct rig *rig);
+/* Opened without a thread and filled, and all of that is on the parts. */
+void rig_open_filled(struct rig *rig);
 /* One block in each of the chunks [first, first + count), counted from 0. */
 void rig_touch(struct rig *rig, uint64_t first, uint64_t count);
 /* Blocks of these chunks until one is refused; 0 if none of `most` is. */

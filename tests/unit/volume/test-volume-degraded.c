@@ -31,9 +31,7 @@ static void
 end(struct rig *rig)
 {
     rig_check(rig);
-    rig_close(rig);
-    world_check_sound(&rig->world);
-    rig_free(rig);
+    rig_end(rig);
 }
 
 /* Opens, and may not be written. */

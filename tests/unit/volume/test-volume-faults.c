@@ -55,9 +55,7 @@ part_refuses(const struct kind *kind, unsigned what, bool threaded)
     struct rig *rig = rig_new(kind);
     struct lsvd_status *s;
 
-    rig_open(rig, false);
-    rig_fill(rig);
-    world_drain(&rig->world);
+    rig_open_filled(rig);
     rig_close(rig);
     rig_open(rig, threaded);
     write_past(rig, what);
@@ -78,9 +76,7 @@ part_refuses(const struct kind *kind, unsigned what, bool threaded)
     rig_close(rig);
     rig_open(rig, false);
     check_without_the_others(rig);
-    rig_close(rig);
-    world_check_sound(&rig->world);
-    rig_free(rig);
+    rig_end(rig);
 }
 
 static void
@@ -129,9 +125,7 @@ test_stays_away(void **state)
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         struct rig *rig = rig_new(kinds[i]);
 
-        rig_open(rig, false);
-        rig_fill(rig);
-        world_drain(&rig->world);
+        rig_open_filled(rig);
         write_past(rig, REFUSE_WRITES);
         rig_close(rig);
         rig_open(rig, false);
@@ -144,9 +138,7 @@ test_stays_away(void **state)
         rig_until(rig, rig_is_healthy, 0);
         assert_in_range(rig_status(rig)->resync.copied, 1, 3);
         check_without_the_others(rig);
-        rig_close(rig);
-        world_check_sound(&rig->world);
-        rig_free(rig);
+        rig_end(rig);
     }
 }
 
@@ -191,9 +183,7 @@ too_many_refuse(const struct kind *kind, bool threaded, const char *timeout)
     struct lsvd_status *s;
 
     rig_set(rig, timeout);
-    rig_open(rig, false);
-    rig_fill(rig);
-    world_drain(&rig->world);
+    rig_open_filled(rig);
     rig_close(rig);
     rig_open(rig, threaded);
     refuse_from_b(rig, count, REFUSE_WRITES);
@@ -221,9 +211,7 @@ too_many_refuse(const struct kind *kind, bool threaded, const char *timeout)
             rig_touch(rig, 0, CHUNKS);
         rig_check(rig);
     }
-    rig_close(rig);
-    world_check_sound(&rig->world);
-    rig_free(rig);
+    rig_end(rig);
 }
 
 static void
@@ -247,9 +235,7 @@ reads_go_on(const struct kind *kind, unsigned what)
     unsigned before;
 
     rig_guard(rig, 10000);
-    rig_open(rig, false);
-    rig_fill(rig);
-    world_drain(&rig->world);
+    rig_open_filled(rig);
     rig_close(rig);
     rig_open(rig, true);
     refuse_from_b(rig, count, what);
@@ -263,9 +249,7 @@ reads_go_on(const struct kind *kind, unsigned what)
     rig_until(rig, rig_is_healthy, 0);
     assert_int_equal(rig_status(rig)->counters.bad_blocks, 0);
     rig_check(rig);
-    rig_close(rig);
-    world_check_sound(&rig->world);
-    rig_free(rig);
+    rig_end(rig);
 }
 
 static void
@@ -300,9 +284,7 @@ test_a_flood_is_counted(void **state)
     uint64_t errors;
 
     (void)state;
-    rig_open(rig, false);
-    rig_fill(rig);
-    world_drain(&rig->world);
+    rig_open_filled(rig);
     rig_close(rig);
     rig_open(rig, false);
     for (unsigned minute = 0; minute < 2; minute++) {
@@ -320,9 +302,7 @@ test_a_flood_is_counted(void **state)
         lsvd_watch(rig->world.volume);
     }
     rig_until(rig, rig_is_healthy, 0);
-    rig_close(rig);
-    world_check_sound(&rig->world);
-    rig_free(rig);
+    rig_end(rig);
 }
 
 static void *
@@ -343,9 +323,7 @@ test_reads_wait_for_half_a_row(void **state)
 
     (void)state;
     rig_guard(rig, 10000);
-    rig_open(rig, false);
-    rig_fill(rig);
-    world_drain(&rig->world);
+    rig_open_filled(rig);
     rig_take_away(rig, 'a');
     rig_until(rig, rig_has_dropped, 0);
     rig_close(rig);
@@ -363,9 +341,7 @@ test_reads_wait_for_half_a_row(void **state)
     rig_put_back(rig, 'a');
     rig_until(rig, rig_is_healthy, 0);
     rig_check(rig);
-    rig_close(rig);
-    world_check_sound(&rig->world);
-    rig_free(rig);
+    rig_end(rig);
 }
 
 /* Only one of the files that stay open refuses, on one part too many to be let
@@ -377,9 +353,7 @@ refuses_only(const struct kind *kind, const char *name)
     uint32_t count = spare_writers(kind) + 1;
 
     rig_guard(rig, 10000);
-    rig_open(rig, false);
-    rig_fill(rig);
-    world_drain(&rig->world);
+    rig_open_filled(rig);
     rig->io.only = name;
     refuse_from_b(rig, count, REFUSE_WRITES);
     rig_touch(rig, 0, CHUNKS);
@@ -397,9 +371,7 @@ refuses_only(const struct kind *kind, const char *name)
     assert_false(rig_has_said(rig, "lock"));
     assert_true(rig_status(rig)->healthy);
     rig_check(rig);
-    rig_close(rig);
-    world_check_sound(&rig->world);
-    rig_free(rig);
+    rig_end(rig);
 }
 
 static void
@@ -439,9 +411,7 @@ test_too_many_at_the_end(void **state)
         rig_open(rig, false);
         rig_check(rig);
         rig_until(rig, rig_is_healthy, 0);
-        rig_close(rig);
-        world_check_sound(&rig->world);
-        rig_free(rig);
+        rig_end(rig);
     }
 }
 
@@ -454,9 +424,7 @@ test_too_few_to_read(void **state)
     uint8_t block[BLOCK];
 
     (void)state;
-    rig_open(rig, false);
-    rig_fill(rig);
-    world_drain(&rig->world);
+    rig_open_filled(rig);
     rig_touch(rig, 1, 1);
     rig->io.refuse[1] = rig->io.refuse[2] = REFUSE_WRITES | REFUSE_READS;
     assert_int_equal(lsvd_pread(rig->world.volume, rig->found, CHUNK, 0),
@@ -470,9 +438,7 @@ test_too_few_to_read(void **state)
     rig->io.refuse[1] = rig->io.refuse[2] = 0;
     rig_until(rig, rig_is_healthy, 0);
     rig_check(rig);
-    rig_close(rig);
-    world_check_sound(&rig->world);
-    rig_free(rig);
+    rig_end(rig);
 }
 
 /* ---- space ---- */
@@ -486,16 +452,12 @@ test_one_is_full(void **state)
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         struct rig *rig = rig_new(kinds[i]);
 
-        rig_open(rig, false);
-        rig_fill(rig);
-        world_drain(&rig->world);
+        rig_open_filled(rig);
         write_past(rig, REFUSE_SPACE | REFUSE_WRITES);
         rig->io.refuse[1] = 0;
         rig_until(rig, rig_is_healthy, 0);
         assert_true(rig_status(rig)->resync.copied <= 2);
-        rig_close(rig);
-        world_check_sound(&rig->world);
-        rig_free(rig);
+        rig_end(rig);
     }
 }
 
@@ -507,9 +469,7 @@ all_are_full(const struct kind *kind, bool threaded)
     struct rig *rig = rig_new(kind);
     struct lsvd_status *s;
 
-    rig_open(rig, false);
-    rig_fill(rig);
-    world_drain(&rig->world);
+    rig_open_filled(rig);
     rig_close(rig);
     rig_open(rig, threaded);
     for (unsigned p = 0; p < 26; p++)
@@ -526,9 +486,7 @@ all_are_full(const struct kind *kind, bool threaded)
     rig_until(rig, rig_is_healthy, 0);
     rig_touch(rig, 0, CHUNKS);
     rig_check(rig);
-    rig_close(rig);
-    world_check_sound(&rig->world);
-    rig_free(rig);
+    rig_end(rig);
 }
 
 static void
@@ -551,9 +509,7 @@ test_out_of_reach_is_not_lost(void **state)
     struct rig *rig = rig_new(&rig_ec);
 
     (void)state;
-    rig_open(rig, false);
-    rig_fill(rig);
-    world_drain(&rig->world);
+    rig_open_filled(rig);
     for (uint64_t block = 0; block < 64; block += 2)
         MUST(rig_write(rig, block * BLOCK, BLOCK));
     rig->io.refuse[1] = rig->io.refuse[2] = REFUSE_READS;
@@ -561,9 +517,7 @@ test_out_of_reach_is_not_lost(void **state)
     rig->io.refuse[1] = rig->io.refuse[2] = 0;
     world_drain(&rig->world);
     rig_check(rig);
-    rig_close(rig);
-    world_check_sound(&rig->world);
-    rig_free(rig);
+    rig_end(rig);
 }
 
 /* Files that are gone from parts that take no new ones: healing one fails, and
@@ -598,9 +552,7 @@ test_heal_that_fails(void **state)
         rig_open(rig, false);
         rig_check(rig);
         world_drain(&rig->world);
-        rig_close(rig);
-        world_check_sound(&rig->world);
-        rig_free(rig);
+        rig_end(rig);
     }
 }
 

@@ -358,9 +358,7 @@ filled(const struct kind *kind)
 {
     struct rig *rig = rig_new(kind);
 
-    rig_open(rig, false);
-    rig_fill(rig);
-    world_drain(&rig->world);
+    rig_open_filled(rig);
     return rig;
 }
 
@@ -388,9 +386,7 @@ static void
 finish(struct rig *rig)
 {
     rig_check(rig);
-    rig_close(rig);
-    world_check_sound(&rig->world);
-    rig_free(rig);
+    rig_end(rig);
 }
 
 /* The part knows it by itself, with no other to tell. The volume is killed, and

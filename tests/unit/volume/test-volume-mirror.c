@@ -186,18 +186,30 @@ check_copies_equal(struct rig *rig)
 struct client {
     struct rig *rig;
     unsigned number;
+    const struct load *load;
     pthread_t thread;
 };
 
-/* Each has blocks of its own; the first breaks a directory half-way. */
+/* Clients write until `enough`. The first makes a directory refuse these things
+ * from its write `from` on, and no longer from `to` on. */
+struct load {
+    unsigned refuse, from, to;
+    atomic_bool enough;
+    struct client client[THREADS];
+};
+
+#define FOR_EVER UINT32_MAX
+
+/* Each has blocks of its own. */
 static void *
 client_run(void *arg)
 {
     struct client *c = arg;
 
-    for (unsigned i = 0; i < 400; i++) {
-        if (c->number == 0 && i == 200)
-            c->rig->io.refuse_cache[1] = REFUSE_WRITES | REFUSE_SYNCS;
+    for (unsigned i = 0; !atomic_load(&c->load->enough); i++) {
+        if (c->number == 0 && (i == c->load->from || i == c->load->to))
+            c->rig->io.refuse_cache[1] =
+                i == c->load->from ? c->load->refuse : 0;
         MUST(write_block(c->rig, c->number + i % 100 * THREADS,
                          (uint8_t)(1 + i % 250)));
         if (i % 16 == 0)
@@ -207,23 +219,40 @@ client_run(void *arg)
 }
 
 static void
+load_begin(struct rig *rig, struct load *load)
+{
+    MUST(lsvd_start(rig->world.volume));
+    for (unsigned i = 0; i < THREADS; i++) {
+        struct client *c = &load->client[i];
+
+        *c = (struct client){.rig = rig, .number = i, .load = load};
+        assert_int_equal(pthread_create(&c->thread, NULL, client_run, c), 0);
+    }
+}
+
+static void
+load_end(struct load *load)
+{
+    atomic_store(&load->enough, true);
+    for (unsigned i = 0; i < THREADS; i++)
+        pthread_join(load->client[i].thread, NULL);
+}
+
+static void
 test_one_dies_under_load(void **state)
 {
     struct rig *rig = rig_new(3);
-    struct client client[THREADS];
+    struct load load = {.refuse = REFUSE_WRITES | REFUSE_SYNCS, .from = 200,
+                        .to = FOR_EVER};
     struct lsvd_status *status = malloc(sizeof *status);
+    unsigned tries = 0;
 
     (void)state;
     assert_non_null(status);
-    MUST(lsvd_start(rig->world.volume));
-    for (unsigned i = 0; i < THREADS; i++) {
-        client[i] = (struct client){.rig = rig, .number = i};
-        assert_int_equal(pthread_create(&client[i].thread, NULL, client_run,
-                                        &client[i]), 0);
-    }
-    for (unsigned i = 0; i < THREADS; i++)
-        pthread_join(client[i].thread, NULL);
-    assert_true(was_said(rig, "cache2 is lost"));
+    load_begin(rig, &load);
+    for (; !was_said(rig, "cache2 is lost"); pause_ms(10))
+        assert_true(tries++ < 6000);
+    load_end(&load);
     lsvd_get_status(rig->world.volume, status);
     assert_int_equal(status->health, LSVD_DEGRADED);
     assert_non_null(strstr(status->problem, "cache2"));
@@ -307,41 +336,17 @@ test_one_is_refilled_step_by_step(void **state)
     }
 }
 
-static atomic_bool enough;
-
-/* Until enough was written; the directory is well again after a while. */
-static void *
-client_go_on(void *arg)
-{
-    struct client *c = arg;
-
-    for (unsigned i = 0; !atomic_load(&enough); i++) {
-        if (c->number == 0 && (i == 50 || i == 100))
-            c->rig->io.refuse_cache[1] = i == 50 ? REFUSE_WRITES : 0;
-        MUST(write_block(c->rig, c->number + i % 100 * THREADS,
-                         (uint8_t)(1 + i % 250)));
-        if (i % 16 == 0)
-            MUST(lsvd_flush(c->rig->world.volume));
-    }
-    return NULL;
-}
-
 static void
 test_one_is_refilled_under_load(void **state)
 {
     struct rig *rig = rig_new(3);
-    struct client client[THREADS];
+    struct load load = {.refuse = REFUSE_WRITES, .from = 50, .to = 100};
     struct lsvd_status *status = malloc(sizeof *status);
     unsigned tries = 0;
 
     (void)state;
     assert_non_null(status);
-    MUST(lsvd_start(rig->world.volume));
-    for (unsigned i = 0; i < THREADS; i++) {
-        client[i] = (struct client){.rig = rig, .number = i};
-        assert_int_equal(pthread_create(&client[i].thread, NULL, client_go_on,
-                                        &client[i]), 0);
-    }
+    load_begin(rig, &load);
     do {
         pause_ms(10);
         lsvd_get_status(rig->world.volume, status);
@@ -350,9 +355,7 @@ test_one_is_refilled_under_load(void **state)
     assert_int_equal(status->journal_copies, 2);
     assert_int_equal(status->journal_copy_losses, 1);
     assert_true(status->healthy);
-    atomic_store(&enough, true);
-    for (unsigned i = 0; i < THREADS; i++)
-        pthread_join(client[i].thread, NULL);
+    load_end(&load);
     kill_it(rig);
     give(rig, 2); /* alone it has all that was answered */
     MUST(start(rig));

@@ -266,9 +266,7 @@ one_that_was_interrupted_says_so(void **state)
         assert_false(rig_is_healthy(rig_status(rig), 0));
         MUST(lsvd_live_rebuild(rig->world.volume, 0, NULL, &report));
         assert_true(rig_is_healthy(rig_status(rig), 0));
-        rig_close(rig);
-        world_check_sound(&rig->world);
-        rig_free(rig);
+        rig_end(rig);
     }
 }
 

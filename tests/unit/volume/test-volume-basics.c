@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 static const struct kind kinds[] = {
     {.replicas = 1, .block_bytes = 512, .chunk_bytes = 256 << 10,
@@ -352,6 +353,69 @@ test_files_are_kept_open_within_the_limit(void **state)
     }
 }
 
+static void
+limit_descriptors(rlim_t count)
+{
+    struct rlimit limit;
+
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = count;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+static bool
+is_healthy(struct world *w)
+{
+    struct lsvd_status *status = malloc(sizeof *status);
+    bool healthy;
+
+    assert_non_null(status);
+    lsvd_get_status(w->volume, status);
+    healthy = status->healthy;
+    free(status);
+    return healthy;
+}
+
+/* A batch keeps to the limit, with many parts, too; and want of descriptors is
+ * no fault of any part. */
+static void
+test_few_descriptors(void **state)
+{
+    enum { CHUNKS = 40, PARTS = 20, FILES = 10 * PARTS };
+    static const struct kind kind = {
+        .ec_data = 16, .ec_parity = 4, .block_bytes = 4096,
+        .chunk_bytes = 256 << 10, .size_bytes = CHUNKS * (256 << 10),
+        .journal_bytes = 16 << 20,
+    };
+    struct rlimit usual;
+    struct world w;
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &usual), 0);
+    world_init(&w, &kind);
+    world_open(&w);
+    lsvd_limit_files(FILES);
+    for (uint64_t i = 0; i < CHUNKS; i++) {
+        uint8_t byte = (uint8_t)(i + 1);
+
+        MUST(lsvd_pwrite(w.volume, &byte, 1, i * kind.chunk_bytes, 0));
+    }
+    /* enough for most parts (files_open counts its own, and . and ..) */
+    limit_descriptors(files_open() - 3 + PARTS - 2);
+    assert_true(lsvd_destage_step(w.volume) < 0);
+    assert_true(lsvd_destage_step(w.volume) < 0);
+    /* the files of a batch come on top of those that are kept */
+    limit_descriptors(files_open() + FILES + FILES / 2 + PARTS);
+    world_drain(&w);
+    assert_true(is_healthy(&w));
+    limit_descriptors(usual.rlim_cur);
+    (void)read_chunks(&w, CHUNKS);
+    lsvd_limit_files(512);
+    world_close(&w);
+    world_check_sound(&w);
+    world_done(&w);
+}
+
 int
 main(void)
 {
@@ -362,6 +426,7 @@ main(void)
         cmocka_unit_test(test_append_only),
         cmocka_unit_test(test_resize),
         cmocka_unit_test(test_files_are_kept_open_within_the_limit),
+        cmocka_unit_test(test_few_descriptors),
     };
 
     return cmocka_run_group_tests_name("volume-basics", tests, NULL, NULL);

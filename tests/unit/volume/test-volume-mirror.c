@@ -186,7 +186,7 @@ check_copies_equal(struct rig *rig)
 struct client {
     struct rig *rig;
     unsigned number;
-    const struct load *load;
+    struct load *load;
     pthread_t thread;
 };
 
@@ -194,6 +194,7 @@ struct client {
  * from its write `from` on, and no longer from `to` on. */
 struct load {
     unsigned refuse, from, to;
+    atomic_uint writes;
     atomic_bool enough;
     struct client client[THREADS];
 };
@@ -212,10 +213,20 @@ client_run(void *arg)
                 i == c->load->from ? c->load->refuse : 0;
         MUST(write_block(c->rig, c->number + i % 100 * THREADS,
                          (uint8_t)(1 + i % 250)));
+        atomic_fetch_add(&c->load->writes, 1);
         if (i % 16 == 0)
             MUST(lsvd_flush(c->rig->world.volume));
     }
     return NULL;
+}
+
+static void
+load_wait(struct load *load, unsigned writes)
+{
+    unsigned tries = 0, end = atomic_load(&load->writes) + writes;
+
+    for (; atomic_load(&load->writes) < end; pause_ms(1))
+        assert_true(tries++ < 60000);
 }
 
 static void
@@ -252,6 +263,7 @@ test_one_dies_under_load(void **state)
     load_begin(rig, &load);
     for (; !was_said(rig, "cache2 is lost"); pause_ms(10))
         assert_true(tries++ < 6000);
+    load_wait(&load, 200 * THREADS);
     load_end(&load);
     lsvd_get_status(rig->world.volume, status);
     assert_int_equal(status->health, LSVD_DEGRADED);

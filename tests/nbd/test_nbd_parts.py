@@ -1,6 +1,9 @@
 """Whole parts are away."""
 
+import ctypes
+import fcntl
 import itertools
+import os
 import random
 import shutil
 import threading
@@ -129,6 +132,53 @@ def test_read_only_until_parts_are_back(place, policy, killed):
     server.stop()
     volume.verify(0, "--full")
     assert_same(volume.content(), bytes(data))
+
+
+class Opened:
+    """Counts how often a file is opened, by anybody."""
+    IN_OPEN, EVENT_BYTES = 0x20, 16
+
+    def __init__(self, path):
+        libc = ctypes.CDLL(None, use_errno=True)
+        self.fd = libc.inotify_init1(os.O_NONBLOCK)
+        assert libc.inotify_add_watch(self.fd, bytes(path), self.IN_OPEN) >= 0
+        self.count = 0
+
+    def reached(self, count):
+        try:
+            self.count += len(os.read(self.fd, 4096)) // self.EVENT_BYTES
+        except BlockingIOError:
+            pass
+        return self.count >= count
+
+
+def test_who_waits_for_parts_is_not_replaced_by_a_tool(place):
+    """Somebody has the lock of a part that is back: a server that has claimed
+    nothing looks at it, goes on reading, and has it when it is free."""
+    volume = place.volume("r3", size=4 * MIB)
+    data = volume.fill(24)
+    part, root = volume.part_dir("b"), volume.roots["b"]
+    server = volume.serve()
+    server.kill()
+    away(volume, "bc")
+    server = volume.serve()
+    h = server.connect()
+    assert h.is_read_only()
+    away_root = root.with_name(root.name + "-away")
+    with open(away_root / part.relative_to(root) / ".lock", "r+b") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
+        back(volume, "b")
+        opened = Opened(part / ".label")
+        poll(lambda: opened.reached(3) or server.process.poll() is not None,
+             "it was looked at")
+        assert server.process.poll() is None, server.log()
+        assert server.connect().is_read_only()
+    poll(lambda: not server.connect().is_read_only(), "it can be written")
+    assert_same(read_all(h, volume.size), data)
+    back(volume, "c")
+    volume.wait_healthy()
+    server.stop()
+    volume.verify(0, "--full")
 
 
 @pytest.mark.parametrize("policy", ["r3", "ec21", "ec42"])

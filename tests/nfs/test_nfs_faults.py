@@ -80,6 +80,12 @@ class World:
         assert self.clients.longest_s < LONGEST_S, \
             f"a request took {self.clients.longest_s:.1f} s"
 
+    def go_on_without(self, part):
+        self.wait_away(part)
+        self.clients.wait(100)
+        self.clients.check()
+        self.check_longest()
+
     def kill_and_verify(self):
         self.clients.stop()
         self.clients.check()
@@ -132,10 +138,7 @@ def test_silent_for_longer_than_the_deadline(make_world, store, silence,
     world = make_world(policy)
     world.load()
     silence(store)
-    world.wait_away("b")
-    world.clients.wait(100)
-    world.clients.check()
-    world.check_longest()
+    world.go_on_without("b")
     store.mend()
     world.wait_in_sync()
     world.clients.wait(50)
@@ -187,10 +190,7 @@ def test_soft_mount(make_world, store, policy):
     world = make_world(policy, options="softerr,timeo=10,retrans=1")
     world.load()
     store.drop()
-    world.wait_away("b")
-    world.clients.wait(100)
-    world.clients.check()
-    world.check_longest()
+    world.go_on_without("b")
     store.mend()
     world.wait_in_sync()
     world.kill_and_verify()

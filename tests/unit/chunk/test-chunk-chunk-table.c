@@ -43,6 +43,18 @@ make(struct target *part, uint64_t chunks)
     return t;
 }
 
+/* Every chunk is there, with its number for a sequence; stored. */
+static struct chunk_table *
+make_full(struct target *part, uint64_t chunks)
+{
+    struct chunk_table *t = make(part, chunks);
+
+    for (uint64_t chunk = 1; chunk <= chunks; chunk++)
+        set(t, chunk, chunk, CHUNK_PRESENT);
+    assert_int_equal(chunk_table_store(t), 0);
+    return t;
+}
+
 static struct chunk_table *
 load(struct target *part, uint64_t chunks, uint64_t expect_damaged)
 {
@@ -329,10 +341,7 @@ test_resize(void **state)
 
     (void)state;
     memory_target_init(&m);
-    t = make(&m.base, 600);
-    for (uint64_t chunk = 1; chunk <= 600; chunk++)
-        set(t, chunk, chunk, CHUNK_PRESENT);
-    assert_int_equal(chunk_table_store(t), 0);
+    t = make_full(&m.base, 600);
     assert_int_equal(chunk_table_resize(t, 300), 0);
     assert_int_equal(chunk_table_next(t, 300), 300);
     assert_int_equal(chunk_table_next(t, 301), 0);
@@ -368,10 +377,7 @@ test_grow_in_steps(void **state)
 
     (void)state;
     memory_target_init(&m);
-    t = make(&m.base, 600);
-    for (uint64_t chunk = 1; chunk <= 600; chunk++)
-        set(t, chunk, chunk, CHUNK_PRESENT);
-    assert_int_equal(chunk_table_store(t), 0);
+    t = make_full(&m.base, 600);
     chunk_table_close(t);
     t = load(&m.base, 255, 0); /* what lies behind was never forgotten */
     assert_int_equal(chunk_table_prepare(t, 5000), 0);
@@ -410,10 +416,7 @@ test_resize_after_cut(void **state)
 
     (void)state;
     memory_target_init(&m);
-    t = make(&m.base, 600);
-    for (uint64_t chunk = 1; chunk <= 600; chunk++)
-        set(t, chunk, chunk, CHUNK_PRESENT);
-    assert_int_equal(chunk_table_store(t), 0);
+    t = make_full(&m.base, 600);
     chunk_table_close(t);
     t = load(&m.base, 260, 0);
     assert_int_equal(chunk_table_next(t, 261), 0);

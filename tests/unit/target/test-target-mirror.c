@@ -24,7 +24,7 @@ struct fake {
     unsigned locks, open;
     bool cannot_allocate, exists;
     struct meeting *meeting; /* syncs wait there for each other */
-    void (*during)(struct fake *f); /* called once, by the next write */
+    _Atomic(void (*)(struct fake *f)) during; /* called once, by a write */
 };
 
 /* Two syncs at the same time, or nobody goes on. */
@@ -88,10 +88,10 @@ fake_readv(struct object *o, const struct iovec *iov, int count, uint64_t at)
 static int
 fake_writev(struct object *o, const struct iovec *iov, int count, uint64_t at)
 {
-    void (*during)(struct fake *f) = of(o->target)->during;
+    void (*during)(struct fake *f) =
+        atomic_exchange(&of(o->target)->during, NULL);
 
     atomic_fetch_add(&of(o->target)->writes, 1);
-    of(o->target)->during = NULL;
     if (during)
         during(of(o->target));
     if (ask(o->target, WRITES) < 0)

@@ -27,6 +27,7 @@
 #include "volume/resync.h"
 #include "base/err.h"
 #include "base/memory.h"
+#include "base/parallel.h"
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +36,7 @@
 #define BATCH_CHUNKS_MIN 8
 #define BATCH_CHUNKS_MAX 64
 #define BATCH_BYTES_MAX (32u << 20)
+#define BATCH_THREADS 16
 #define BATCH_NS UINT64_C(1000000000) /* half of it to all of it is right */
 
 struct batch {
@@ -75,19 +77,28 @@ batch_free(struct lsvd_volume *v)
     v->batch = NULL;
 }
 
-/* A chunk with a damaged file is made whole before it is changed - unless it
- * became zeroes as a whole: then the files are made anew, and a cut while that
- * was done is why they look damaged. */
+/* The chunks of a batch, from 0, and which of their files are damaged. */
+struct looks {
+    struct lsvd_volume *v;
+    uint64_t chunk[BATCH_CHUNKS_MAX];
+    uint32_t broken[BATCH_CHUNKS_MAX]; /* bit per part */
+    struct parallel_result result[BATCH_CHUNKS_MAX];
+};
+
+/* A chunk that became zeroes as a whole is none: its files are made anew, and a
+ * cut while that was done is why they look damaged. */
 static int
-make_whole(struct lsvd_volume *v, uint64_t chunk)
+look_at(void *ctx, size_t i)
 {
+    struct looks *looks = ctx;
+    struct lsvd_volume *v = looks->v;
+    uint64_t chunk = looks->chunk[i] + 1, zero_seq;
     struct chunk *c;
     struct lease lease;
-    uint32_t broken = 0;
-    uint64_t lost, zero_seq;
     size_t total;
     int r;
 
+    looks->broken[i] = 0;
     journal_chunk_blocks(v->journal, chunk - 1, NULL, 0, &total, &zero_seq);
     if (zero_seq != 0 || chunk_truth(v, chunk).state != CHUNK_PRESENT)
         return 0;
@@ -95,14 +106,24 @@ make_whole(struct lsvd_volume *v, uint64_t chunk)
     if (r < 0)
         return r;
     lease_get(&v->chunk_leases, &lease, chunk, chunk + 1, false);
-    for (uint32_t i = 0; i < v->g.part_count; i++) {
+    for (uint32_t slot = 0; slot < v->g.part_count; slot++) {
         enum fragment_state state;
 
-        if (!chunk_fragment(v, c, i, &state) && state != FRAGMENT_AWAY)
-            broken |= UINT32_C(1) << i;
+        if (!chunk_fragment(v, c, slot, &state) && state != FRAGMENT_AWAY)
+            looks->broken[i] |= UINT32_C(1) << slot;
     }
     lease_put(&v->chunk_leases, &lease);
     chunk_put(v, c);
+    return 0;
+}
+
+/* What is damaged is made whole before it is changed. */
+static int
+make_whole(struct lsvd_volume *v, uint64_t chunk, uint32_t broken)
+{
+    uint64_t lost;
+    int r = 0;
+
     for (uint32_t i = 0; i < v->g.part_count && r >= 0; i++) {
         if (!(broken & UINT32_C(1) << i))
             continue;
@@ -164,9 +185,6 @@ batch_add(struct lsvd_volume *v, uint64_t chunk)
     struct plan *plan;
     int r;
 
-    r = make_whole(v, chunk);
-    if (r < 0)
-        return r;
     for (;;) {
         r = plan_build(v, chunk, rows, before, &plan);
         if (r < 0)
@@ -231,22 +249,42 @@ batch_blocks(const struct lsvd_volume *v)
     return blocks;
 }
 
+/* Files are opened side by side, as each takes the way to its disk. */
 static int
-batch_build(struct lsvd_volume *v)
+batch_fill(struct lsvd_volume *v, struct looks *looks, size_t count)
 {
-    uint64_t chunks[BATCH_CHUNKS_MAX];
-    size_t count;
-    int r;
+    int r = 0;
 
-    count = journal_oldest_chunks(v->journal, chunks, batch_chunks_max(v));
-    if (count == 0)
-        return 0;
-    r = mem_new(1, sizeof *v->batch, &v->batch);
+    parallel_each(v->parallel ? BATCH_THREADS : 1, count, v->turn++, look_at,
+                  looks, looks->result);
     for (size_t i = 0; i < count && r == 0; i++) {
         if (v->batch->bytes >= BATCH_BYTES_MAX)
             break;
-        r = batch_add(v, chunks[i] + 1);
+        r = looks->result[i].error;
+        if (r < 0)
+            err_set(r, "%s", looks->result[i].text);
+        if (r == 0)
+            r = make_whole(v, looks->chunk[i] + 1, looks->broken[i]);
+        if (r == 0)
+            r = batch_add(v, looks->chunk[i] + 1);
     }
+    return r;
+}
+
+static int
+batch_build(struct lsvd_volume *v)
+{
+    struct looks looks = {.v = v};
+    size_t count;
+    int r;
+
+    count = journal_oldest_chunks(v->journal, looks.chunk,
+                                  batch_chunks_max(v));
+    if (count == 0)
+        return 0;
+    r = mem_new(1, sizeof *v->batch, &v->batch);
+    if (r == 0)
+        r = batch_fill(v, &looks, count);
     if (r < 0 && v->batch && v->batch->count > 0) {
         /* What is ready can go; the failing chunk comes again. */
         log_event(&v->log, LOG_ERROR_LEVEL, "volume %s: destage: %s",
@@ -291,31 +329,59 @@ sync_names(struct lsvd_volume *v, uint32_t parts)
     return parts_each(v, parts, sync_names_of);
 }
 
+/* The plans of a batch, to be applied in any order: each is of another chunk. */
+struct applying {
+    struct lsvd_volume *v;
+    struct plan *plan[BATCH_CHUNKS_MAX];
+    struct parallel_result result[BATCH_CHUNKS_MAX];
+};
+
+static int
+apply_one(void *ctx, size_t i)
+{
+    struct applying *all = ctx;
+    struct plan *plan = all->plan[i];
+    int r = volume_check_ours(all->v); /* OW4, OW5 */
+
+    return r < 0 ? r : plan_apply(all->v, plan, all->v->usable | plan->also);
+}
+
+/* All of them, whatever one says. names: the parts that got new ones. */
+static int
+apply_all(struct lsvd_volume *v, uint32_t *names)
+{
+    struct applying all = {.v = v};
+    size_t count = 0;
+    int r = 0;
+
+    *names = 0;
+    for (struct plan *plan = v->batch->first; plan; plan = plan->next) {
+        all.plan[count++] = plan;
+        if (plan->fresh && !plan->remove)
+            *names |= v->usable | plan->also;
+    }
+    parallel_each(v->parallel ? BATCH_THREADS : 1, count, v->turn++,
+                  apply_one, &all, all.result);
+    for (size_t i = 0; i < count; i++) {
+        if (all.result[i].error < 0)
+            r = err_set(all.result[i].error, "%s", all.result[i].text);
+    }
+    return r;
+}
+
 static int
 batch_put_in_place(struct lsvd_volume *v)
 {
-    uint32_t names = 0;
-    struct plan *plan;
-    int r, result = 0;
+    uint32_t names;
+    int r;
 
     r = journal_sync(v->journal); /* D3 */
     if (r == 0)
         r = journal_settle(v);
-    if (r < 0)
-        return r;
-    for (plan = v->batch->first; plan; plan = plan->next) {
-        r = volume_check_ours(v); /* OW4, OW5 */
-        if (r < 0)
-            return r;
-        r = plan_apply(v, plan, v->usable | plan->also);
-        if (r < 0)
-            result = r;
-        if (plan->fresh && !plan->remove)
-            names |= v->usable | plan->also;
-    }
-    if (result < 0)
-        return result;
-    r = plan_sync(v, v->batch->first, v->usable);
+    if (r == 0)
+        r = apply_all(v, &names);
+    if (r == 0)
+        r = plan_sync(v, v->batch->first, v->usable);
     return r == 0 ? sync_names(v, names) : r;
 }
 

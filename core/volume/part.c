@@ -37,9 +37,11 @@ part_failed(struct lsvd_volume *v, uint32_t slot, int r)
     if (!is_its_own(r))
         return r;
     atomic_fetch_add(&p->errors, 1);
+    pthread_mutex_lock(&v->state_lock);
     p->failure = r;
     snprintf(p->failure_text, sizeof p->failure_text, "%s", err_text());
     v->failed |= UINT32_C(1) << slot;
+    pthread_mutex_unlock(&v->state_lock);
     return r;
 }
 

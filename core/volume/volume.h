@@ -374,8 +374,9 @@ int part_raise_table(struct lsvd_volume *v, struct part *p);
 void part_fail(struct part *p, enum lsvd_part_state state, const char *format,
                ...) __attribute__((format(printf, 3, 4)));
 
-/* Something failed on this part: note it and return r. The role's, which then
- * decides (v->failed). Errors of ours (no memory) are not the part's. */
+/* Something failed on this part: note it and return r. By the role, or for it
+ * (parallel.h), which then decides (v->failed). Errors of ours (no memory) are
+ * not the part's. Takes state_lock. */
 int part_failed(struct lsvd_volume *v, uint32_t slot, int r);
 /* The same for who has not the role, by reading. One that does not answer
  * (-ETIMEDOUT) is gone. */

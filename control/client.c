@@ -55,13 +55,16 @@ send_request(struct talk *t)
     char *line = control_request_format(1, t->ask->volume, t->ask->op,
                                         t->ask->args);
     ssize_t n;
+    int r;
 
     if (!line)
         return -EMSGSIZE;
-    /* It fits a fresh socket's buffer at once. */
+    /* It fits a fresh socket's buffer at once. Whoever refuses us may have
+     * closed already; its answer can still be read. */
     n = send(t->fd, line, strlen(line), MSG_NOSIGNAL);
+    r = n < 0 && errno != EPIPE && errno != ECONNRESET ? -errno : 0;
     free(line);
-    return n < 0 ? -errno : 0;
+    return r;
 }
 
 static int

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 
 import pytest
 
@@ -275,6 +276,43 @@ def open_world():
     path.chmod(0o755)
     yield World(path)
     shutil.rmtree(path)
+
+
+def test_who_is_refused_at_once_is_told(world):
+    """The server closes before it has read the request: now and then that is
+    before the request is sent."""
+    world.create("vm1", "--replicas", "2", parts=2)
+    uuid = status(world)["uuid"]
+    listener = socket.socket(socket.AF_UNIX)
+    cache = os.open(world.cache, os.O_PATH)  # a name that is short enough
+    listener.bind(f"/proc/self/fd/{cache}/{uuid}.control")
+    os.close(cache)
+    listener.listen()
+    answer = (json.dumps({"version": 1, "id": 0, "done": True, "errno": 1,
+                          "error": "refused: for a test"}) + "\n").encode()
+
+    def refuse():
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.sendall(answer)
+
+    here = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(here)})  # whoever is woken goes first
+    thread = threading.Thread(target=refuse)
+    thread.start()
+    try:
+        for _ in range(60):
+            done = world.lsvd("metrics", "vm1")
+            done.failed_with_one_line("lsvd", 1, "refused: for a test")
+    finally:
+        os.sched_setaffinity(0, here)
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
 
 
 def test_another_user_is_refused(open_world):

@@ -2,9 +2,11 @@
 #include "faulty-io.h"
 #include "base/err.h"
 #include "target/target.h"
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct faulty_target {
     struct target target;
@@ -174,12 +176,36 @@ op_readv(struct object *o, const struct iovec *iov, int count, uint64_t at)
     return object_readv(real(o), iov, count, at);
 }
 
+static void
+meet(struct faulty_io *world, const char *name)
+{
+    struct timespec deadline;
+
+    if (world->together == 0 || !isdigit((unsigned char)name[0]))
+        return;
+    clock_gettime(CLOCK_REALTIME, &deadline);
+    deadline.tv_sec += 20;
+    pthread_mutex_lock(&world->lock);
+    world->under_way++;
+    while (world->together != 0 && world->under_way < world->together) {
+        if (pthread_cond_timedwait(&world->came, &world->lock, &deadline) == 0)
+            continue;
+        world->apart = true;
+        world->together = 0;
+    }
+    world->together = 0;
+    world->under_way--;
+    pthread_cond_broadcast(&world->came);
+    pthread_mutex_unlock(&world->lock);
+}
+
 static int
 op_writev(struct object *o, const struct iovec *iov, int count, uint64_t at)
 {
     ASK_OBJECT(o, REFUSE_WRITES);
     if (strcmp(((struct faulty_object *)o)->name, ".lock") == 0)
         ASK(o->target, REFUSE_RECORDS);
+    meet(of(o->target)->world, ((struct faulty_object *)o)->name);
     return object_writev(real(o), iov, count, at);
 }
 
@@ -328,4 +354,6 @@ faulty_io_init(struct faulty_io *f)
 {
     memset(f, 0, sizeof *f);
     f->io.ops = &faulty_io_ops;
+    pthread_mutex_init(&f->lock, NULL);
+    pthread_cond_init(&f->came, NULL);
 }

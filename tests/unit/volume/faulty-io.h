@@ -5,6 +5,7 @@
 #define LSVD_TESTS_UNIT_VOLUME_FAULTY_IO_H
 
 #include "base/io.h"
+#include <pthread.h>
 #include <stdatomic.h>
 
 enum {
@@ -24,6 +25,13 @@ struct faulty_io {
     const char *only; /* an object's name: of parts nothing else refuses */
     atomic_uint refused;    /* calls */
     atomic_uint_fast64_t ahead_ns; /* of the real clock is ours */
+    atomic_uint together; /* so many writes to chunk files must be under way at
+                           * once before any goes on, or one gives up waiting:
+                           * 0 from then on */
+    atomic_bool apart;    /* one gave up */
+    pthread_mutex_t lock;
+    pthread_cond_t came;
+    unsigned under_way;   /* guarded by lock */
 };
 
 void faulty_io_init(struct faulty_io *f);

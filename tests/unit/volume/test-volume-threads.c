@@ -345,6 +345,34 @@ test_parts_come_and_go(void **state)
     parts_come_and_go(&wide, 1500);
 }
 
+/* What one chunk waits for does not hold up the next. */
+static void
+test_chunks_are_written_side_by_side(void **state)
+{
+    const struct kind kind = {.replicas = 2, .block_bytes = 4096,
+                              .chunk_bytes = 256 << 10,
+                              .size_bytes = 2 << 20};
+    struct faulty_io io;
+    struct world w;
+    uint8_t block[4096];
+
+    (void)state;
+    faulty_io_init(&io);
+    world_init(&w, &kind);
+    w.env.io = &io.io;
+    world_open(&w);
+    memset(block, 7, sizeof block);
+    for (uint64_t i = 0; i < 6; i++)
+        MUST(lsvd_pwrite(w.volume, block, sizeof block,
+                         i * kind.chunk_bytes, 0));
+    atomic_store(&io.together, 6);
+    MUST(lsvd_start(w.volume));
+    world_close(&w); /* the thread destages, or the end does */
+    assert_int_equal(atomic_load(&io.together), 0);
+    assert_false(atomic_load(&io.apart));
+    world_done(&w);
+}
+
 int
 main(void)
 {
@@ -356,6 +384,7 @@ main(void)
         cmocka_unit_test(test_ec_4_2),
         cmocka_unit_test(test_ec_4_2_512),
         cmocka_unit_test(test_parts_come_and_go),
+        cmocka_unit_test(test_chunks_are_written_side_by_side),
     };
 
     return cmocka_run_group_tests_name("volume-threads", tests, NULL, NULL);

@@ -24,7 +24,8 @@ declare -A below=(
     [chunk]='redundancy target meta base'
     [journal]='target meta base'
     [cache]='base'
-    [volume]='cache journal chunk redundancy target meta base'
+    [readcache]='target base'
+    [volume]='cache readcache journal chunk redundancy target meta base'
 )
 
 check_core_file()

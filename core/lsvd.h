@@ -344,6 +344,27 @@ struct lsvd_task_status { /* resync, scrub */
     uint64_t seconds;    /* since it began */
 };
 
+/* The read cache (cache-size=). */
+enum lsvd_read_cache_state {
+    LSVD_READ_CACHE_NONE,   /* not configured, or could not be opened */
+    LSVD_READ_CACHE_WORKS,
+    LSVD_READ_CACHE_RESTS,  /* the parts are as fast (read-cache=auto) */
+    LSVD_READ_CACHE_FAILED, /* an error: off until the next start */
+};
+const char *lsvd_read_cache_text(enum lsvd_read_cache_state state);
+
+struct lsvd_read_cache_status {
+    enum lsvd_read_cache_state state;
+    char problem[256];           /* of one that failed */
+    uint64_t bytes, used_bytes;  /* of blocks that fit, and that are there */
+    uint64_t hits, misses;       /* blocks asked for, since the start */
+    uint64_t admitted, evicted;  /* blocks */
+    uint64_t wrong;  /* blocks found that were not what they should be, and not
+                      * served: overwritten since, mostly after a crash */
+    uint64_t memory_bytes;       /* of its index */
+    uint64_t cache_read_ns, part_read_ns; /* means of small reads; 0: unknown */
+};
+
 struct lsvd_status {
     char name[65], uuid[37];
     enum lsvd_health health;
@@ -370,6 +391,7 @@ struct lsvd_status {
     uint64_t scrub_passes;
     uint64_t scrub_every_seconds; /* a pass is meant to take; 0: no scrub */
     struct lsvd_counters counters;
+    struct lsvd_read_cache_status read_cache;
     struct lsvd_latency read, write, flush, trim; /* of clients */
     uint64_t views, evictions, returns;     /* since the start */
     uint64_t resynced_chunks, resynced_bytes;

@@ -134,7 +134,8 @@ static const struct parameter {
 /* Those of the configuration file that a command line may have, too. */
 static const char *const settings[] = {
     "part-timeout", "stall-timeout", "resync-rate", "scrub", "scrub-rate",
-    "slow-part", "failing-part", "fence-cmd", "unsafe-nolock",
+    "slow-part", "failing-part", "fence-cmd", "unsafe-nolock", "cache-size",
+    "read-cache",
 };
 
 static int

@@ -37,6 +37,10 @@ struct lsvd_env config_env(const struct config *config);
     "cache=DIR          Directory of the journal; given twice, the\n"     \
     "                   journal is mirrored.\n"                           \
     "ram=SIZE           Memory for cached blocks (example: ram=256M).\n"  \
+    "cache-size=SIZE    Of the journal and a read cache beside it, for\n"  \
+    "                   parts that are slow (default: no read cache).\n"  \
+    "read-cache=auto    Or on, off. Auto: it rests while the parts are\n" \
+    "                   as fast as it is.\n"                              \
     "config=FILE        Instead of /etc/lsvd/lsvd.conf.\n"                \
     "part-timeout=15    A part that does not answer for so many\n"        \
     "                   seconds is dropped, and taken back later.\n"      \

@@ -121,6 +121,12 @@ set_journal_size(struct config *c, const char *const *texts, size_t count)
 }
 
 static int
+set_cache_size(struct config *c, const char *const *texts, size_t count)
+{
+    return set_size(&c->cache_bytes, texts, count);
+}
+
+static int
 check_one(size_t count)
 {
     return count == 1 ? 0 : err_set(-EINVAL, "must be one value");
@@ -184,6 +190,24 @@ static int
 set_scrub_rate(struct config *c, const char *const *texts, size_t count)
 {
     return set_size(&c->scrub_rate, texts, count);
+}
+
+static int
+set_read_cache(struct config *c, const char *const *texts, size_t count)
+{
+    static const char *const names[] = {[READ_CACHE_AUTO] = "auto",
+                                        [READ_CACHE_ON] = "on",
+                                        [READ_CACHE_OFF] = "off"};
+
+    if (check_one(count) < 0)
+        return -EINVAL;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(texts[0], names[i]) != 0)
+            continue;
+        c->read_cache = (enum config_read_cache)i;
+        return 0;
+    }
+    return err_set(-EINVAL, "must be auto, on or off");
 }
 
 static int
@@ -257,6 +281,8 @@ static const struct key {
     { "cache", set_cache },
     { "ram", set_ram },
     { "journal-size", set_journal_size },
+    { "cache-size", set_cache_size },
+    { "read-cache", set_read_cache },
     { "part-timeout", set_part_timeout },
     { "stall-timeout", set_stall_timeout },
     { "resync-rate", set_resync_rate },

@@ -12,6 +12,7 @@
  *                                       lease), eviction (no pins), the part
  *                                       is let go (chunks_forget_part) */
 #include "volume/volume.h"
+#include "volume/read_cache.h"
 #include "base/err.h"
 #include "base/memory.h"
 #include <assert.h>
@@ -114,23 +115,26 @@ order_add(struct chunk_store *s, struct chunk *c)
 }
 
 static bool
-is_over_bounds(struct chunk_store *s)
+is_over_bounds(const struct lsvd_volume *v)
 {
+    const struct chunk_store *s = &v->chunks;
     size_t max = atomic_load(&open_files_max);
 
     return s->count > CHUNKS_MIN &&
            (s->count >= max || atomic_load(&open_files) >= max ||
-            atomic_load(&s->memory) >= OPEN_MEMORY_MAX);
+            atomic_load(&s->memory) >=
+                OPEN_MEMORY_MAX + read_cache_table_bytes(v));
 }
 
 /* Take the oldest unpinned chunk out, if the store is over its bounds. */
 static struct chunk *
-evict_one(struct chunk_store *s)
+evict_one(struct lsvd_volume *v)
 {
+    struct chunk_store *s = &v->chunks;
     struct chunk *c = s->oldest;
     struct chunk **at;
 
-    if (!is_over_bounds(s))
+    if (!is_over_bounds(v))
         return NULL;
     while (c && c->pins > 0)
         c = c->newer;
@@ -185,7 +189,7 @@ chunk_get(struct lsvd_volume *v, uint64_t number, struct chunk **ret)
 
     pthread_mutex_lock(&s->lock);
     c = find_and_pin(s, number); /* somebody else was faster? */
-    victim = c ? NULL : evict_one(s);
+    victim = c ? NULL : evict_one(v);
     if (!c) {
         struct chunk **bucket = bucket_of(s, number);
 

@@ -24,6 +24,7 @@
  * (D9) A part that is being filled never delays the others: what fails on it is
  *      left for a later attempt to fill it. */
 #include "volume/volume.h"
+#include "volume/read_cache.h"
 #include "volume/resync.h"
 #include "base/err.h"
 #include "base/memory.h"
@@ -472,6 +473,7 @@ batch_checkpoint(struct lsvd_volume *v)
         /* In this order: an empty journal begins to count anew. */
         space_redone(v, plan->redo_rows);
         plan->redo_rows = 0; /* what follows may be tried again */
+        read_cache_destaged(v, plan);
         journal_forget(v->journal, plan->chunk - 1, plan->blocks,
                        plan->block_count, plan->zero_seq);
     }

@@ -5,8 +5,9 @@
  * than the part-timeout. A cache directory that is alone is not: a journal that
  * hangs has nobody else to go on with, and its calls are not worth a hand-over
  * each. Of two each has a guard of its own, which gives nothing up by itself
- * while they serve: the mirror does, when the other one answers. A world that
- * the caller brings (the simulator) is taken as it is. */
+ * while they serve: the mirror does, when the other one answers. The read cache
+ * has one, too, wherever it lies: it can be done without. A world that the
+ * caller brings (the simulator) is taken as it is. */
 #include "base/err.h"
 #include "base/memory.h"
 #include "meta/fault_rules.h"
@@ -95,6 +96,8 @@ world_make(const struct lsvd_env *env, const struct config *config,
         if (r == 0)
             guard_set_waits(w->copy_guard[i]);
     }
+    if (r == 0 && config->cache_bytes > 0)
+        r = guard_new(w->cache_io, w->timeout_ms, &w->read_guard);
     if (r == 0)
         r = guard_new(w->io, w->timeout_ms, &w->guard);
     if (r == 0)
@@ -146,6 +149,7 @@ void
 env_done(struct world *w)
 {
     guard_free(w->guard);
+    guard_free(w->read_guard);
     for (size_t i = 0; i < MIRROR_COPIES_MAX; i++)
         guard_free(w->copy_guard[i]);
     fault_free(w->fault);

@@ -2,6 +2,7 @@
 #include "base/err.h"
 #include "base/memory.h"
 #include "volume/volume.h"
+#include "volume/read_cache.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -369,17 +370,20 @@ volume_forget(struct io *io, const struct logger *log,
 static int
 remove_journals(struct lsvd_volume *v)
 {
-    char name[64], scrub[64];
+    char name[64], scrub[64], copies[64];
 
     journal_name(v, name, sizeof name);
     scrub_file_name(v, scrub, sizeof scrub);
+    read_cache_name(v, copies, sizeof copies);
     for (size_t i = 0; v->config.cache[i]; i++) {
         struct target *dir;
         int r;
 
         r = env_open_cache(&v->world, &v->config, i, &dir);
         if (r == 0) {
-            r = target_remove(dir, scrub);
+            r = target_remove(dir, copies);
+            if (r == 0 || r == -ENOENT)
+                r = target_remove(dir, scrub);
             if (r == 0 || r == -ENOENT)
                 r = target_remove(dir, name);
             if (r == 0)

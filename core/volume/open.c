@@ -19,6 +19,7 @@
 #include "base/memory.h"
 #include "redundancy/membership.h"
 #include "volume/journal_refill.h"
+#include "volume/read_cache.h"
 #include "volume/resync.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,6 +69,7 @@ volume_free(struct lsvd_volume *v)
     batch_free(v);
     chunk_store_done(v);
     cache_free(v->cache);
+    read_cache_close(v);
     refill_done(v);
     journal_close(v->journal);
     target_close(v->cache_dir);
@@ -773,6 +775,7 @@ lsvd_close(struct lsvd_volume *v)
     if (v->attached && r == 0)
         r = volume_detach(v);
     snprintf(text, sizeof text, "%s", err_text());
+    read_cache_store(v);
     volume_log_counters(v);
     if (r < 0)
         r = err_set(r,
@@ -794,9 +797,13 @@ int
 lsvd_open(const struct lsvd_env *env, const char *name, unsigned flags,
           struct lsvd_volume **ret)
 {
-    return volume_open(env, name,
-                       flags & (LSVD_OPEN_READ_ONLY | LSVD_OPEN_NO_LOCK),
-                       ret);
+    int r = volume_open(env, name,
+                        flags & (LSVD_OPEN_READ_ONLY | LSVD_OPEN_NO_LOCK),
+                        ret);
+
+    if (r == 0)
+        read_cache_open(*ret);
+    return r;
 }
 
 bool

@@ -1,7 +1,8 @@
-/* read.c: RAM, then the journal, then the parts, verified.
+/* read.c: RAM, then the journal, then read cache and parts, verified.
  *
  * Happy path: every block from the cache, without a lease.
- * Miss: shared lease on the missing run -> index -> journal or parts -> cache.
+ * Miss: shared lease on the missing run -> index -> journal, or read cache
+ * (read_cache.h) and parts -> cache.
  * A block that fails its check is computed from the others, counted, logged
  * once, and its fragment queued for healing; if it can't be computed, the
  * request gets -EIO and other blocks are unaffected. */
@@ -9,6 +10,7 @@
 #include "base/err.h"
 #include "base/memory.h"
 #include "base/sum.h"
+#include "volume/read_cache.h"
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -216,6 +218,14 @@ preferred_replica(struct lsvd_volume *v, struct chunk *c, uint32_t skip)
     return v->g.part_count;
 }
 
+struct fragment *
+volume_preferred_fragment(struct lsvd_volume *v, struct chunk *c)
+{
+    uint32_t slot = preferred_replica(v, c, 0);
+
+    return slot == v->g.part_count ? NULL : chunk_fragment(v, c, slot, NULL);
+}
+
 /* One replica after the other, until one is not late. */
 static void
 read_replicas(struct lsvd_volume *v, struct chunk *c, struct span *s,
@@ -327,8 +337,8 @@ fetch_leased_chunk(struct lsvd_volume *v, struct chunk *c, uint64_t first,
     if (chunk_truth(v, number).state != CHUNK_PRESENT) {
         memset(to, 0, (size_t)count * v->g.block_bytes);
     } else {
-        r = volume_read_parts(v, c, geometry_block_in_chunk(&v->g, first),
-                              count, to);
+        r = read_cache_fetch(v, c, geometry_block_in_chunk(&v->g, first),
+                             count, to);
         if (r == 0)
             volume_cache(v, first, count, to);
     }

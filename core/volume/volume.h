@@ -144,6 +144,7 @@ struct world {
     struct io *cache_io; /* a cache directory that is alone */
     struct io *guard, *fault; /* owned; NULL if there is none */
     struct io *copy_guard[MIRROR_COPIES_MAX]; /* of two; the same */
+    struct io *read_guard; /* the read cache's; the same */
     unsigned timeout_ms; /* the part-timeout */
 };
 
@@ -225,6 +226,7 @@ struct lsvd_volume {
                         * exists; a claim that was cut may have left an empty
                         * one behind (docs/model) */
     struct cache *cache;
+    struct read_cache *read_cache; /* read_cache.h; NULL: none */
     struct ec *ec; /* NULL for replicas */
     struct lease_table leases;       /* of blocks of the volume */
     struct lease_table chunk_leases; /* of chunks */
@@ -673,6 +675,9 @@ int volume_fetch(struct lsvd_volume *v, uint64_t first, uint32_t count,
 /* Blocks of one chunk from the parts; caller holds the chunk lease. */
 int volume_read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
                       uint32_t count, uint8_t *to);
+/* The file of the replica that is asked first; NULL: none can be. */
+struct fragment *volume_preferred_fragment(struct lsvd_volume *v,
+                                           struct chunk *c);
 /* Whole blocks, newest content, into RAM; the caller holds a lease on them. */
 void volume_cache(struct lsvd_volume *v, uint64_t first, uint32_t count,
                   const uint8_t *data);

@@ -11,6 +11,7 @@
 #include "target/guard.h"
 #include "target/mirror.h"
 #include "volume/journal_refill.h"
+#include "volume/read_cache.h"
 #include "volume/resync.h"
 #include "volume/volume.h"
 #include "volume/watch.h"
@@ -417,6 +418,7 @@ lsvd_start(struct lsvd_volume *v)
 {
     int r;
 
+    read_cache_start(v);
     if (!v->attached)
         return 0;
     parts_sign(v);
@@ -451,6 +453,8 @@ lsvd_hurry(struct lsvd_volume *v)
 {
     if (v->world.guard)
         guard_set_deadline(v->world.guard, HURRIED_DEADLINE_MS);
+    if (v->world.read_guard)
+        guard_set_deadline(v->world.read_guard, HURRIED_DEADLINE_MS);
     if (v->mirror)
         mirror_set_patience(v->mirror, HURRIED_DEADLINE_MS);
     for (size_t i = 0; v->mirror && v->config.cache[i]; i++) {

@@ -50,6 +50,8 @@ defaults_stand_without_a_file(void **state)
     assert_string_equal(config.data[0], CONFIG_DATA_DEFAULT);
     assert_null(config.data[1]);
     assert_string_equal(config.cache[0], CONFIG_CACHE_DEFAULT);
+    assert_int_equal(config.cache_bytes, 0);
+    assert_int_equal(config.read_cache, READ_CACHE_AUTO);
     assert_null(config.cache[1]);
     assert_int_equal(config.ram_bytes, CONFIG_RAM_DEFAULT);
     assert_int_equal(config.journal_bytes, 0);
@@ -81,7 +83,9 @@ a_section_overrides_the_defaults(void **state)
         "[big]\n"
         "ram = 1.5G\n"
         "cache = /nvme0;/nvme1\n"
-        "journal-size = 8G\n";
+        "journal-size = 8G\n"
+        "cache-size = 20G\n"
+        "read-cache = on\n";
     struct config config;
 
     (void)state;
@@ -92,6 +96,8 @@ a_section_overrides_the_defaults(void **state)
     assert_string_equal(config.cache[1], "/nvme1");
     assert_int_equal(config.ram_bytes, UINT64_C(3) << 29);
     assert_int_equal(config.journal_bytes, UINT64_C(8) << 30);
+    assert_int_equal(config.cache_bytes, UINT64_C(20) << 30);
+    assert_int_equal(config.read_cache, READ_CACHE_ON);
     config_done(&config);
     assert_int_equal(load_text(text, "other", &config), 0);
     assert_string_equal(config.cache[0], CONFIG_CACHE_DEFAULT);
@@ -220,6 +226,8 @@ mistakes_are_named(void **state)
         { "[defaults]\ndata = /a\\q\n", "data" },
         { "[defaults]\ncache = /a;/b;/c\n", "cache" },
         { "[defaults]\njournal-size = 4K\n", "journal-size" },
+        { "[defaults]\ncache-size = much\n", "cache-size" },
+        { "[other]\nread-cache = yes\n", "auto, on or off" },
         { "[defaults]\npart-timeout = 0\n", "part-timeout" },
         { "[other]\nstall-timeout = soon\n", "stall-timeout" },
         { "[other]\nslow-part = kill\n", "warn or drop" },

@@ -1,0 +1,392 @@
+/* The read cache of a volume: what it serves, what it survives, when it
+ * rests. */
+#include "rig.h"
+#include "unit.h"
+#include "volume/read_cache.h"
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* RAM for a few blocks: nearly all reads go further. */
+static const struct kind one = {
+    .replicas = 1, .block_bytes = BLOCK, .chunk_bytes = CHUNK,
+    .size_bytes = BYTES, .ram_bytes = 64 << 10};
+static const struct kind two = {
+    .replicas = 2, .block_bytes = BLOCK, .chunk_bytes = CHUNK,
+    .size_bytes = BYTES, .ram_bytes = 64 << 10};
+static const struct kind ec = {
+    .ec_data = 2, .ec_parity = 1, .block_bytes = BLOCK, .chunk_bytes = CHUNK,
+    .size_bytes = BYTES, .ram_bytes = 64 << 10};
+
+enum { BLOCKS = BYTES / BLOCK };
+
+/* Filled, destaged, and open, with a cache that takes it all. */
+static struct rig *
+begin(const struct kind *kind)
+{
+    struct rig *rig = rig_new(kind);
+
+    rig_set(rig, "cache-size=5M"); /* the journal has 1 MiB of it */
+    rig_set(rig, "read-cache=on");
+    rig_open_filled(rig);
+    return rig;
+}
+
+static struct lsvd_read_cache_status *
+cache_status(struct rig *rig)
+{
+    return &rig_status(rig)->read_cache;
+}
+
+/* Block by block: what is longer is a scan's. */
+static void
+check_blocks(struct rig *rig)
+{
+    for (uint64_t at = 0; at < BYTES; at += BLOCK) {
+        MUST(lsvd_pread(rig->world.volume, rig->found + at, BLOCK, at));
+        if (memcmp(rig->found + at, rig->model + at, BLOCK) != 0)
+            fail_msg("block %d is wrong", (int)(at / BLOCK));
+    }
+}
+
+static void
+check_kind(const struct kind *kind)
+{
+    struct rig *rig = begin(kind);
+    uint64_t before;
+
+    check_blocks(rig);
+    assert_true(cache_status(rig)->used_bytes > BYTES * 9 / 10);
+    before = cache_status(rig)->hits;
+    check_blocks(rig);
+    assert_true(cache_status(rig)->hits - before > BLOCKS * 8 / 10);
+    /* What is destaged is seen, and what is known is kept up to date. */
+    for (unsigned i = 0; i < 8; i++) {
+        rig_touch(rig, 0, CHUNKS);
+        world_drain(&rig->world);
+        check_blocks(rig);
+    }
+    before = cache_status(rig)->misses;
+    check_blocks(rig);
+    assert_true(cache_status(rig)->misses - before < BLOCKS / 10);
+    MUST(rig_trim(rig, CHUNK / 2, 2 * CHUNK));
+    world_drain(&rig->world);
+    check_blocks(rig);
+    /* A clean end: warm. */
+    rig_close(rig);
+    rig_open(rig, false);
+    check_blocks(rig);
+    assert_true(cache_status(rig)->hits > BLOCKS * 6 / 10);
+    /* A crash: what was overwritten since the clean end is not served. */
+    for (unsigned i = 0; i < 8; i++)
+        rig_touch(rig, 0, CHUNKS);
+    world_drain(&rig->world);
+    rig_touch(rig, 0, CHUNKS);
+    rig_kill(rig);
+    rig_open(rig, false);
+    check_blocks(rig);
+    assert_true(cache_status(rig)->hits > BLOCKS / 2);
+    assert_int_equal(cache_status(rig)->state, LSVD_READ_CACHE_WORKS);
+    rig_end(rig);
+}
+
+static void
+test_replica(void **state)
+{
+    (void)state;
+    check_kind(&one);
+}
+
+static void
+test_replicas(void **state)
+{
+    (void)state;
+    check_kind(&two);
+}
+
+static void
+test_ec(void **state)
+{
+    (void)state;
+    check_kind(&ec);
+}
+
+/* RV1: parts are not asked for what is here. */
+static void
+test_parts_are_not_asked(void **state)
+{
+    struct rig *rig = begin(&one);
+    unsigned served = 0;
+
+    (void)state;
+    check_blocks(rig);
+    atomic_store(&rig->io.refuse[0], REFUSE_READS);
+    for (uint64_t at = 0; at < BYTES; at += BLOCK) {
+        if (lsvd_pread(rig->world.volume, rig->found, BLOCK, at) < 0)
+            continue;
+        assert_memory_equal(rig->found, rig->model + at, BLOCK);
+        served++;
+    }
+    assert_true(served > BLOCKS * 9 / 10);
+    atomic_store(&rig->io.refuse[0], 0);
+    rig_end(rig);
+}
+
+/* RV3: errors of its device cost speed, and one line. */
+static void
+test_read_errors(void **state)
+{
+    struct rig *rig = begin(&two);
+
+    (void)state;
+    check_blocks(rig);
+    rig_forget_said(rig);
+    atomic_store(&rig->io.refuse_cache[0], REFUSE_READS);
+    check_blocks(rig);
+    assert_true(rig_has_said(rig, "the read cache is off"));
+    assert_int_equal(cache_status(rig)->state, LSVD_READ_CACHE_FAILED);
+    assert_true(cache_status(rig)->problem[0] != '\0');
+    rig_forget_said(rig);
+    check_blocks(rig);
+    assert_false(rig_has_said(rig, "read cache"));
+    atomic_store(&rig->io.refuse_cache[0], 0);
+    rig_close(rig);
+    rig_open(rig, false);
+    check_blocks(rig);
+    assert_int_equal(cache_status(rig)->state, LSVD_READ_CACHE_WORKS);
+    rig_end(rig);
+}
+
+static void
+cache_file(struct rig *rig, char *path, size_t bytes)
+{
+    DIR *dir = opendir(rig->world.cache);
+    struct dirent *entry;
+
+    path[0] = '\0';
+    assert_non_null(dir);
+    while ((entry = readdir(dir)) != NULL)
+        if (strstr(entry->d_name, ".rcache"))
+            snprintf(path, bytes, "%s/%s", rig->world.cache, entry->d_name);
+    closedir(dir);
+    assert_true(path[0] != '\0');
+}
+
+/* Its bytes change while it is in use, and its file ends too soon. */
+static void
+test_garbage(void **state)
+{
+    struct rig *rig = begin(&two);
+    uint8_t garbage[4096];
+    char path[1024];
+    int fd;
+
+    (void)state;
+    check_blocks(rig);
+    cache_file(rig, path, sizeof path);
+    fd = open(path, O_RDWR);
+    assert_true(fd >= 0);
+    for (off_t at = 0; at < 3 << 20; at += 3 * 4096) {
+        random_fill(&rig->random, garbage, sizeof garbage);
+        assert_int_equal(pwrite(fd, garbage, sizeof garbage, at + 512),
+                         sizeof garbage);
+    }
+    check_blocks(rig);
+    assert_true(cache_status(rig)->wrong > 0);
+    assert_int_equal(ftruncate(fd, 1 << 20), 0);
+    check_blocks(rig);
+    close(fd);
+    rig_close(rig);
+    assert_int_equal(unlink(path), 0);
+    rig_open(rig, false);
+    check_blocks(rig);
+    assert_int_equal(cache_status(rig)->wrong, 0);
+    rig_end(rig);
+}
+
+struct worker {
+    struct rig *rig;
+    pthread_t thread;
+    unsigned nth;
+};
+
+enum { WORKERS = 4, REQUESTS = 3000 };
+
+/* Each has blocks of its own, and every other request is a write. */
+static void *
+work(void *ctx)
+{
+    struct worker *w = ctx;
+    struct lsvd_volume *v = w->rig->world.volume;
+    uint64_t random = w->nth + 1, bytes[BLOCK / 8];
+
+    for (unsigned i = 0; i < REQUESTS; i++) {
+        uint64_t block = random_below(&random, BLOCKS / WORKERS) * WORKERS +
+                         w->nth;
+        uint8_t *right = w->rig->model + block * BLOCK;
+
+        if (i % 4 == 0) {
+            random_fill(&random, bytes, BLOCK);
+            MUST(lsvd_pwrite(v, bytes, BLOCK, block * BLOCK, 0));
+            memcpy(right, bytes, BLOCK);
+        } else {
+            MUST(lsvd_pread(v, bytes, BLOCK, block * BLOCK));
+            if (memcmp(bytes, right, BLOCK) != 0)
+                return w; /* not here: the test ends on its own thread */
+        }
+    }
+    return NULL;
+}
+
+/* Threads, the destage thread, the queue of the guard; a cache that holds an
+ * eighth. */
+static void
+test_threads(void **state)
+{
+    struct rig *rig = rig_new(&two);
+    struct worker worker[WORKERS];
+    void *wrong;
+
+    (void)state;
+    rig_set(rig, "cache-size=1280K");
+    rig_set(rig, "read-cache=on");
+    rig_guard(rig, 10000);
+    rig_open_filled(rig);
+    rig_close(rig);
+    rig_open(rig, true);
+    for (unsigned i = 0; i < WORKERS; i++) {
+        worker[i] = (struct worker){.rig = rig, .nth = i};
+        assert_int_equal(pthread_create(&worker[i].thread, NULL, work,
+                                        &worker[i]), 0);
+    }
+    for (unsigned i = 0; i < WORKERS; i++) {
+        assert_int_equal(pthread_join(worker[i].thread, &wrong), 0);
+        assert_null(wrong);
+    }
+    check_blocks(rig);
+    assert_true(cache_status(rig)->hits > 0);
+    assert_true(cache_status(rig)->evicted > 0);
+    rig_end(rig);
+}
+
+/* A table that is not loaded at once: by a thread, which the end does not wait
+ * for; blocks are kept when it is done. */
+static void
+test_large(void **state)
+{
+    struct rig *rig = rig_new(&one);
+
+    (void)state;
+    rig_set(rig, "cache-size=3G");
+    rig_set(rig, "read-cache=on");
+    rig_open_filled(rig);
+    check_blocks(rig);
+    for (unsigned i = 0; i < 3; i++) {
+        rig_close(rig);
+        rig_open(rig, true);
+    }
+    assert_true(cache_status(rig)->used_bytes > BYTES * 9 / 10);
+    check_blocks(rig);
+    assert_true(cache_status(rig)->hits > BLOCKS * 6 / 10);
+    rig_kill(rig);
+    rig_open(rig, true);
+    rig_end(rig);
+}
+
+/* Whatever the settings are, the volume is served. */
+static void
+test_settings(void **state)
+{
+    static const struct {
+        const char *size, *use;
+        enum lsvd_read_cache_state state;
+    } cases[] = {
+        {"cache-size=0", "read-cache=on", LSVD_READ_CACHE_NONE},
+        {"cache-size=1M", "read-cache=on", LSVD_READ_CACHE_NONE},
+        {"cache-size=100K", "read-cache=on", LSVD_READ_CACHE_NONE},
+        {"cache-size=4M", "read-cache=off", LSVD_READ_CACHE_NONE},
+        {"cache-size=4M", "read-cache=auto", LSVD_READ_CACHE_WORKS},
+        {"cache-size=1152K", "read-cache=on", LSVD_READ_CACHE_WORKS},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct rig *rig = rig_new(&one);
+
+        rig_set(rig, cases[i].size);
+        rig_set(rig, cases[i].use);
+        rig_open_filled(rig);
+        check_blocks(rig);
+        assert_int_equal(cache_status(rig)->state, cases[i].state);
+        assert_true(cache_status(rig)->bytes <= 3 << 20);
+        rig_end(rig);
+    }
+}
+
+/* The volume goes, and its copies with it. */
+static void
+test_removed(void **state)
+{
+    struct rig *rig = begin(&one);
+    char path[1024];
+
+    (void)state;
+    cache_file(rig, path, sizeof path);
+    assert_int_equal(access(path, F_OK), 0);
+    rig_close(rig);
+    MUST(lsvd_remove(&rig->world.env, NAME));
+    assert_int_equal(access(path, F_OK), -1);
+    rig_free(rig);
+}
+
+/* RV4. */
+static void
+test_rest(void **state)
+{
+    struct read_cache_rate rate = {
+        .cache_ns = 100000, .part_ns = 90000, .cache_samples = 32,
+        .part_samples = 32};
+    uint64_t later = READ_CACHE_DWELL_NS + 1000;
+
+    (void)state;
+    assert_true(read_cache_should_rest(&rate, false, 1000, later));
+    assert_false(read_cache_should_rest(&rate, false, 1000, later - 1));
+    rate.part_ns = 124000; /* between the two ratios all stays as it is */
+    assert_true(read_cache_should_rest(&rate, false, 1000, later));
+    rate.part_ns = 126000;
+    assert_false(read_cache_should_rest(&rate, false, 1000, later));
+    assert_true(read_cache_should_rest(&rate, true, 1000, later));
+    rate.part_ns = 199000;
+    assert_true(read_cache_should_rest(&rate, true, 1000, later));
+    rate.part_ns = 200000;
+    assert_false(read_cache_should_rest(&rate, true, 1000, later));
+    assert_true(read_cache_should_rest(&rate, true, 1000, later - 1));
+    rate.part_ns = 10;
+    rate.cache_samples--;
+    assert_false(read_cache_should_rest(&rate, false, 1000, later));
+    rate.cache_samples++;
+    rate.part_samples--;
+    assert_false(read_cache_should_rest(&rate, false, 1000, later));
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_replica),
+        cmocka_unit_test(test_replicas),
+        cmocka_unit_test(test_ec),
+        cmocka_unit_test(test_parts_are_not_asked),
+        cmocka_unit_test(test_read_errors),
+        cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_large),
+        cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_removed),
+        cmocka_unit_test(test_rest),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

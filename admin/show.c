@@ -214,6 +214,30 @@ print_journal(const json_t *s)
 }
 
 static void
+print_read_cache(const json_t *cache)
+{
+    const char *state = ask_text(cache, "state");
+    char size[CLI_SIZE_BYTES];
+
+    if (!state || strcmp(state, "none") == 0)
+        return;
+    printf("  rcache   ");
+    print_bar(ask_u64(cache, "used_bytes"), ask_u64(cache, "bytes"));
+    printf(" of %s; %" PRIu64 " hits, %" PRIu64 " misses; ",
+           cli_size(ask_u64(cache, "bytes"), size), ask_u64(cache, "hits"),
+           ask_u64(cache, "misses"));
+    if (strcmp(state, "failed") == 0)
+        printf("off: %s\n", ask_text(cache, "problem"));
+    else if (ask_u64(cache, "part_read_us") == 0 ||
+             ask_u64(cache, "cache_read_us") == 0)
+        printf("%s\n", state);
+    else
+        printf("%s: %" PRIu64 " us, the parts take %" PRIu64 " us\n", state,
+               ask_u64(cache, "cache_read_us"),
+               ask_u64(cache, "part_read_us"));
+}
+
+static void
 print_task(const char *name, const json_t *task)
 {
     uint64_t done = ask_u64(task, "chunks_done");
@@ -290,6 +314,7 @@ show_status(const json_t *s)
         print_parts(s);
     if (json_object_get(s, "journal"))
         print_journal(s);
+    print_read_cache(json_object_get(s, "read_cache"));
     if (!ask_bool(s, "served"))
         return;
     print_task("resync", json_object_get(s, "resync"));

@@ -80,6 +80,12 @@ sample(const struct metrics *m, const char *name,
     {                                                                     \
         return (uint64_t)s->field;                                        \
     }
+#define READ_CACHE(field)                                                 \
+    static uint64_t read_cache_##field(const struct lsvd_status *s)       \
+    {                                                                     \
+        return s->read_cache.field;                                       \
+    }
+
 #define COUNTER(field)                                                    \
     static uint64_t count_##field(const struct lsvd_status *s)            \
     {                                                                     \
@@ -113,6 +119,14 @@ STATUS(write_errors)
 STATUS(scrub_passes)
 STATUS(scrub_last_end)
 STATUS(scrub_every_seconds)
+READ_CACHE(used_bytes)
+READ_CACHE(hits)
+READ_CACHE(misses)
+READ_CACHE(admitted)
+READ_CACHE(evicted)
+READ_CACHE(wrong)
+READ_CACHE(bytes)
+READ_CACHE(memory_bytes)
 COUNTER(read_bytes)
 COUNTER(write_bytes)
 COUNTER(journal_bytes)
@@ -124,6 +138,18 @@ COUNTER(cache_misses)
 COUNTER(bad_blocks)
 COUNTER(healed_blocks)
 COUNTER(lost_blocks)
+
+static uint64_t
+get_read_cache_working(const struct lsvd_status *s)
+{
+    return s->read_cache.state == LSVD_READ_CACHE_WORKS;
+}
+
+static uint64_t
+get_read_cache_failed(const struct lsvd_status *s)
+{
+    return s->read_cache.state == LSVD_READ_CACHE_FAILED;
+}
 
 static uint64_t
 get_dirty_bytes(const struct lsvd_status *s)
@@ -196,6 +222,29 @@ static const struct volume_metric {
       count_cache_hits },
     { "lsvd_cache_misses_total", "counter", "Blocks not found in RAM.",
       count_cache_misses },
+    { "lsvd_read_cache_working", "gauge",
+      "1: there is a read cache, and it is asked before the parts.",
+      get_read_cache_working },
+    { "lsvd_read_cache_failed", "gauge",
+      "1: the read cache is off because of an error.",
+      get_read_cache_failed },
+    { "lsvd_read_cache_size_bytes", "gauge",
+      "Blocks that fit into the read cache.", read_cache_bytes },
+    { "lsvd_read_cache_used_bytes", "gauge", "Blocks that are in it.",
+      read_cache_used_bytes },
+    { "lsvd_read_cache_memory_bytes", "gauge", "Memory of its index.",
+      read_cache_memory_bytes },
+    { "lsvd_read_cache_hits_total", "counter",
+      "Blocks that came from the read cache.", read_cache_hits },
+    { "lsvd_read_cache_misses_total", "counter",
+      "Blocks that it was asked for and did not have.", read_cache_misses },
+    { "lsvd_read_cache_admitted_total", "counter",
+      "Blocks written to the read cache.", read_cache_admitted },
+    { "lsvd_read_cache_evicted_total", "counter",
+      "Blocks that had to make room for others.", read_cache_evicted },
+    { "lsvd_read_cache_wrong_total", "counter",
+      "Blocks in it that were out of date or damaged, and not served.",
+      read_cache_wrong },
     { "lsvd_journal_size_bytes", "gauge", "Size of the journal.",
       get_journal_bytes },
     { "lsvd_journal_used_bytes", "gauge",

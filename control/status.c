@@ -178,12 +178,31 @@ journal_to_json(const struct lsvd_status *s)
         "copy_returns", INT(s->journal_copy_returns));
 }
 
+static json_t *
+read_cache_to_json(const struct lsvd_read_cache_status *s)
+{
+    return json_pack(
+        "{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+        "state", lsvd_read_cache_text(s->state),
+        "problem", text_or_null(s->problem),
+        "bytes", INT(s->bytes),
+        "used_bytes", INT(s->used_bytes),
+        "memory_bytes", INT(s->memory_bytes),
+        "hits", INT(s->hits),
+        "misses", INT(s->misses),
+        "admitted", INT(s->admitted),
+        "evicted", INT(s->evicted),
+        "wrong", INT(s->wrong),
+        "cache_read_us", INT(s->cache_read_ns / 1000),
+        "part_read_us", INT(s->part_read_ns / 1000));
+}
+
 json_t *
 status_to_json(const struct lsvd_status *s)
 {
     return json_pack(
         "{s:s, s:s, s:I, s:b, s:b, s:s, s:o, s:b, s:b, s:I, s:{s:I, s:I},"
-        " s:o, s:o, s:o, s:o, s:o,"
+        " s:o, s:o, s:o, s:o, s:o, s:o,"
         " s:{s:o, s:o, s:o, s:o}}",
         "name", s->name,
         "uuid", s->uuid,
@@ -197,6 +216,7 @@ status_to_json(const struct lsvd_status *s)
         "uptime_seconds", INT(s->uptime_seconds),
         "view", "epoch", INT(s->epoch), "minor", INT(s->view_minor),
         "journal", journal_to_json(s),
+        "read_cache", read_cache_to_json(&s->read_cache),
         "parts", parts_to_json(s),
         "resync", task_to_json(&s->resync),
         "scrub", scrub_to_json(s),

@@ -65,10 +65,12 @@ life_policy_text(const struct sim_policy *policy, char *text, size_t bytes)
         snprintf(redundancy, sizeof redundancy, "ec=%u+%u", policy->ec_data,
                  policy->ec_parity);
     snprintf(text, bytes,
-             "--config %s --block-size %u%s%s%s%s%s%s%s%s%s%s%s%s%s%s",
+             "--config %s --block-size %u%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s",
              redundancy, policy->block_bytes,
              policy->missing ? " --missing" : "",
              policy->rot ? " --rot" : "",
+             policy->read_cache ? " --read-cache" : "",
+             policy->blind ? " --bug blind" : "",
              policy->bugs & SIM_BUG_NO_JOURNAL_SYNC ? " --bug journal-sync"
                                                     : "",
              policy->bugs & SIM_BUG_NO_DIR_SYNC ? " --bug dir-sync" : "",
@@ -194,6 +196,14 @@ life_begin_empty(struct life *l, const struct sim_policy *policy,
     l->steps_typical = 60;
     choose_shape(l);
     make_roots(l);
+    if (policy->read_cache) {
+        /* the journal has 1 MiB of it; some have room for a few blocks */
+        l->settings[0] = seed % 3 == 0   ? "cache-size=1088K"
+                         : seed % 3 == 1 ? "cache-size=1280K"
+                                         : "cache-size=3M";
+        l->settings[1] = "read-cache=on"; /* nothing takes time here */
+        l->env.settings = l->settings;
+    }
     l->env.io = simio_io(l->s);
     l->env.log = engine_log;
     l->env.log_ctx = l;
@@ -236,6 +246,7 @@ life_end(struct life *l)
     life_forget_copies(l);
     life_mirror_end(l);
     life_parts_end(l);
+    life_spoil_end(l);
     model_free(l->m);
     free(l->image);
     free(l->buffer);
@@ -268,10 +279,24 @@ life_check_handles(struct life *l, const char *what)
                   simio_open_handles(l->s));
 }
 
+static void
+count_cached_reads(struct life *l)
+{
+    static struct lsvd_status status; /* large */
+
+    if (!l->policy.read_cache)
+        return;
+    lsvd_get_status(l->v, &status);
+    l->cached_reads += status.read_cache.hits;
+}
+
 int
 life_close(struct life *l)
 {
-    int r = lsvd_close(l->v);
+    int r;
+
+    count_cached_reads(l);
+    r = lsvd_close(l->v);
 
     l->v = NULL;
     life_event(l, "close: %s", r < 0 ? lsvd_error() : "clean");
@@ -284,8 +309,10 @@ life_crash(struct life *l, bool with_power)
 {
     uint64_t steps = simio_get_stats(l->s)->steps;
 
-    if (l->v)
+    if (l->v) {
+        count_cached_reads(l);
         lsvd_abandon(l->v);
+    }
     l->v = NULL;
     life_check_handles(l, "abandon");
     if (simio_get_stats(l->s)->steps != steps)

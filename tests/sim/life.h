@@ -35,6 +35,8 @@ struct sim_policy {
     bool mirror;          /* two cache directories */
     bool conceal_losses;  /* and the bugs of that */
     bool skip_rest, skip_settle;
+    bool read_cache; /* there is one */
+    bool blind;      /* and the bug of that */
 };
 
 struct life {
@@ -49,6 +51,7 @@ struct life {
     char root[LIFE_PARTS_MAX][16];
     const char *data[LIFE_PARTS_MAX + 1];
     const char *cache[3];
+    const char *settings[3];
     struct lsvd_env env;
     uint8_t *image, *buffer; /* volume_bytes each */
     uint64_t hot[4];         /* places that requests like */
@@ -73,6 +76,8 @@ struct life {
     bool owes_reads, owes_writes; /* the request that is being served */
     uint64_t calms, replaced, unwritable, part_failures;
     struct rules rules;
+    struct sim_file *rcache_copy; /* spoil.c */
+    uint64_t cached_reads; /* blocks that came from the read cache */
     bool damaged; /* rot that may not all have been found: see life_mend */
     uint64_t steps_typical;  /* of one cycle; where to set the next cut */
     uint64_t cuts, recoveries, verifies, degraded;
@@ -192,6 +197,11 @@ void life_rot_crashed(struct life *l);
 /* The volume is closed: rebuild it, if it was damaged. */
 void life_mend(struct life *l);
 void life_forget_copies(struct life *l);
+
+/* spoil.c: nobody serves; something happens to the read cache, if there is
+ * one. */
+void life_spoil(struct life *l);
+void life_spoil_end(struct life *l);
 
 /* random.c: cuts until `cuts` of them or a failure. */
 void life_run(struct life *l, uint64_t cuts);

@@ -86,6 +86,7 @@ reopen(struct life *l)
     bool quiet = life_parts_all_in_sync(l) && !l->policy.rot;
     int r;
 
+    life_spoil(l);
     l->rules.in_quiet_open = quiet;
     r = life_open(l, 0);
     l->rules.in_quiet_open = false;

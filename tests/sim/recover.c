@@ -75,6 +75,7 @@ life_recover(struct life *l)
         struct owed owed;
 
         life_rot_crashed(l);
+        life_spoil(l);
         life_parts_between(l);
         life_parts_replace(l);
         read_only = l->policy.missing && !l->policy.mirror &&

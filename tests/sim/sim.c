@@ -2,6 +2,7 @@
  *
  * Everything follows from the seed of a life; a failure prints the command
  * that lives it again. */
+#include "blindness.h"
 #include "life.h"
 #include "losses.h"
 #include "members.h"
@@ -42,6 +43,8 @@ static const char usage[] =
     "                     --config is given)\n"
     "  --mirror           two cache directories: one may die, go away, come\n"
     "                     back, be an old copy\n"
+    "  --read-cache       copies of blocks are kept in the cache directory\n"
+    "                     (not by default)\n"
     "  --rot              damage parts, and expect them healed\n"
     "  --replay SEED      live one life again (with the same options)\n"
     "  --life-cuts N      cuts in a life (default 25)\n"
@@ -55,7 +58,7 @@ static const char usage[] =
     "  --bug NAME         break a promise of the world: journal-sync,\n"
     "                     dir-sync, table, redo; mirror, refill, settle\n"
     "                     (with --mirror); or a rule: view, stale, skip,\n"
-    "                     read (--missing)\n"
+    "                     read (--missing); blind (--read-cache)\n"
     "  --expect-failure   succeed only if a failure is found\n"
     "  --verbose, --trace print events, print every call\n";
 
@@ -125,6 +128,8 @@ parse_bug(struct sim_policy *all, const char *text)
         all->member_bugs |= MEMBER_BUG_SKIP;
     else if (strcmp(text, "read") == 0)
         all->member_bugs |= MEMBER_BUG_READ;
+    else if (strcmp(text, "blind") == 0)
+        all->blind = true;
     else
         stop("no such bug", text);
 }
@@ -173,8 +178,8 @@ static void
 parse(struct options *o, int argc, char **argv)
 {
     enum { SEED = 256, CUTS, SECONDS, CONFIG, BLOCK_SIZE, MISSING, MIRROR, ROT,
-           REPLAY, LIFE_CUTS, EXHAUSTIVE, LENGTH, FULL, SUBSETS, NTH, ADMIN,
-           BUG, EXPECT, VERBOSE, TRACE, HELP };
+           READ_CACHE, REPLAY, LIFE_CUTS, EXHAUSTIVE, LENGTH, FULL, SUBSETS,
+           NTH, ADMIN, BUG, EXPECT, VERBOSE, TRACE, HELP };
     static const struct option longs[] = {
         {"seed", required_argument, NULL, SEED},
         {"cuts", required_argument, NULL, CUTS},
@@ -184,6 +189,7 @@ parse(struct options *o, int argc, char **argv)
         {"missing", no_argument, NULL, MISSING},
         {"mirror", no_argument, NULL, MIRROR},
         {"rot", no_argument, NULL, ROT},
+        {"read-cache", no_argument, NULL, READ_CACHE},
         {"replay", required_argument, NULL, REPLAY},
         {"life-cuts", required_argument, NULL, LIFE_CUTS},
         {"exhaustive", no_argument, NULL, EXHAUSTIVE},
@@ -224,6 +230,9 @@ parse(struct options *o, int argc, char **argv)
             break;
         case MIRROR:
             all.mirror = true;
+            break;
+        case READ_CACHE:
+            all.read_cache = true;
             break;
         case ROT:
             all.rot = true;
@@ -275,6 +284,7 @@ parse(struct options *o, int argc, char **argv)
     if (optind < argc)
         stop("unexpected", argv[optind]);
     redo_skip(all.skip_redo);
+    readcache_be_blind(all.blind);
     losses_conceal(all.conceal_losses);
     losses_skip_rest(all.skip_rest);
     losses_skip_settle(all.skip_settle);
@@ -293,7 +303,7 @@ now_seconds(void)
 
 struct totals {
     uint64_t cuts, recoveries, verifies, degraded, steps, calls;
-    uint64_t alone, refused, refilled;
+    uint64_t alone, refused, refilled, cached_reads;
     uint64_t calms, replaced, checked, unwritable, failures;
 };
 
@@ -317,6 +327,7 @@ live(const struct options *o, const struct sim_policy *policy, uint64_t seed,
     totals->alone += l.alone;
     totals->refused += l.refused;
     totals->refilled += l.refilled;
+    totals->cached_reads += l.cached_reads;
     totals->calms += l.calms;
     totals->replaced += l.replaced;
     totals->unwritable += l.unwritable;
@@ -356,6 +367,9 @@ run_random(const struct options *o)
         printf("%" PRIu64 " starts with one copy of the journal, %" PRIu64
                " refused; %" PRIu64 " times refilled while serving\n",
                t.alone, t.refused, t.refilled);
+    if (t.cached_reads > 0)
+        printf("%" PRIu64 " blocks came from the read cache\n",
+               t.cached_reads);
     if (t.failures > 0)
         printf("%" PRIu64 " times a part vanished, died or was an old copy; %"
                PRIu64 " replaced; %" PRIu64 " starts read-only; %" PRIu64

@@ -177,3 +177,19 @@ def test_a_counter_that_refuses_is_asked_again(refusals):
     else:
         with pytest.raises(counts.Failed):
             counts.start_counting(counter, 7)
+
+
+def test_readcache_measures_slow_parts(tmp_path, work):
+    if b"\0fault\0" not in (BUILD / "plugin" /
+                             "nbdkit-lsvd-plugin.so").read_bytes():
+        pytest.skip("built without the parameter fault=")
+    done = run(SOURCES / "bench" / "readcache", "--build", BUILD, "--dir",
+               work, "--size", 32, "--working-set", 16, "--cache", 32,
+               "--ram", 2, "--seconds", 1, "--warm", 8, "--runs", 1,
+               "--json", tmp_path / "json")
+    assert done.code == 0, done.err
+    found = json.loads((tmp_path / "json").read_text())
+    assert len(found) == 14
+    # However slow this machine is, it is not ten times as slow as that.
+    assert found["slow, cache, warm QD1"][0] > \
+        3 * found["slow, no cache QD1"][0]

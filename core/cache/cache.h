@@ -6,9 +6,13 @@
  *      block (shared for what it read, exclusive for what it wrote).
  * (M2) A block is copied in and out whole under its shard's mutex: no reader
  *      sees half of an update.
- * (M3) Memory is bounded by ram_bytes, index included; it is reserved at
- *      cache_new and touched as blocks come.
- * Eviction: CLOCK, a hand per shard. Any thread. */
+ * (M3) Memory is bounded by ram_bytes: blocks, their index, and what is kept
+ *      of those that went. It is reserved at cache_new and touched as blocks
+ *      come. Slots are of one size: nothing is fragmented.
+ * (M4) Whoever evicts looks at a bounded number of blocks.
+ * (M5) What comes once, however much it is, drives out only what has come
+ *      once, too.
+ * Eviction: S3-FIFO, in each shard by itself; see shard.h. Any thread. */
 #ifndef LSVD_CACHE_CACHE_H
 #define LSVD_CACHE_CACHE_H
 
@@ -38,13 +42,17 @@ bool cache_peek(struct cache *c, uint64_t block, void *to);
 /* Insert or replace a whole block. */
 void cache_put(struct cache *c, uint64_t block, const void *data);
 
-/* The same, but a block that is not here yet only gets room that nobody has:
- * what a scan brings does not drive out what others come back for. */
+/* The same for a block of a long request. One that is not here yet gets room
+ * that nobody has, or room like any other if it came before, not long ago.
+ * Else it is only remembered: a scan costs no copy and no eviction. */
 void cache_offer(struct cache *c, uint64_t block, const void *data);
 
 /* Forget blocks [first, end). Cost: the smaller of the range and the cache. */
 void cache_drop(struct cache *c, uint64_t first, uint64_t end);
 
 struct cache_counts cache_counts(struct cache *c);
+
+/* Tests: is everything where it belongs? Walks the whole cache. */
+bool cache_ok(struct cache *c);
 
 #endif

@@ -270,6 +270,15 @@ evict_piece(void *ctx, unsigned i)
 }
 
 static void
+offer_piece(void *ctx, unsigned i)
+{
+    struct caching *c = ctx;
+
+    (void)i;
+    cache_offer(c->cache, CACHE_BLOCKS + c->next++, c->block);
+}
+
+static void
 time_cache(void)
 {
     struct caching c = { .block = memory(BLOCK) };
@@ -283,6 +292,7 @@ time_cache(void)
     for (uint64_t i = 0; i < 4 * CACHE_BLOCKS; i++) /* full */
         evict_piece(&c, 0);
     measure("cache: put, evicts", 1024, BLOCK, evict_piece, NULL, &c);
+    measure("cache: offer, remembered only", 1024, 0, offer_piece, NULL, &c);
     cache_free(c.cache);
     free(c.block);
 }

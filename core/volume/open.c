@@ -185,32 +185,21 @@ choose_view(struct lsvd_volume *v)
     return 0;
 }
 
-/* Those that the view counts on, and that are not in use: "b", "b and c".
- * Returns the first. */
+/* Those that the view counts on, and that are not in use. Returns the first. */
 static const struct part *
 missing_letters(struct lsvd_volume *v, char *text, size_t bytes)
 {
     uint32_t set = (v->view.members | v->view.complete_members) & ~v->usable;
-    const struct part *first = &v->part[__builtin_ctz(set)];
-    size_t at = 0;
 
-    text[0] = '\0';
-    while (set && at + 8 < bytes) {
-        uint32_t slot = (uint32_t)__builtin_ctz(set);
-
-        set &= set - 1;
-        at += (size_t)snprintf(text + at, bytes - at, "%s%c",
-                               at == 0 ? "" : set ? ", " : " and ",
-                               v->part[slot].letter);
-    }
-    return first;
+    part_letters(set, text, bytes);
+    return &v->part[__builtin_ctz(set)];
 }
 
 /* R3, R6, P3. Tools that only look at what is there may do so. */
 static int
 check_proven(struct lsvd_volume *v, unsigned flags)
 {
-    char letters[PARTS_MAX * 4 + 8];
+    char letters[PART_LETTERS_BYTES];
     const struct part *first;
 
     if (v->observer || volume_is_proven(v))

@@ -416,6 +416,11 @@ void part_complain(struct lsvd_volume *v, uint32_t slot, const char *format,
 /* The watch's, now and then. */
 void parts_tell_left_out(struct lsvd_volume *v);
 
+#define PART_LETTERS_BYTES (PARTS_MAX * 4 + 8)
+
+/* A set of slots as people name them: "a", "a and c", "a, b and c". */
+void part_letters(uint32_t set, char *text, size_t bytes);
+
 /* ---- info.c ---- */
 
 /* A debug event with what was asked of the volume, and written for it, since

@@ -45,6 +45,7 @@ volume_new(const struct lsvd_env *env, const char *name,
         return r;
     }
     v->io = v->world.io;
+    opening_begins(env->openings, v);
     v->opened_ns = v->io->ops->now_ns(v->io);
     v->cache_io = v->world.cache_io;
     pthread_mutex_init(&v->table_lock, NULL);
@@ -66,6 +67,7 @@ volume_free(struct lsvd_volume *v)
 {
     if (!v)
         return;
+    opening_ends(v);
     batch_free(v);
     chunk_store_done(v);
     cache_free(v->cache);
@@ -365,7 +367,7 @@ tables_open(struct lsvd_volume *v)
         if (!(v->usable & UINT32_C(1) << i))
             continue;
         r = part_open_table(v, &v->part[i]);
-        if (r == -ENOMEM) /* our trouble, not the part's */
+        if (is_our_trouble(r))
             return r;
         if (r < 0) {
             part_fail(&v->part[i], LSVD_PART_ERROR, "%s", err_text());
@@ -481,6 +483,8 @@ recover_and_attach(struct lsvd_volume *v, unsigned flags, bool wants_write)
         r = recover(v, list);
     if (r == 0) /* only now: the journal may prove it */
         r = check_proven(v, flags);
+    if (r == 0)
+        r = volume_check_hurried(v); /* OP2 */
     if (r == 0 && !v->observer && wanted && volume_may_attach(v)) {
         r = attach(v, list);
         redo_list_free(list);
@@ -786,12 +790,21 @@ int
 lsvd_open(const struct lsvd_env *env, const char *name, unsigned flags,
           struct lsvd_volume **ret)
 {
-    int r = volume_open(env, name,
-                        flags & (LSVD_OPEN_READ_ONLY | LSVD_OPEN_NO_LOCK),
-                        ret);
+    struct lsvd_volume *v = NULL;
+    int r, ended;
 
+    r = volume_open(env, name,
+                    flags & (LSVD_OPEN_READ_ONLY | LSVD_OPEN_NO_LOCK), &v);
     if (r == 0)
-        read_cache_open(*ret);
+        opening_ends(v);
+    ended = openings_check(env->openings, name);
+    if (ended < 0) { /* what was said of parts would mislead */
+        volume_free(v);
+        return ended;
+    }
+    if (r == 0)
+        read_cache_open(v);
+    *ret = v;
     return r;
 }
 

@@ -131,7 +131,7 @@ store_view(struct lsvd_volume *v, const struct view *view, uint32_t to,
         p->label.view = *view;
         p->label.clean = clean;
         r = label_write(v, p);
-        if (r == -ENOMEM)
+        if (is_our_trouble(r))
             return r;
         if (r < 0) {
             result = part_failed(v, i, r);
@@ -337,7 +337,7 @@ volume_promise(struct lsvd_volume *v, uint32_t *ret_epoch)
             p->label.view = v->view;
         p->label.promised = epoch;
         r = label_write(v, p);
-        if (r == -ENOMEM)
+        if (is_our_trouble(r))
             return r;
         if (r < 0) { /* it counts as missing */
             (void)part_failed(v, i, r);

@@ -256,6 +256,38 @@ def test_a_server_stops_though_one_hangs(world, hanging, given_up):
     world.volume.verify(0, "--full")
 
 
+@pytest.mark.parametrize("filling", [False, True],
+                         ids=["looked at", "being filled"])
+def test_a_server_stops_though_one_hangs_that_was_lost(world, hanging,
+                                                       filling):
+    """Nobody else waits for it, so its deadline is the long one of parts."""
+    fs = hanging(1)
+    world.start(0, 1, more=["part-timeout=60"])
+    world.clients.start(world.server)
+    world.clients.wait(200)
+    fs.fail()
+    poll(lambda: "is lost" in world.server.log(), "the loss is logged")
+    if filling:
+        for journal in fs.behind.glob("*.journal"):
+            journal.unlink()  # all of it is made anew: that takes long
+        fs.resume()
+        fs.slow(50)
+        poll(lambda: "is being made anew" in world.server.log(), "it is")
+    fs.hang()
+    poll(lambda: fs.waiting() > 0, "it is waited for")
+    assert BOTH not in world.server.log()
+    world.server.process.send_signal(signal.SIGTERM)
+    world.server.process.wait(10)
+    world.clients.stop()
+    world.clients.check()
+    world.clients.model.crashed()
+    fs.resume()
+    world.start(0, 1)
+    world.check()
+    world.server.stop()
+    world.volume.verify(0, "--full")
+
+
 @pytest.mark.parametrize("one", [0, 1])
 def test_either_is_enough_after_a_kill(world, one):
     world.start(0, 1)

@@ -25,8 +25,8 @@ part_fail(struct part *p, enum lsvd_part_state state, const char *format, ...)
 static bool
 is_its_own(int r)
 {
-    return r < 0 && !is_our_trouble(r) && r != -EINTR && r != -ESHUTDOWN &&
-           r != -EMFILE && r != -ENFILE;
+    return r < 0 && !is_our_trouble(r) && r != -EINTR && r != -EMFILE &&
+           r != -ENFILE;
 }
 
 int

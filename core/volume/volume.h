@@ -379,11 +379,12 @@ int part_raise_table(struct lsvd_volume *v, struct part *p);
 void part_fail(struct part *p, enum lsvd_part_state state, const char *format,
                ...) __attribute__((format(printf, 3, 4)));
 
-/* Not the part's: no memory, or nobody wants it any more (openings.c). */
+/* Not the part's: no memory, or nobody wants it any more (openings.c), or we
+ * are fenced. */
 static inline bool
 is_our_trouble(int r)
 {
-    return r == -ENOMEM || r == -ECANCELED;
+    return r == -ENOMEM || r == -ECANCELED || r == -ESHUTDOWN;
 }
 
 /* Something failed on this part: note it and return r. By the role, or for it

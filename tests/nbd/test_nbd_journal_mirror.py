@@ -10,9 +10,9 @@ import subprocess
 import nbd
 import pytest
 
-from conftest import need_root
+from conftest import need_faults, need_root
 from load import Clients
-from nbdharness import KIB, LSVD, MIB, PLUGIN, assert_same, poll, \
+from nbdharness import KIB, LSVD, MIB, assert_same, poll, \
     random_bytes, read_all, run
 
 SIZE = 16 * MIB
@@ -21,11 +21,6 @@ TIMEOUT_S = 2  # part-timeout of what hangs
 # machine that is busy with other tests.
 LONGEST_S = TIMEOUT_S + 1 + 2
 BOTH = "both cache directories have one"
-
-
-def need_faults():
-    if b"\0fault\0" not in PLUGIN.read_bytes():
-        pytest.skip("built without the parameter fault=")
 
 
 class World:

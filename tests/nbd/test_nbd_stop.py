@@ -8,7 +8,8 @@ import time
 import nbd
 import pytest
 
-from nbdharness import MIB, PLUGIN, Opened, assert_same, away, back, poll, \
+from conftest import need_faults
+from nbdharness import MIB, Opened, assert_same, away, back, poll, \
     random_bytes, read_all
 
 # Of the parts: so long that a stop which waits for it is seen to be too late.
@@ -19,8 +20,7 @@ STOP_S = 10
 @pytest.fixture
 def rules(place):
     """A function: from now on these calls hang; nothing does without any."""
-    if b"\0fault\0" not in PLUGIN.read_bytes():
-        pytest.skip("built without the parameter fault=")
+    need_faults()
     path = place.path / "rules"
 
     def hang(*calls):

@@ -45,7 +45,7 @@ static const char create_help[] =
     "NAME: letters, digits, . _ - (at most 64). SIZE: 10G, 1.5T, 4096.\n"
     "  --replicas N         full copies on N parts (1 to 8; default 1)\n"
     "  --ec K+M             K data and M parity parts: any M may be lost\n"
-    "  --part a=DIR         the root of part a (b, c, …); the others lie\n"
+    "  --part a=DIR         the root of part a (b, c, …); the others all lie\n"
     "                       under the first --data\n"
     "  --chunk-size SIZE    256K to 64M; default 4M\n"
     "  --block-size SIZE    512 to 64K; default 4K\n"

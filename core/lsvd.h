@@ -21,6 +21,7 @@
 #define LSVD_EXPORT __attribute__((visibility("default")))
 
 struct lsvd_volume;
+struct lsvd_openings;
 struct io; /* base/io.h; tests only */
 
 enum lsvd_log_level { LSVD_ERROR, LSVD_WARNING, LSVD_INFO, LSVD_DEBUG };
@@ -41,6 +42,7 @@ struct lsvd_env {
                               * file; they override it. NULL: none */
     const char *fault_path;  /* NULL, or a file of rules by which the world
                               * misbehaves (target/fault.h); tests only */
+    struct lsvd_openings *openings; /* NULL, or see lsvd_openings_end */
 };
 
 /* The text of this thread's last error; never NULL. */
@@ -119,6 +121,15 @@ void lsvd_limit_files(size_t max);
  * -ENOENT: no such volume. -EBUSY: in use, text names the owner. */
 int lsvd_open(const struct lsvd_env *env, const char *name, unsigned flags,
               struct lsvd_volume **ret);
+
+/* Calls of lsvd_open that can be ended from another thread: those of which the
+ * env says so. One whose parts hang does not keep a server from ending. */
+int lsvd_openings_new(struct lsvd_openings **ret);
+/* None is under way. NULL is fine. */
+void lsvd_openings_free(struct lsvd_openings *o);
+/* They return -ECANCELED soon, as does each that is begun later; a volume was
+ * left then as by kill -9. At once, any thread. */
+void lsvd_openings_end(struct lsvd_openings *o);
 
 /* Call cb once, from any thread, when another server turns out to have claimed
  * the volume: every request gets -ESHUTDOWN from then on, and nothing is

@@ -15,7 +15,9 @@
  *      hold its gate, shared; the volume is exchanged under the exclusive
  *      gate, in state OPENING. So no request sees two volumes, and there are
  *      never two of one name (the engine's locks would see to that, too).
- * (X4) A connection that was told "read-only" stays so: nbdkit asks once. */
+ * (X4) A connection that was told "read-only" stays so: nbdkit asks once.
+ * (X5) Once the server is to end no volume is opened any more, and one that is
+ *      being opened is left as it is: exports_hurry. */
 #define NBDKIT_API_VERSION 2
 #include "exports.h"
 
@@ -56,8 +58,10 @@ struct export {
  * callbacks. */
 static struct {
     const struct config *config;
+    struct lsvd_openings *openings; /* owned; NULL: none was opened */
     bool threads; /* set before the first connection, then fixed */
-    bool closing; /* under the lock */
+    bool ending;  /* under the lock; X5 */
+    bool closing; /* the same */
     bool revives; /* the thread exists */
     pthread_t reviver;
     pthread_cond_t end; /* of the reviver, on the monotonic clock */
@@ -187,6 +191,7 @@ bring_up(struct export *e, bool read_only)
     int r;
 
     env = config_env(served.config);
+    env.openings = served.openings;
     r = lsvd_open(&env, e->name, read_only ? LSVD_OPEN_READ_ONLY : 0,
                   &e->volume);
     if (r < 0)
@@ -276,14 +281,14 @@ get(const char *name, bool read_only)
 /* ---- opening anew ---- */
 
 static bool
-is_closing(void)
+is_ending(void)
 {
-    bool closing;
+    bool ending;
 
     pthread_mutex_lock(&served.lock);
-    closing = served.closing;
+    ending = served.ending;
     pthread_mutex_unlock(&served.lock);
-    return closing;
+    return ending;
 }
 
 /* X3. For reading at least; a cache directory that is full, say, must not cost
@@ -297,7 +302,7 @@ revive(struct export *e)
     pthread_rwlock_wrlock(&e->gate);
     close_volume(e);
     as_wanted = bring_up(e, false) == 0;
-    if (!as_wanted && !is_closing())
+    if (!as_wanted && !is_ending())
         (void)bring_up(e, true);
     atomic_store(&e->settled, as_wanted && !lsvd_awaits_parts(e->volume));
     if (as_wanted && lsvd_can_write(e->volume)) {
@@ -330,7 +335,7 @@ look_at_locked(struct export *e)
     pthread_mutex_unlock(&served.lock);
     worth_it = is_worth_it(e);
     pthread_mutex_lock(&served.lock);
-    if (!worth_it || served.closing)
+    if (!worth_it || served.ending)
         return;
     e->state = EXPORT_OPENING;
     pthread_mutex_unlock(&served.lock);
@@ -350,11 +355,11 @@ revive_all(void *unused)
 
     (void)unused;
     pthread_mutex_lock(&served.lock);
-    while (!served.closing) {
+    while (!served.ending) {
         clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += LOOK_S;
         (void)pthread_cond_timedwait(&served.end, &served.lock, &until);
-        for (struct export *e = served.head; e != NULL && !served.closing;
+        for (struct export *e = served.head; e != NULL && !served.ending;
              e = e->next)
             if (e->state == EXPORT_OPEN && !atomic_load(&e->settled))
                 look_at_locked(e);
@@ -397,6 +402,8 @@ exports_open(const struct config *config)
 {
     assert(served.config == NULL);
     served.config = config;
+    if (lsvd_openings_new(&served.openings) < 0)
+        return report_refusal(-ENOMEM, "out of memory");
     if (config->volume == NULL)
         return 0;
     return get(config->volume, false) == NULL ? -1 : 0;
@@ -425,25 +432,40 @@ exports_each(void (*fn)(void *ctx, struct lsvd_volume *v), void *ctx)
     pthread_mutex_unlock(&served.lock);
 }
 
+/* Their time is one, however many they are. One that is OPENING is its
+ * opener's, who is told by way of the openings. */
+void
+exports_hurry(void)
+{
+    pthread_mutex_lock(&served.lock);
+    served.ending = true;
+    for (struct export *e = served.head; e != NULL; e = e->next)
+        if (e->state == EXPORT_OPEN && e->volume != NULL)
+            lsvd_hurry(e->volume);
+    pthread_mutex_unlock(&served.lock);
+    if (served.openings != NULL)
+        lsvd_openings_end(served.openings);
+}
+
 void
 exports_close(void)
 {
     struct export *e;
 
+    exports_hurry();
     pthread_mutex_lock(&served.lock); /* nobody is in exports_each then */
     served.closing = true;
     pthread_mutex_unlock(&served.lock);
     stop_reviver();
-    /* their time is one, however many they are */
-    for (e = served.head; e != NULL; e = e->next)
-        if (e->volume != NULL)
-            lsvd_hurry(e->volume);
+    exports_hurry(); /* what it had open already then */
     while ((e = served.head) != NULL) {
         assert(e->state == EXPORT_OPEN);
         close_volume(e);
         served.head = e->next;
         free_export(e);
     }
+    lsvd_openings_free(served.openings);
+    served.openings = NULL;
 }
 
 struct export *

@@ -22,6 +22,10 @@ int exports_open(const struct config *config);
 /* The server has forked: threads may run from now on. 0 or -1. */
 int exports_start(void);
 
+/* The server is to end. Who waits for a part that hangs, or for one to come
+ * back, does so not for long any more. Any thread. */
+void exports_hurry(void);
+
 /* No request is running any more: close all, print what fails. */
 void exports_close(void);
 

@@ -209,13 +209,6 @@ stopped_within(int timeout_ms)
     return poll(&stop, 1, timeout_ms) > 0;
 }
 
-static void
-hurry(void *ctx, struct lsvd_volume *v)
-{
-    (void)ctx;
-    lsvd_hurry(v);
-}
-
 static void *
 watch(void *unused)
 {
@@ -229,9 +222,9 @@ watch(void *unused)
         continue;
     if (stopped_within(GRACE_MS))
         return NULL;
-    exports_each(hurry, NULL); /* H4 */
     nbdkit_debug("lsvd: shutting down: hanging up on idle clients");
     do {
+        exports_hurry(); /* H4; also what was just being opened */
         if (idle()) /* H1 */
             sweep();
     } while (!stopped_within(SWEEP_MS));

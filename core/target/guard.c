@@ -23,6 +23,7 @@ struct guard {
     struct io base; /* first */
     struct io *inner;
     atomic_uint deadline_ms;
+    atomic_bool refuses; /* guard_refuse */
     bool waits; /* for what is written */
 };
 
@@ -206,6 +207,15 @@ op_on(struct op *op, struct inner *inner)
     op->base.thing = &inner->thing;
 }
 
+/* Does nobody want it any more? */
+static int
+check_wanted(struct guard *g, const char *name)
+{
+    if (!atomic_load_explicit(&g->refuses, memory_order_relaxed))
+        return 0;
+    return err_set(-ECANCELED, "%s: not done any more", name);
+}
+
 /* Carry it out and wait. *ret: op if it has come back, to be freed; else NULL.
  */
 static int
@@ -219,6 +229,10 @@ op_call(struct op *op, struct guard *g, struct crew *c, const char *name,
     bool own;
     int r;
 
+    *ret = op;
+    r = check_wanted(g, name);
+    if (r < 0)
+        return r;
     r = crew_call(c, &op->base, name, &patience, &own);
     *ret = own ? op : NULL;
     return r;
@@ -806,8 +820,10 @@ queue_on_object(struct object *object, struct op *op)
     op_on(op, o->inner);
     op->base.in_order = true;
     op->base.async = true;
-    r = crew_queue(o->inner->thing.crew, &op->base, o->name,
-                   &o->guard->deadline_ms);
+    r = check_wanted(o->guard, o->name);
+    if (r == 0)
+        r = crew_queue(o->inner->thing.crew, &op->base, o->name,
+                       &o->guard->deadline_ms);
     if (r < 0)
         op_free(&op->base);
     return r;
@@ -1156,6 +1172,13 @@ guard_set_deadline(struct io *io, unsigned deadline_ms)
     assert(deadline_ms > 0);
     atomic_store(&((struct guard *)io)->deadline_ms, deadline_ms);
     crew_wake_all_waiters();
+}
+
+void
+guard_refuse(struct io *io, unsigned deadline_ms)
+{
+    atomic_store(&((struct guard *)io)->refuses, true);
+    guard_set_deadline(io, deadline_ms);
 }
 
 /* ---- looking on ---- */

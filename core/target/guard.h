@@ -76,6 +76,10 @@ void guard_set_waits(struct io *io);
 /* From now on, for every target of it, also for who waits already. Not 0. */
 void guard_set_deadline(struct io *io, unsigned deadline_ms);
 
+/* From now on no call is begun: -ECANCELED at once. What is under way is waited
+ * for as after guard_set_deadline; things can be closed. For ever. */
+void guard_refuse(struct io *io, unsigned deadline_ms);
+
 enum guard_kind { GUARD_READ, GUARD_WRITE, GUARD_SYNC, GUARD_OTHER,
                   GUARD_KINDS };
 

@@ -72,6 +72,8 @@ lsvd_parts_are_back(struct lsvd_volume *v)
     if (!lsvd_awaits_parts(v))
         return false;
     for (uint32_t i = 0; i < v->g.part_count; i++) {
+        if (volume_check_hurried(v) < 0)
+            return false;
         if (v->usable & UINT32_C(1) << i) {
             if (!is_still_there(v, &v->part[i]))
                 return false;

@@ -74,3 +74,19 @@ parts_tell_left_out(struct lsvd_volume *v)
         tell_left_out(v, &v->part[i], left_out);
     }
 }
+
+void
+part_letters(uint32_t set, char *text, size_t bytes)
+{
+    size_t at = 0;
+
+    text[0] = '\0';
+    while (set && at + 8 < bytes) {
+        uint32_t slot = (uint32_t)__builtin_ctz(set);
+
+        set &= set - 1;
+        at += (size_t)snprintf(text + at, bytes - at, "%s%c",
+                               at == 0 ? "" : set ? ", " : " and ",
+                               (char)('a' + slot));
+    }
+}

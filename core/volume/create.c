@@ -270,6 +270,32 @@ take_back(struct lsvd_volume *v)
     volume_remove_dirs(v->io, &v->meta);
 }
 
+/* Whoever gives several data directories may believe that the parts are spread
+ * over them. They are where volumes are looked for; what lies under the first
+ * is lost with it. */
+static void
+warn_of_one_root(struct lsvd_volume *v)
+{
+    const char *first = v->config.data[0];
+    char letters[PART_LETTERS_BYTES];
+    uint32_t under = 0;
+
+    if (!v->config.data[1])
+        return;
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        if (strcmp(v->meta.part[i].root, first) == 0)
+            under |= UINT32_C(1) << i;
+    }
+    if (__builtin_popcount(under) < 2)
+        return;
+    part_letters(under, letters, sizeof letters);
+    log_event(&v->log, LOG_WARNING_LEVEL,
+              "volume %s: parts %s lie under %s: of several data directories "
+              "only the first gets parts; to spread them remove the volume, "
+              "and create it with --part a=DIR for each part",
+              v->meta.name, letters, first);
+}
+
 int
 lsvd_create(const struct lsvd_env *env, const struct lsvd_create *spec)
 {
@@ -310,6 +336,8 @@ lsvd_create(const struct lsvd_env *env, const struct lsvd_create *spec)
         snprintf(text, sizeof text, "%s", err_text());
         take_back(v);
         r = err_set(r, "volume %s: %s", spec->name, text);
+    } else {
+        warn_of_one_root(v);
     }
     volume_free(v);
     return r;

@@ -45,6 +45,7 @@ volume_new(const struct lsvd_env *env, const char *name,
         return r;
     }
     v->io = v->world.io;
+    opening_begins(env->openings, v);
     v->opened_ns = v->io->ops->now_ns(v->io);
     v->cache_io = v->world.cache_io;
     pthread_mutex_init(&v->table_lock, NULL);
@@ -66,6 +67,7 @@ volume_free(struct lsvd_volume *v)
 {
     if (!v)
         return;
+    opening_ends(v);
     batch_free(v);
     chunk_store_done(v);
     cache_free(v->cache);
@@ -185,32 +187,21 @@ choose_view(struct lsvd_volume *v)
     return 0;
 }
 
-/* Those that the view counts on, and that are not in use: "b", "b and c".
- * Returns the first. */
+/* Those that the view counts on, and that are not in use. Returns the first. */
 static const struct part *
 missing_letters(struct lsvd_volume *v, char *text, size_t bytes)
 {
     uint32_t set = (v->view.members | v->view.complete_members) & ~v->usable;
-    const struct part *first = &v->part[__builtin_ctz(set)];
-    size_t at = 0;
 
-    text[0] = '\0';
-    while (set && at + 8 < bytes) {
-        uint32_t slot = (uint32_t)__builtin_ctz(set);
-
-        set &= set - 1;
-        at += (size_t)snprintf(text + at, bytes - at, "%s%c",
-                               at == 0 ? "" : set ? ", " : " and ",
-                               v->part[slot].letter);
-    }
-    return first;
+    part_letters(set, text, bytes);
+    return &v->part[__builtin_ctz(set)];
 }
 
 /* R3, R6, P3. Tools that only look at what is there may do so. */
 static int
 check_proven(struct lsvd_volume *v, unsigned flags)
 {
-    char letters[PARTS_MAX * 4 + 8];
+    char letters[PART_LETTERS_BYTES];
     const struct part *first;
 
     if (v->observer || volume_is_proven(v))
@@ -316,15 +307,24 @@ replay_redo(void *ctx, uint64_t seq, const uint8_t *body, size_t bytes)
     return redo_remember(replay->redo, seq, body, bytes);
 }
 
-/* Parts that failed just now are left out, when the rest may do without them. A
- * full disk is no reason. True: the caller tries again without them. */
+/* Is it because of these parts that it went wrong? A full disk is no reason to
+ * do without it, unless the others are not full: as destage has it. */
+static bool
+are_to_blame(struct lsvd_volume *v, uint32_t failed, int error)
+{
+    return failed != 0 &&
+           (error != -ENOSPC || parts_alone_are_full(v, failed));
+}
+
+/* Parts that failed just now are left out, when the rest may do without them.
+ * True: the caller tries again without them. */
 static bool
 lose_failed(struct lsvd_volume *v, int error)
 {
     uint32_t failed = v->failed & v->usable;
 
     v->failed = 0;
-    if (failed == 0 || error == -ENOSPC ||
+    if (!are_to_blame(v, failed, error) ||
         !volume_may_be_members(v, v->usable & v->view.members & ~failed))
         return false;
     part_lost(v, failed);
@@ -376,7 +376,7 @@ tables_open(struct lsvd_volume *v)
         if (!(v->usable & UINT32_C(1) << i))
             continue;
         r = part_open_table(v, &v->part[i]);
-        if (r == -ENOMEM) /* our trouble, not the part's */
+        if (is_our_trouble(r))
             return r;
         if (r < 0) {
             part_fail(&v->part[i], LSVD_PART_ERROR, "%s", err_text());
@@ -433,7 +433,7 @@ redo_and_checkpoint(struct lsvd_volume *v, struct redo_list *list)
         if (r == 0)
             r = redo_checkpoint(v, list);
         failed = v->failed & v->usable;
-        if (r == 0 || r == -ENOSPC || failed == 0)
+        if (r == 0 || !are_to_blame(v, failed, r))
             return r;
         r = volume_drop(v, failed);
         if (r < 0)
@@ -492,6 +492,8 @@ recover_and_attach(struct lsvd_volume *v, unsigned flags, bool wants_write)
         r = recover(v, list);
     if (r == 0) /* only now: the journal may prove it */
         r = check_proven(v, flags);
+    if (r == 0)
+        r = volume_check_hurried(v); /* OP2 */
     if (r == 0 && !v->observer && wanted && volume_may_attach(v)) {
         r = attach(v, list);
         redo_list_free(list);
@@ -797,12 +799,21 @@ int
 lsvd_open(const struct lsvd_env *env, const char *name, unsigned flags,
           struct lsvd_volume **ret)
 {
-    int r = volume_open(env, name,
-                        flags & (LSVD_OPEN_READ_ONLY | LSVD_OPEN_NO_LOCK),
-                        ret);
+    struct lsvd_volume *v = NULL;
+    int r, ended;
 
+    r = volume_open(env, name,
+                    flags & (LSVD_OPEN_READ_ONLY | LSVD_OPEN_NO_LOCK), &v);
     if (r == 0)
-        read_cache_open(*ret);
+        opening_ends(v);
+    ended = openings_check(env->openings, name);
+    if (ended < 0) { /* what was said of parts would mislead */
+        volume_free(v);
+        return ended;
+    }
+    if (r == 0)
+        read_cache_open(v);
+    *ret = v;
     return r;
 }
 

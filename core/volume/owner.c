@@ -11,7 +11,10 @@
  *       was taken again (K1).
  * (OW2) Before each write of a label its promise is read. One of an epoch above
  *       ours was made by another server that has claimed the volume: we are
- *       fenced. The watch looks for that too.
+ *       fenced. One that can't be read may be such a promise, and is not
+ *       written over: the part has failed. The watch looks for that too. So it
+ *       is at a start, which may have slept between its reading of the labels
+ *       and its claim.
  * (OW3) Fenced is for ever: every request gets ESHUTDOWN, and nothing is
  *       written to any part any more (K4). The program is told, to end.
  * (OW4) Who has slept (SIGSTOP, a suspended host) for longer than the watch

@@ -25,8 +25,8 @@ part_fail(struct part *p, enum lsvd_part_state state, const char *format, ...)
 static bool
 is_its_own(int r)
 {
-    return r < 0 && r != -ENOMEM && r != -EINTR && r != -ESHUTDOWN &&
-           r != -EMFILE && r != -ENFILE;
+    return r < 0 && !is_our_trouble(r) && r != -EINTR && r != -EMFILE &&
+           r != -ENFILE;
 }
 
 int
@@ -218,6 +218,9 @@ candidate_open(struct lsvd_volume *v, const char *root, uint32_t slot,
     memset(ret, 0, sizeof *ret);
     ret->slot = slot;
     ret->letter = (char)('a' + slot);
+    r = volume_check_hurried(v);
+    if (r < 0)
+        return r;
     r = part_dir_open(v->io, &where, slot, 0, &ret->dir);
     if (r < 0) {
         part_fail(ret, LSVD_PART_MISSING, "%s", err_text());
@@ -381,7 +384,7 @@ part_search(struct lsvd_volume *v, uint32_t slot, bool exclusive)
         if (i > 0 && strcmp(root, recorded) == 0)
             continue;
         r = candidate_open(v, root, slot, exclusive, &found);
-        if (r == -EBUSY || r == -ENOLCK || r == -ENOMEM) {
+        if (r == -EBUSY || r == -ENOLCK || is_our_trouble(r)) {
             candidate_close(&found);
             return r;
         }
@@ -436,7 +439,7 @@ part_find(struct lsvd_volume *v, uint32_t slot, bool everywhere,
             if (is_in_use(v, root, letter))
                 continue;
             r = find_in(v, root, letter, slot, ret);
-            if (r == 0 || r == -ENOMEM)
+            if (r == 0 || is_our_trouble(r))
                 return r;
             if (i > 0 || k > 0)
                 continue;
@@ -474,7 +477,7 @@ part_search_all(struct lsvd_volume *v, uint32_t slot, bool exclusive)
                     return candidate_place(v, &found);
             }
             candidate_close(&found);
-            if (r == -EBUSY || r == -ENOMEM)
+            if (r == -EBUSY || is_our_trouble(r))
                 return r;
         }
     }

@@ -178,8 +178,8 @@ patience_ms(struct lsvd_volume *v)
     return gone < all ? all - gone : 0;
 }
 
-/* Until a round has ended well, or badly for too long. Caller holds
- * state_lock. */
+/* Until a round has ended well, or badly for too long; for want of space, once:
+ * what an earlier one met may be over. Caller holds state_lock. */
 static int
 wait_for_round(struct lsvd_volume *v)
 {
@@ -191,14 +191,14 @@ wait_for_round(struct lsvd_volume *v)
         if (atomic_load(&v->stopping) || atomic_load(&v->hurried) ||
             atomic_load(&v->fenced))
             return -ESHUTDOWN;
-        if (error == -ENOSPC)
+        if (error == -ENOSPC && v->destage_rounds != round)
             return error;
         if (atomic_load(&v->journal_lost)) /* for good: no round will help */
             return -EIO;
         if (error == 0 && v->destage_rounds != round)
             return 0;
         left = patience_ms(v);
-        if (error != 0 && left == 0)
+        if (error != 0 && error != -ENOSPC && left == 0)
             return error;
         wait_ms(&v->progress, &v->state_lock,
                 left < 1000 ? (unsigned)left : 1000);

@@ -20,19 +20,23 @@
 #include <string.h>
 #include <unistd.h>
 
-/* OW2. A label that can't be read is no foreign one; the write will tell. */
+/* OW2. A label that can't be read may be a foreign one, also one of a later
+ * version. Of what is damaged in both copies nobody's promise is left: it is
+ * written anew. */
 static int
 check_ours(struct lsvd_volume *v, const struct part *p)
 {
     struct label found;
-    int damaged;
+    int damaged, r;
 
     if (volume_check_fenced(v) < 0)
         return -ESHUTDOWN;
-    if (v->attached && label_load_fresh(p->dir, &found, &damaged) == 0 &&
-        owner_is_foreign(v, p->slot, &found))
-        return volume_check_fenced(v);
-    return 0;
+    r = label_load_fresh(p->dir, &found, &damaged);
+    if (r == -EBADMSG)
+        return 0;
+    if (r < 0)
+        return err_wrap(r, "not written, as it can't be read");
+    return owner_is_foreign(v, p->slot, &found) ? volume_check_fenced(v) : 0;
 }
 
 int
@@ -41,8 +45,10 @@ label_write(struct lsvd_volume *v, struct part *p)
     struct label *label = &p->label;
     int r = check_ours(v, p);
 
-    if (r < 0)
+    if (r == -ESHUTDOWN)
         return r;
+    if (r < 0)
+        return err_wrap(r, "part %c: its label", p->letter);
     label->written_at = v->io->ops->wall_seconds(v->io);
     memset(label->host, 0, sizeof label->host);
     gethostname(label->host, sizeof label->host - 1);
@@ -131,7 +137,7 @@ store_view(struct lsvd_volume *v, const struct view *view, uint32_t to,
         p->label.view = *view;
         p->label.clean = clean;
         r = label_write(v, p);
-        if (r == -ENOMEM)
+        if (is_our_trouble(r))
             return r;
         if (r < 0) {
             result = part_failed(v, i, r);
@@ -337,7 +343,7 @@ volume_promise(struct lsvd_volume *v, uint32_t *ret_epoch)
             p->label.view = v->view;
         p->label.promised = epoch;
         r = label_write(v, p);
-        if (r == -ENOMEM)
+        if (is_our_trouble(r))
             return r;
         if (r < 0) { /* it counts as missing */
             (void)part_failed(v, i, r);

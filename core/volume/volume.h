@@ -48,6 +48,7 @@
 #include "volume/latency.h"
 #include "volume/event.h"
 #include "volume/throttle.h"
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -286,6 +287,8 @@ struct lsvd_volume {
     bool view_begun;     /* the role's: the view is not known to be on all its
                           * members yet; nothing is destaged until it is */
     struct volume_counters count;
+    struct lsvd_openings *openings; /* that it is one of, while it is opened */
+    struct lsvd_volume *next_opening; /* under their lock */
 };
 
 /* ---- env.c ---- */
@@ -376,9 +379,17 @@ int part_raise_table(struct lsvd_volume *v, struct part *p);
 void part_fail(struct part *p, enum lsvd_part_state state, const char *format,
                ...) __attribute__((format(printf, 3, 4)));
 
+/* Not the part's: no memory, or nobody wants it any more (openings.c), or we
+ * are fenced. */
+static inline bool
+is_our_trouble(int r)
+{
+    return r == -ENOMEM || r == -ECANCELED || r == -ESHUTDOWN;
+}
+
 /* Something failed on this part: note it and return r. By the role, or for it
- * (parallel.h), which then decides (v->failed). Errors of ours (no memory) are
- * not the part's. Takes state_lock. */
+ * (parallel.h), which then decides (v->failed). Errors of ours are not the
+ * part's. Takes state_lock. */
 int part_failed(struct lsvd_volume *v, uint32_t slot, int r);
 /* The same for who has not the role, by reading. One that does not answer
  * (-ETIMEDOUT) is gone. */
@@ -416,6 +427,11 @@ void part_complain(struct lsvd_volume *v, uint32_t slot, const char *format,
 /* The watch's, now and then. */
 void parts_tell_left_out(struct lsvd_volume *v);
 
+#define PART_LETTERS_BYTES (PARTS_MAX * 4 + 8)
+
+/* A set of slots as people name them: "a", "a and c", "a, b and c". */
+void part_letters(uint32_t set, char *text, size_t bytes);
+
 /* ---- info.c ---- */
 
 /* A debug event with what was asked of the volume, and written for it, since
@@ -423,6 +439,21 @@ void parts_tell_left_out(struct lsvd_volume *v);
 void volume_log_counters(struct lsvd_volume *v);
 void volume_counters_get(struct lsvd_volume *v, struct lsvd_counters *ret);
 void volume_caches(const struct config *config, struct lsvd_caches *ret);
+
+/* ---- openings.c ---- */
+
+/* What a hurried operation may take; with HURRIED_DRAIN_NS below 10 s. */
+#define HURRIED_DEADLINE_MS 4000
+
+/* One more of them, and one less. o may be NULL; the latter is done by
+ * volume_free, if it was not before. */
+void opening_begins(struct lsvd_openings *o, struct lsvd_volume *v);
+void opening_ends(struct lsvd_volume *v);
+/* -ECANCELED once they were ended; o may be NULL. name: for the text. */
+int openings_check(struct lsvd_openings *o, const char *name);
+/* The same for one that is open, too, and was told to hurry (lsvd_hurry): it
+ * does not look for parts any more. */
+int volume_check_hurried(struct lsvd_volume *v);
 
 /* ---- open.c ---- */
 

@@ -192,7 +192,7 @@ look_for(struct lsvd_volume *v, uint32_t slot)
     r = part_find(v, slot, p->absences++ % EVERYWHERE_EVERY == 0,
                   &offer.part);
     if (r < 0) {
-        if (r != -EBUSY && r != -ENOMEM) /* EBUSY: our own lock, going */
+        if (r != -EBUSY && !is_our_trouble(r)) /* EBUSY: our own lock, going */
             say(v, p, LSVD_PART_MISSING, err_text());
         return;
     }
@@ -208,7 +208,7 @@ look_for(struct lsvd_volume *v, uint32_t slot)
             owner_has_heard(v, slot);
         if (r == 0 && resync_offer(v, &offer))
             return;
-        if (r < 0 && r != -ENOMEM)
+        if (r < 0 && !is_our_trouble(r))
             say(v, p, LSVD_PART_ERROR, err_text());
     }
     chunk_table_close(offer.part.table);

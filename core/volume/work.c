@@ -20,7 +20,6 @@
 
 #define TICK_MS 250
 #define TICK_NS UINT64_C(250000000)
-#define HURRIED_DEADLINE_MS 4000 /* with HURRIED_DRAIN_NS below 10 s */
 #define AGE_TICKS_MAX 20 /* oldest record is destaged within 5 s */
 /* The longer blocks stay in the journal, the more of them go to a chunk at
  * once, and the more are overwritten before. Between the two is what a burst

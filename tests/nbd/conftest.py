@@ -38,6 +38,11 @@ def mounts():
                        stderr=subprocess.DEVNULL)
 
 
+def need_faults():
+    if b"\0fault\0" not in nbdharness.PLUGIN.read_bytes():
+        pytest.skip("built without the parameter fault=")
+
+
 def need_root():
     if os.geteuid() != 0:
         pytest.skip("mounting needs root")

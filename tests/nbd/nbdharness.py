@@ -5,6 +5,7 @@ directory of the test's own. Waiting is always for a condition, with a
 deadline; never a sleep in the hope that something has happened.
 """
 
+import ctypes
 import hashlib
 import json
 import os
@@ -104,6 +105,37 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+def away(volume, letters):
+    """Rename the roots of these parts; as an unplugged disk."""
+    for letter in letters:
+        root = volume.roots[letter]
+        root.rename(root.with_name(root.name + "-away"))
+
+
+def back(volume, letters):
+    for letter in letters:
+        root = volume.roots[letter]
+        root.with_name(root.name + "-away").rename(root)
+
+
+class Opened:
+    """Counts how often a file is opened, by anybody."""
+    IN_OPEN, EVENT_BYTES = 0x20, 16
+
+    def __init__(self, path):
+        libc = ctypes.CDLL(None, use_errno=True)
+        self.fd = libc.inotify_init1(os.O_NONBLOCK)
+        assert libc.inotify_add_watch(self.fd, bytes(path), self.IN_OPEN) >= 0
+        self.count = 0
+
+    def reached(self, count):
+        try:
+            self.count += len(os.read(self.fd, 4096)) // self.EVENT_BYTES
+        except BlockingIOError:
+            pass
+        return self.count >= count
 
 
 class Server:

@@ -10,9 +10,10 @@ import time
 
 import pytest
 
+from conftest import need_faults
 from load import Clients
-from nbdharness import (KIB, LSVD, MIB, PLUGIN, REPAIR, assert_same, poll,
-                        read_all, run)
+from nbdharness import (KIB, LSVD, MIB, REPAIR, assert_same, poll, read_all,
+                        run)
 
 TIMEOUT_S = 2  # part-timeout
 # A request may have to wait for the deadline and one view change; the rest is
@@ -154,8 +155,7 @@ def test_a_server_stops_with_a_part_that_hangs(make_world, policy):
 def test_a_server_stops_in_time_however_slow_its_parts_are(place, policy):
     """Also with no client, whose hanging up would tell it to hurry: what is in
     the journal would take a minute to move."""
-    if b"\0fault\0" not in PLUGIN.read_bytes():
-        pytest.skip("built without the parameter fault=")
+    need_faults()
     volume = place.volume(policy, size=100 * MIB, chunk=256 * KIB)
     rules = place.path / "rules"
     rules.write_text("".join(

@@ -10,9 +10,9 @@ import subprocess
 import nbd
 import pytest
 
-from conftest import need_root
+from conftest import need_faults, need_root
 from load import Clients
-from nbdharness import KIB, LSVD, MIB, PLUGIN, assert_same, poll, \
+from nbdharness import KIB, LSVD, MIB, assert_same, poll, \
     random_bytes, read_all, run
 
 SIZE = 16 * MIB
@@ -21,11 +21,6 @@ TIMEOUT_S = 2  # part-timeout of what hangs
 # machine that is busy with other tests.
 LONGEST_S = TIMEOUT_S + 1 + 2
 BOTH = "both cache directories have one"
-
-
-def need_faults():
-    if b"\0fault\0" not in PLUGIN.read_bytes():
-        pytest.skip("built without the parameter fault=")
 
 
 class World:
@@ -244,6 +239,38 @@ def test_a_server_stops_though_one_hangs(world, hanging, given_up):
     fs.hang()
     if given_up:
         poll(lambda: "is lost" in world.server.log(), "it is given up")
+    world.server.process.send_signal(signal.SIGTERM)
+    world.server.process.wait(10)
+    world.clients.stop()
+    world.clients.check()
+    world.clients.model.crashed()
+    fs.resume()
+    world.start(0, 1)
+    world.check()
+    world.server.stop()
+    world.volume.verify(0, "--full")
+
+
+@pytest.mark.parametrize("filling", [False, True],
+                         ids=["looked at", "being filled"])
+def test_a_server_stops_though_one_hangs_that_was_lost(world, hanging,
+                                                       filling):
+    """Nobody else waits for it, so its deadline is the long one of parts."""
+    fs = hanging(1)
+    world.start(0, 1, more=["part-timeout=60"])
+    world.clients.start(world.server)
+    world.clients.wait(200)
+    fs.fail()
+    poll(lambda: "is lost" in world.server.log(), "the loss is logged")
+    if filling:
+        for journal in fs.behind.glob("*.journal"):
+            journal.unlink()  # all of it is made anew: that takes long
+        fs.resume()
+        fs.slow(50)
+        poll(lambda: "is being made anew" in world.server.log(), "it is")
+    fs.hang()
+    poll(lambda: fs.waiting() > 0, "it is waited for")
+    assert BOTH not in world.server.log()
     world.server.process.send_signal(signal.SIGTERM)
     world.server.process.wait(10)
     world.clients.stop()

@@ -1,9 +1,7 @@
 """Whole parts are away."""
 
-import ctypes
 import fcntl
 import itertools
-import os
 import random
 import shutil
 import threading
@@ -13,7 +11,7 @@ import pytest
 
 from conftest import need_root
 from nbdharness import (MIB, POLICIES, LSVD, PROVEN_AT_START,
-                        SPARE_AT_START, assert_same, poll,
+                        SPARE_AT_START, Opened, assert_same, away, back, poll,
                         random_bytes, read_all, run, tree_state)
 
 REDUNDANT = [p for p in POLICIES if POLICIES[p][2] > 0]
@@ -29,19 +27,6 @@ def choices(policy, count):
     letters = "abcdef"[:POLICIES[policy][1]]
     every = list(itertools.combinations(letters, count))
     return every if len(every) <= 6 else every[::3]
-
-
-def away(volume, letters):
-    """Rename the roots of these parts; as an unplugged disk."""
-    for letter in letters:
-        root = volume.roots[letter]
-        root.rename(root.with_name(root.name + "-away"))
-
-
-def back(volume, letters):
-    for letter in letters:
-        root = volume.roots[letter]
-        root.with_name(root.name + "-away").rename(root)
 
 
 def write_fails(h, errnums=(1, 5, 30)):
@@ -132,24 +117,6 @@ def test_read_only_until_parts_are_back(place, policy, killed):
     server.stop()
     volume.verify(0, "--full")
     assert_same(volume.content(), bytes(data))
-
-
-class Opened:
-    """Counts how often a file is opened, by anybody."""
-    IN_OPEN, EVENT_BYTES = 0x20, 16
-
-    def __init__(self, path):
-        libc = ctypes.CDLL(None, use_errno=True)
-        self.fd = libc.inotify_init1(os.O_NONBLOCK)
-        assert libc.inotify_add_watch(self.fd, bytes(path), self.IN_OPEN) >= 0
-        self.count = 0
-
-    def reached(self, count):
-        try:
-            self.count += len(os.read(self.fd, 4096)) // self.EVENT_BYTES
-        except BlockingIOError:
-            pass
-        return self.count >= count
 
 
 def test_who_waits_for_parts_is_not_replaced_by_a_tool(place):

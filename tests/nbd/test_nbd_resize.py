@@ -7,10 +7,9 @@ import threading
 
 import pytest
 
-from nbdharness import (KIB, LSVD, MIB, assert_same, one_line, poll,
-                        random_bytes, random_file, read_all, run)
-from test_nbd_journal_mirror import need_faults
-from test_nbd_parts import away, back
+from conftest import need_faults
+from nbdharness import (KIB, LSVD, MIB, assert_same, away, back, one_line,
+                        poll, random_bytes, random_file, read_all, run)
 
 POLICIES = ["r1", "r3", "ec42"]
 

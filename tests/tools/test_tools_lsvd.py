@@ -48,6 +48,49 @@ def test_create_refuses_one_directory_for_two_parts(world, alias):
     assert list(root.iterdir()) == []
 
 
+def line_about_roots(world, *words):
+    """What create says of several parts under one of several roots."""
+    done = run(LSVD, "create", "vm1", "4M", "--cache", world.cache, *words)
+    assert done.code == 0, done.err
+    return done.err
+
+
+@pytest.mark.parametrize("roots, given, words", [
+    (3, "", ["parts a, b and c", "--part"]),
+    (2, "c", ["parts a and b", "--part"]),
+    (2, "a", ["parts a, b and c", "--part"]),
+    (2, "ab", ["parts a and c", "--part"]),
+    (1, "", []), (2, "bc", []), (3, "abc", []),
+])
+def test_create_warns_that_data_does_not_spread_parts(world, roots, given,
+                                                      words):
+    """Several --data are where volumes are looked for. Whoever gives them to
+    spread the parts is told that all lie on one disk."""
+    places = {"a": world.roots[0], "b": world.roots[2], "c": world.roots[3]}
+    err = line_about_roots(
+        world, "--replicas", "3",
+        *[w for r in world.roots[:roots] for w in ("--data", r)],
+        *[w for x in given for w in ("--part", f"{x}={places[x]}")])
+    assert len(err.splitlines()) == (1 if words else 0), err
+    if words:
+        assert err.startswith("lsvd: warning: ")
+        assert f"lie under {world.roots[0]}:" in err
+    for word in words:
+        assert word in err
+
+
+def test_create_warns_of_the_roots_of_a_config_file_too(world):
+    config = world.path / "lsvd.conf"
+    config.write_text(f"[defaults]\ndata = {world.roots[2]};"
+                      f"{world.roots[3]}\n")
+    err = line_about_roots(world, "--ec", "2+2", "--config", config)
+    assert len(err.splitlines()) == 1, err
+    assert f"parts a, b, c and d lie under {world.roots[2]}:" in err
+    err = run(LSVD, "create", "vm2", "4M", "--cache", world.cache,
+              "--config", config).err
+    assert err == ""  # of one part there is nothing to spread
+
+
 def test_create_warns_of_a_single_parity(world):
     done = world.create("vm1", "--ec", "2+1")
     assert len(done.err.splitlines()) == 1

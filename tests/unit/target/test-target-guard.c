@@ -631,6 +631,49 @@ a_new_deadline_counts_at_once(void **state)
     assert_usable_again(w);
 }
 
+/* What is under way is waited for, nothing else is begun. */
+static void
+who_refuses_begins_nothing(void **state)
+{
+    struct world *w = *state;
+    struct caller waiter[2];
+    struct target *t;
+    struct object *o;
+
+    gate_shut(&w->gate, 1u << GATE_SYNC | 1u << GATE_READ, NULL);
+    start(&waiter[0], w->a, sync_one);
+    start(&waiter[1], w->b, read_one);
+    gate_wait_inside(&w->gate, 2);
+    guard_refuse(w->io, LONG_MS);
+    assert_int_equal(object_sync(w->b), -ECANCELED);
+    assert_error_names(PATH "/b: not done any more");
+    assert_int_equal(object_write(w->b, "x", 1, 0), -ECANCELED);
+    assert_int_equal(target_open(w->t, "c", 0, &o), -ECANCELED);
+    assert_int_equal(target_list(w->t, count_name, NULL), -ECANCELED);
+    assert_int_equal(open_dir(w, "/mnt/b/11/c", &t), -ECANCELED);
+    gate_open(&w->gate);
+    assert_int_equal(finish(&waiter[0]), 0);
+    assert_int_equal(finish(&waiter[1]), 0);
+    assert_int_equal(stats_of(w->t).timeouts, 0);
+}
+
+/* … and given up as ever when it hangs. */
+static void
+who_refuses_waits_no_longer(void **state)
+{
+    struct world *w = *state;
+    struct caller waiter;
+
+    gate_shut(&w->gate, 1u << GATE_SYNC, NULL);
+    start(&waiter, w->a, sync_one);
+    gate_wait_inside(&w->gate, 1);
+    guard_refuse(w->io, SHORT_MS);
+    assert_int_equal(finish(&waiter), -ETIMEDOUT);
+    gate_open(&w->gate);
+    while (stats_of(w->t).abandoned > 0)
+        pause_ms(1);
+}
+
 static void
 giving_up_frees_all_who_wait(void **state)
 {
@@ -1022,6 +1065,8 @@ main(void)
         TEST(every_call_misses_the_deadline),
         TEST(a_child_directory_is_a_crew_of_its_own),
         TEST(a_new_deadline_counts_at_once),
+        TEST(who_refuses_begins_nothing),
+        TEST(who_refuses_waits_no_longer),
         TEST(giving_up_frees_all_who_wait),
         TEST(a_hang_is_seen_without_a_waiter),
         TEST(the_queue_is_bounded),

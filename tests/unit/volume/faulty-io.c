@@ -97,6 +97,8 @@ op_open(struct target *t, const char *name, unsigned flags,
     struct object *inner;
     int r;
 
+    if (of(t)->world->on_open)
+        of(t)->world->on_open(of(t)->world->on_open_ctx, name);
     ASK_OF(t, name, flags & OBJECT_CREATE ? REFUSE_WRITES : REFUSE_READS);
     if (flags & OBJECT_WRITE)
         ASK_OF(t, name, REFUSE_OPENS);
@@ -172,7 +174,7 @@ op_close(struct target *t)
 static int
 op_readv(struct object *o, const struct iovec *iov, int count, uint64_t at)
 {
-    ASK_OBJECT(o, REFUSE_READS);
+    ASK_OBJECT(o, REFUSE_READS | REFUSE_BYTES);
     return object_readv(real(o), iov, count, at);
 }
 

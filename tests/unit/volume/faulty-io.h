@@ -16,6 +16,7 @@ enum {
     REFUSE_LOCKS = 16,
     REFUSE_OPENS = 32, /* for writing: a file system that became read-only */
     REFUSE_RECORDS = 64, /* writes to .lock, as when its lock is lost */
+    REFUSE_BYTES = 128, /* of READS: those of bytes alone, not opens */
 };
 
 struct faulty_io {
@@ -24,6 +25,8 @@ struct faulty_io {
     atomic_uint refuse_cache[2]; /* directories "cache" and "cache2" */
     const char *only; /* an object's name: of parts nothing else refuses */
     atomic_uint refused;    /* calls */
+    void (*on_open)(void *ctx, const char *name); /* NULL: nobody is told */
+    void *on_open_ctx;
     atomic_uint_fast64_t ahead_ns; /* of the real clock is ours */
     atomic_uint together; /* so many writes to chunk files must be under way at
                            * once before any goes on, or one gives up waiting:

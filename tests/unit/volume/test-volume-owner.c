@@ -344,9 +344,10 @@ part_target(struct rig *rig, char part)
     return dir;
 }
 
-/* What another server's claim, or a takeover, leaves. */
-static void
-promise_to_another(struct rig *rig, char part)
+/* What another server's claim, or a takeover, leaves: it writes the label once,
+ * or more often. Returns the epoch. */
+static uint32_t
+promise_so_often(struct rig *rig, char part, unsigned times)
 {
     struct target *dir = part_target(rig, part);
     struct label label;
@@ -354,9 +355,28 @@ promise_to_another(struct rig *rig, char part)
 
     MUST(label_load(dir, &label, &damaged));
     label.promised++;
-    MUST(label_store(dir, &label));
-    MUST(label_store(dir, &label));
+    while (times-- > 0)
+        MUST(label_store(dir, &label));
     target_close(dir);
+    return label.promised;
+}
+
+static void
+promise_to_another(struct rig *rig, char part)
+{
+    (void)promise_so_often(rig, part, 2);
+}
+
+static uint32_t
+promised_on(struct rig *rig, char part)
+{
+    struct target *dir = part_target(rig, part);
+    struct label label;
+    int damaged;
+
+    MUST(label_load(dir, &label, &damaged));
+    target_close(dir);
+    return label.promised;
 }
 
 static struct object *
@@ -442,6 +462,74 @@ what_is_promised_on_a_dropped_part_fences_nobody(void **state)
     promise_to_another(rig, 'b');
     rig_look(rig, 5);
     assert_false(rig_is_in_health(rig_status(rig), LSVD_FENCED));
+    rig_check(rig);
+    rig_close(rig);
+    rig_free(rig);
+}
+
+/* OW2. What can't be read may be the promise to another server; it must be
+ * there still when it can be read again, and is heard of then. */
+static void
+a_label_that_can_not_be_read_is_not_written(void **state)
+{
+    (void)state;
+    for (unsigned times = 1; times <= 2; times++) {
+        struct rig *rig = rig_new(&rig_triple);
+        uint32_t epoch[3];
+
+        rig_open_filled(rig);
+        rig->io.only = ".label";
+        for (unsigned i = 0; i < 3; i++) {
+            epoch[i] = promise_so_often(rig, (char)('a' + i), times);
+            rig->io.refuse[i] = REFUSE_BYTES;
+        }
+        for (unsigned i = 0; i < 3; i++) { /* a checkpoint each */
+            rig_touch(rig, 0, CHUNKS);
+            (void)lsvd_destage_step(rig->world.volume);
+        }
+        assert_true(rig->io.refused > 0);
+        for (unsigned i = 0; i < 3; i++) {
+            rig->io.refuse[i] = 0;
+            assert_int_equal(promised_on(rig, (char)('a' + i)), epoch[i]);
+        }
+        rig_until(rig, rig_is_in_health, LSVD_FENCED);
+        rig_kill(rig);
+        rig_free(rig);
+    }
+}
+
+static void
+promise_all_once(void *ctx, const char *name)
+{
+    struct rig *rig = ctx;
+
+    if (strcmp(name, ".chunks") != 0)
+        return;
+    rig->io.on_open = NULL;
+    for (char part = 'a'; part <= 'c'; part++)
+        promise_to_another(rig, part);
+}
+
+/* Its host slept, say, behind the reading of the labels, and was taken for
+ * dead. */
+static void
+a_start_that_was_overtaken_claims_nothing(void **state)
+{
+    struct rig *rig = rig_new(&rig_triple);
+    uint32_t epoch;
+
+    (void)state;
+    rig_open_filled(rig);
+    rig_kill(rig);
+    epoch = promised_on(rig, 'a');
+    rig->io.on_open_ctx = rig;
+    rig->io.on_open = promise_all_once;
+    assert_int_equal(try_open(rig), -ESHUTDOWN);
+    assert_non_null(strstr(lsvd_error(), "another server has claimed it"));
+    rig->world.volume = NULL;
+    for (char part = 'a'; part <= 'c'; part++)
+        assert_int_equal(promised_on(rig, part), epoch + 1);
+    rig_open(rig, false);
     rig_check(rig);
     rig_close(rig);
     rig_free(rig);
@@ -575,6 +663,8 @@ main(void)
         cmocka_unit_test(nobody_is_robbed),
         cmocka_unit_test(who_was_replaced_while_cut_off_is_fenced),
         cmocka_unit_test(what_is_promised_on_a_dropped_part_fences_nobody),
+        cmocka_unit_test(a_label_that_can_not_be_read_is_not_written),
+        cmocka_unit_test(a_start_that_was_overtaken_claims_nothing),
         cmocka_unit_test(nothing_is_written_without_a_lock),
         cmocka_unit_test(a_record_that_can_not_be_written_is_no_lost_lock),
         cmocka_unit_test(who_hears_of_no_part_answers_nobody),

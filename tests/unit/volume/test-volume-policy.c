@@ -1,6 +1,8 @@
 /* When a part is called failing or slow, from samples with the time they were
  * taken; and what comes of it. */
 #include "faulty-io.h"
+#include "target/fault.h"
+#include "target/guard.h"
 #include "unit.h"
 #include "volume/policy.h"
 #include "world.h"
@@ -298,6 +300,112 @@ test_failing_is_dropped(void **state)
     failing("failing-part=drop", 3, true);
 }
 
+/* A world with one part whose syncs take their time. */
+struct slow_world {
+    struct faulty_io clock; /* for its clock alone */
+    struct io *fault, *guard;
+    struct world w;
+    uint8_t bytes[BYTES], found[BYTES];
+    uint64_t random;
+};
+
+static struct slow_world *
+slow_world_new(const char *const *settings)
+{
+    const struct kind kind = {.replicas = 3, .block_bytes = BLOCK,
+                              .chunk_bytes = CHUNK, .size_bytes = BYTES};
+    struct slow_world *s = calloc(1, sizeof *s);
+
+    assert_non_null(s);
+    s->random = 9;
+    faulty_io_init(&s->clock);
+    MUST(fault_new(&s->clock.io, NULL, NULL, NULL, &s->fault));
+    MUST(guard_new(s->fault, 60000, &s->guard));
+    world_init(&s->w, &kind);
+    s->w.env.io = s->guard;
+    s->w.env.ram_bytes = 1;
+    s->w.env.settings = settings;
+    world_open(&s->w);
+    random_fill(&s->random, s->bytes, BYTES);
+    MUST(lsvd_pwrite(s->w.volume, s->bytes, BYTES, 0, 0));
+    world_drain(&s->w);
+    return s;
+}
+
+static void
+slow_world_free(struct slow_world *s)
+{
+    MUST(lsvd_pread(s->w.volume, s->found, BYTES, 0));
+    assert_memory_equal(s->found, s->bytes, BYTES);
+    world_close(&s->w);
+    world_check_sound(&s->w);
+    world_done(&s->w);
+    guard_free(s->guard);
+    fault_free(s->fault);
+    free(s);
+}
+
+/* Part b's syncs take so long; those of the others nothing, whatever disk they
+ * are on. */
+static void
+set_delay(struct slow_world *s, uint32_t delay_ms)
+{
+    const struct fault_rule rules[] = {
+        {.name = "b", .path = "*/b/*", .calls = FAULT_SYNC,
+         .delay_ms = delay_ms},
+        {.name = "others", .path = "*/[ac]/*", .calls = FAULT_SYNC,
+         .kind = FAULT_LIE},
+    };
+
+    MUST(fault_set_rules(s->fault, rules, delay_ms > 0 ? 2 : 0));
+}
+
+/* Work until the next look at the parts, and what that asks for. */
+static void
+look_again(struct slow_world *s)
+{
+    for (unsigned i = 0; i < 2; i++) { /* some syncs each */
+        uint64_t at = i * CHUNK;
+
+        random_fill(&s->random, s->bytes + at, BLOCK);
+        MUST(lsvd_pwrite(s->w.volume, s->bytes + at, BLOCK, at, 0));
+        world_drain(&s->w);
+    }
+    s->clock.ahead_ns += POLICY_LOOK_NS;
+    lsvd_watch(s->w.volume);
+    world_drain(&s->w);
+}
+
+/* When it has been so for a minute; an hour later it is taken back, and gets
+ * what it has missed. */
+static void
+test_slow_is_dropped(void **state)
+{
+    static const char *const settings[] = {"slow-part=drop", NULL};
+    struct slow_world *s = slow_world_new(settings);
+    unsigned looks = 0;
+
+    (void)state;
+    look_again(s); /* from where it is judged */
+    set_delay(s, 280);
+    for (; part_b(&s->w)->state == LSVD_PART_OK; looks++) {
+        assert_true(looks < 8);
+        look_again(s);
+    }
+    assert_true(looks >= 6);
+    assert_int_equal(part_b(&s->w)->state, LSVD_PART_ERROR);
+    assert_non_null(strstr(part_b(&s->w)->problem, "slow: one of a hundred"));
+    set_delay(s, 0);
+    s->clock.ahead_ns += POLICY_AWAY_NS - 3 * POLICY_LOOK_NS;
+    look_again(s);
+    assert_int_equal(part_b(&s->w)->state, LSVD_PART_ERROR);
+    s->clock.ahead_ns += 3 * POLICY_LOOK_NS;
+    look_again(s);
+    assert_int_equal(part_b(&s->w)->state, LSVD_PART_OK);
+    assert_false(part_b(&s->w)->slow);
+    slow_world_free(s);
+}
+
 int
 main(void)
 {
@@ -313,6 +421,7 @@ main(void)
         cmocka_unit_test(test_another_chance),
         cmocka_unit_test(test_failing_is_named),
         cmocka_unit_test(test_failing_is_dropped),
+        cmocka_unit_test(test_slow_is_dropped),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

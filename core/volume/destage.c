@@ -330,7 +330,7 @@ sync_names(struct lsvd_volume *v, uint32_t parts)
     return parts_each(v, parts, sync_names_of);
 }
 
-/* The plans of a batch, to be applied in any order: each is of another chunk. */
+/* The plans of a batch, to be applied in any order: each of another chunk. */
 struct applying {
     struct lsvd_volume *v;
     struct plan *plan[BATCH_CHUNKS_MAX];

@@ -42,6 +42,8 @@ class World:
     def start(self, *which, faults=False, more=()):
         more = [f"fault={self.rules}", *more] if faults else more
         self.server = self.place.serve(*self.parameters(*which), *more)
+        # nbdkit says that it is up a moment before that
+        poll(lambda: self.status()["served"], "it can be asked", 30)
 
     def status(self):
         """Of the server, which has both directories."""

@@ -19,6 +19,9 @@
  * (J5) A failed write or sync of the journal is sticky: nothing is accepted
  *      any more; what is indexed can still be read.
  * (J6) replay applies nothing: it fills the index and hands out redo records.
+ * (J7) What a crash has cut off stays cut off: a record that a replay did not
+ *      take is never taken later. Its header could stay where it is while the
+ *      sectors behind it are written again, with the same bytes by chance.
  * Superblocks (faults.md 5): counter c is written to pair c % 2, pair 0 =
  * copies at 0 and end-8192, pair 1 = 4096 and end-4096, then synced. The
  * greatest counter that stands in both copies of its pair wins; one that
@@ -177,8 +180,9 @@ int journal_fill_end(struct journal *j, struct journal_fill *f,
 
 /* After create or replay: records from now on have seq_make(epoch, 1…). Must
  * be called once, before the first append; epoch is above every epoch in use
- * (a journal that holds a later sequence fails at once, J5). */
-void journal_start(struct journal *j, uint32_t epoch);
+ * (a journal that holds a later sequence fails at once, J5). A header that was
+ * cut off where the first record will be is wiped out, durably (J7). */
+int journal_start(struct journal *j, uint32_t epoch);
 
 /* D. After start, of a journal that never held a record: the next superblock
  * says that the view in it is on all its members, as a record would prove. */

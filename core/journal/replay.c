@@ -191,7 +191,8 @@ next_record(struct replay *rp, struct record_header *h, const uint8_t **ret,
     int r;
 
     *ret_total = 0;
-    if (rp->pos == rp->end)
+    rp->is_cut = false;
+    if (rp->pos == rp->end) /* full: here the tail's segment begins again */
         return 0;
     room = header_room(rp, rp->pos);
     r = window_get(rp, rp->pos, room, ret);
@@ -432,6 +433,7 @@ journal_replay(struct journal *j, const struct replay_callbacks *cb,
         return r;
     j->head_pos = rp.pos;
     j->head_chain = rp.chain;
+    j->is_cut = rp.is_cut;
     j->last_seq = ret->max_seq;
     j->last_record_seq = j->written_seq = j->durable_seq = rp.seq;
     return 0;

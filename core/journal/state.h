@@ -48,6 +48,7 @@ struct journal {
     pthread_cond_t written;   /* written_seq or failed has changed */
     pthread_cond_t synced;    /* durable_seq, syncing or failed has */
     bool started;
+    bool is_cut;              /* at head_pos a record was begun, and cut off */
     uint64_t volume_blocks;   /* may grow */
     uint64_t head_pos, head_chain; /* where the next record goes */
     struct journal_tail tail;      /* on disk, durable */

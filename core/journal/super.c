@@ -185,13 +185,31 @@ journal_set_volume_blocks(struct journal *j, uint64_t volume_blocks)
     pthread_mutex_unlock(&j->lock);
 }
 
-void
+/* J7. Only there: whatever lies further behind would have to follow a record
+ * that is yet to be written, by its sum. */
+static int
+wipe_cut_header(struct journal *j)
+{
+    static const uint8_t zeroes[JOURNAL_ALIGN_BYTES];
+    int r = object_write(j->object, zeroes, sizeof zeroes,
+                         file_at(j, j->head_pos));
+
+    return r < 0 ? r : object_sync(j->object);
+}
+
+int
 journal_start(struct journal *j, uint32_t epoch)
 {
+    int r = 0;
+
     assert(epoch <= SEQ_EPOCH_MAX);
+    if (j->is_cut)
+        r = wipe_cut_header(j);
     pthread_mutex_lock(&j->lock);
     assert(!j->started);
     j->started = true;
+    if (r < 0)
+        journal_fail_locked(j);
     if (seq_make(epoch, 0) >= j->last_seq) {
         j->last_seq = seq_make(epoch, 0);
     } else { /* the file says so: not our mistake */
@@ -199,7 +217,9 @@ journal_start(struct journal *j, uint32_t epoch)
                 j->path, j->last_seq, epoch);
         journal_fail_locked(j);
     }
+    r = j->failed ? journal_failed_error_locked(j) : 0;
     pthread_mutex_unlock(&j->lock);
+    return r;
 }
 
 /* In an empty journal no REDO record is needed, and redo_seq is 0 until

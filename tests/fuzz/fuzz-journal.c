@@ -261,13 +261,15 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     load(memory_target_file(&t, NAME, FILE_BYTES), data, size);
     if (open_and_replay(&t, &j, &stats) == 0) {
         uint32_t epoch = seq_epoch(stats.max_seq);
+        int r;
 
         FUZZ_CHECK(stats.records * JOURNAL_ALIGN_BYTES <= RING_BYTES);
         FUZZ_CHECK(stats.bytes <= RING_BYTES);
         FUZZ_CHECK(t.reads < 16);
         check_index(j);
-        journal_start(j, epoch < SEQ_EPOCH_MAX ? epoch + 1 : epoch);
-        if (epoch < SEQ_EPOCH_MAX) {
+        r = journal_start(j, epoch < SEQ_EPOCH_MAX ? epoch + 1 : epoch);
+        FUZZ_CHECK((r == 0) == (epoch < SEQ_EPOCH_MAX));
+        if (r == 0) {
             check_append(j);
             journal_close(j);
             FUZZ_CHECK(open_and_replay(&t, &j, &stats) == 0);
@@ -363,7 +365,7 @@ fuzz_seed(size_t idx, uint8_t *to, size_t room)
                               &j) == 0);
     journal_set_chunk_blocks(j, CHUNK_BLOCKS);
     journal_set_volume_blocks(j, VOLUME_BLOCKS);
-    journal_start(j, 0);
+    FUZZ_CHECK(journal_start(j, 0) == 0);
     if (seeds[idx].is_lap)
         append_a_lap(j);
     else

@@ -383,7 +383,7 @@ rig_init(struct rig *rig, struct target *target, uint32_t block_bytes,
     if (r < 0)
         fail_msg("create: %s", err_text());
     set_up_journal(rig);
-    journal_start(rig->j, rig->epoch++);
+    assert_int_equal(journal_start(rig->j, rig->epoch++), 0);
 }
 
 void
@@ -415,9 +415,7 @@ rig_reopen(struct rig *rig)
         return r;
     set_up_journal(rig);
     r = journal_replay(rig->j, &cb, &rig->stats);
-    if (r == 0)
-        journal_start(rig->j, rig->epoch++);
-    return r;
+    return r < 0 ? r : journal_start(rig->j, rig->epoch++);
 }
 
 static void

@@ -9,6 +9,8 @@
  * (VW2) It is in force only when the journal and all its members have it. A
  *       member that fails meanwhile is left out of the next view, which is
  *       derived from the one that was begun, never from the one before.
+ *       Whoever is to be a member of that has the one that was begun first: a
+ *       label two views behind is one that missed changes (R5).
  * (VW3) No error makes the members fewer than w (R7): then nothing is
  *       recorded, and nothing is destaged until parts are back.
  * Everything here is the role's, or under open and close. */
@@ -424,15 +426,37 @@ next_view(struct lsvd_volume *v, struct view *ret)
     return r;
 }
 
+/* VW2: the view that was begun, to the members that will be left of it; *parts
+ * gets those that fail at it. */
+static int
+bring_forward(struct lsvd_volume *v, uint32_t *parts)
+{
+    struct view begun = v->view;
+    uint32_t left = begun.members & ~*parts, failed;
+    int r = store_view(v, &begun, left, false, &failed);
+
+    if (r == 0 || failed == 0)
+        return r;
+    if (!volume_may_be_members(v, left & ~failed))
+        return too_few(v, left & ~failed);
+    part_lost(v, failed);
+    tell_dropped(v, failed);
+    *parts |= failed;
+    return 0;
+}
+
 static int
 view_without(struct lsvd_volume *v, uint32_t parts)
 {
     struct view view;
-    int r;
+    int r = 0;
 
     if (!(v->view.members & parts))
         return 0;
-    r = next_view(v, &view);
+    if (v->view_begun)
+        r = bring_forward(v, &parts);
+    if (r == 0)
+        r = next_view(v, &view);
     if (r < 0)
         return r;
     leave_out(v, &view, parts);
@@ -531,8 +555,9 @@ volume_claim(struct lsvd_volume *v)
         r = journal_make(v, &next);
     if (r < 0)
         return r;
-    journal_start(v->journal, id.epoch);
-    r = volume_install_view(v, &next, 0, false); /* JF1 */
+    r = journal_start(v->journal, id.epoch);
+    if (r == 0)
+        r = volume_install_view(v, &next, 0, false); /* JF1 */
     if (r == 0 && !v->journal_held)
         journal_vouch(v->journal);
     if (r == 0)

@@ -591,16 +591,24 @@ journal_is_settled(struct lsvd_volume *v)
 }
 
 /* Never a second view while one is begun that its members do not have: they
- * would be two behind, and no start would take them (R5). */
+ * would be two behind, and no start would take them (R5). A member that is not
+ * in use can't be given any: without it, if that may be, or clients would wait
+ * for it to come back. */
 int
 journal_rename(struct lsvd_volume *v)
 {
-    int r = v->view_begun ? volume_settle_view(v) : 0;
-    struct view next = v->view;
-    struct view_id id = v->view.id;
+    struct view_id id;
+    struct view next;
+    int r = 0;
 
+    if (v->view.members & ~v->usable)
+        r = volume_drop(v, 0);
+    if (r == 0 && v->view_begun)
+        r = volume_settle_view(v);
     if (r < 0)
         return r;
+    next = v->view;
+    id = next.id;
     id.minor++;
     view_advance(&next, &id);
     r = v->io->ops->random(v->io, next.journal.b, sizeof next.journal.b);

@@ -623,6 +623,38 @@ test_a_disk_with_a_copy_proves_nothing(void **state)
     rig_free(rig);
 }
 
+/* Too few parts can be told of the loss, and one of those that can't goes away.
+ * When enough are left it is recorded, without waiting for that one, and
+ * without a round of destage between. */
+static void
+test_recorded_without_a_part_that_went(void **state)
+{
+    struct rig *rig = rig_new_of(3, 3);
+    char part[600];
+
+    (void)state;
+    MUST(write_block(rig, 1, 1));
+    rig->io.refuse['a' - 'a'] = rig->io.refuse['c' - 'a'] = REFUSE_OPENS;
+    rig->io.refuse_cache[1] = REFUSE_WRITES | REFUSE_SYNCS;
+    assert_int_equal(write_block(rig, 1, 2), -EIO);
+    world_path(&rig->world, "c", part);
+    move_one(part, false);
+    for (unsigned i = 0; i < 2; i++) /* the second time it is believed */
+        lsvd_watch(rig->world.volume);
+    assert_int_equal(lsvd_destage_step(rig->world.volume), -EIO);
+    rig->io.refuse['a' - 'a'] = 0;
+    MUST(write_block(rig, 1, 3));
+    kill_it(rig);
+    rig->io.refuse['c' - 'a'] = rig->io.refuse_cache[1] = 0;
+    move_one(part, true);
+    give(rig, 2); /* does not have it */
+    assert_int_equal(start(rig), -ENOENT);
+    give(rig, 3);
+    MUST(start(rig));
+    check_all(rig);
+    rig_free(rig);
+}
+
 /* JF8: a directory that was away for a while remembers what is old. */
 static void
 test_a_directory_that_was_away_remembers_nothing(void **state)
@@ -671,6 +703,7 @@ main(void)
         cmocka_unit_test(test_a_part_dies_too),
         cmocka_unit_test(test_one_rots),
         cmocka_unit_test(test_a_disk_with_a_copy_proves_nothing),
+        cmocka_unit_test(test_recorded_without_a_part_that_went),
         cmocka_unit_test(test_a_directory_that_was_away_remembers_nothing),
         cmocka_unit_test(test_too_many_directories),
     };

@@ -13,6 +13,10 @@
  *       label two views behind is one that missed changes (R5).
  * (VW3) No error makes the members fewer than w (R7): then nothing is
  *       recorded, and nothing is destaged until parts are back.
+ * (VW4) A part that refuses, but can be read, is let go only when as many
+ *       others as are needed were asked, and did not refuse: what failed on
+ *       all of them may have been met on one first, and rows that are half
+ *       changed can only be read with it.
  * Everything here is the role's, or under open and close. */
 #include "base/err.h"
 #include "redundancy/membership.h"
@@ -478,18 +482,41 @@ without_answer(struct lsvd_volume *v, uint32_t parts)
     return gone;
 }
 
+/* VW4. *parts gets those of the others that fail at it. */
+static int
+ask_others(struct lsvd_volume *v, uint32_t *parts)
+{
+    uint32_t others = v->view.members & ~*parts, failed;
+    uint32_t before = v->failed; /* by whoever has the role */
+    int r;
+
+    v->failed = 0;
+    r = parts_each(v, others, write_label_of);
+    failed = v->failed & others;
+    v->failed |= before;
+    *parts |= failed;
+    return r < 0 && failed == 0 ? r : 0;
+}
+
 int
 volume_drop(struct lsvd_volume *v, uint32_t parts)
 {
     uint32_t before = v->view.members;
-    uint32_t all = parts | (before & ~v->usable), members = before & ~all;
+    uint32_t all = parts | (before & ~v->usable);
     int r;
 
     if (all == 0)
         return 0;
+    if (volume_may_be_members(v, before & ~all) &&
+        without_answer(v, parts) != parts) {
+        r = ask_others(v, &all);
+        if (r < 0)
+            return r;
+        parts = all & v->usable;
+    }
     err_set(-EIO, "%s", v->part[__builtin_ctz(all)].failure_text);
-    if (!volume_may_be_members(v, members)) {
-        r = too_few(v, members);
+    if (!volume_may_be_members(v, before & ~all)) {
+        r = too_few(v, before & ~all);
         part_lost(v, without_answer(v, parts));
         return r;
     }

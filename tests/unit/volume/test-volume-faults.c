@@ -306,6 +306,43 @@ test_reads_go_on(void **state)
     }
 }
 
+/* All of them refuse to be written, but only b's heartbeat has met that when it
+ * is decided whether b can be done without: the others are asked, so that b is
+ * not let go for nothing, and what only b can give is still there. */
+static void
+one_is_heard_of_first(const struct kind *kind)
+{
+    struct rig *rig = rig_new(kind);
+    uint32_t count = spare_writers(kind) + 1;
+
+    rig_open_filled(rig);
+    refuse_from_b(rig, count, REFUSE_WRITES);
+    rig_touch(rig, 0, CHUNKS);
+    rig_until(rig, rig_is_in_health, LSVD_STALLED);
+    refuse_from_b(rig, count, 0);
+    rig->io.refuse[1] = REFUSE_WRITES;
+    rig->io.ahead_ns += UINT64_C(6000000000); /* a heartbeat */
+    lsvd_watch(rig->world.volume);
+    refuse_from_b(rig, count, REFUSE_WRITES);
+    assert_true(lsvd_destage_step(rig->world.volume) < 0);
+    assert_false(rig_has_dropped(rig_status(rig), 1));
+    rig_check(rig);
+    assert_int_equal(rig_status(rig)->counters.lost_blocks, 0);
+    refuse_from_b(rig, count, 0);
+    rig_until(rig, rig_is_healthy, 0);
+    assert_int_equal(rig_status(rig)->evictions, 0);
+    rig_check(rig);
+    rig_end(rig);
+}
+
+static void
+test_one_is_heard_of_first(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        one_is_heard_of_first(kinds[i]);
+}
+
 static unsigned
 count_lines(struct rig *rig)
 {
@@ -736,6 +773,7 @@ main(void)
         cmocka_unit_test(test_too_many),
         cmocka_unit_test(test_member_fails_as_another_joins),
         cmocka_unit_test(test_reads_go_on),
+        cmocka_unit_test(test_one_is_heard_of_first),
         cmocka_unit_test(test_reads_wait_for_half_a_row),
         cmocka_unit_test(test_a_flood_is_counted),
         cmocka_unit_test(test_one_file_refuses),

@@ -42,8 +42,6 @@ class World:
     def start(self, *which, faults=False, more=()):
         more = [f"fault={self.rules}", *more] if faults else more
         self.server = self.place.serve(*self.parameters(*which), *more)
-        # nbdkit says that it is up a moment before that
-        poll(lambda: self.status()["served"], "it can be asked", 30)
 
     def status(self):
         """Of the server, which has both directories."""
@@ -137,6 +135,8 @@ def test_one_is_refilled_while_serving(world, dead, left):
     """Twice; and then either is enough."""
     need_faults()
     world.start(0, 1, faults=True)
+    # nbdkit says that it is up a moment before it can be asked
+    poll(lambda: world.status()["served"], "it is served", 30)
     assert world.status()["journal"]["copies"] == 2
     world.clients.start(world.server)
     for times in (1, 2):

@@ -78,8 +78,12 @@ int
 volume_labels_checkpoint(struct lsvd_volume *v, uint64_t ckpt)
 {
     for (uint32_t i = 0; i < v->g.part_count; i++) {
-        if (v->usable & UINT32_C(1) << i)
-            v->part[i].label.ckpt = ckpt;
+        struct label *label = &v->part[i].label;
+
+        /* Never back: a crash may have returned records of what it has already,
+         * and a batch may have left the oldest of them to the next. */
+        if ((v->usable & UINT32_C(1) << i) && label->ckpt < ckpt)
+            label->ckpt = ckpt;
     }
     return parts_each(v, v->usable, write_label_of);
 }

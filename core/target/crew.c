@@ -178,12 +178,14 @@ start_thread_locked(struct crew *c)
 /* There is something to begin. C4: if no thread can be had, those that are
  * there must do. */
 static void
-wake_thread_locked(struct crew *c)
+wake_thread_locked(struct crew *c, enum crew_lane lane)
 {
+    if (c->busy[lane] >= CREW_THREADS_MAX)
+        return; /* C5 */
     if (c->idle > c->signalled) {
         c->signalled++;
         (void)pthread_cond_signal(&c->work);
-    } else if (c->threads < CREW_THREADS_MAX) {
+    } else if (c->threads < LANES * CREW_THREADS_MAX) {
         (void)start_thread_locked(c);
     }
 }
@@ -191,8 +193,29 @@ wake_thread_locked(struct crew *c)
 static void
 begin_later_locked(struct crew *c, struct crew_op *op)
 {
-    push(&c->queue, op);
-    wake_thread_locked(c);
+    push(&c->queue[op->lane], op);
+    wake_thread_locked(c, op->lane);
+}
+
+static bool
+is_something_queued_locked(const struct crew *c)
+{
+    for (enum crew_lane lane = 0; lane < LANES; lane++) {
+        if (c->queue[lane].first != NULL)
+            return true;
+    }
+    return false;
+}
+
+/* The next one of a lane that has threads left. */
+static struct crew_op *
+take_next_locked(struct crew *c)
+{
+    for (enum crew_lane lane = 0; lane < LANES; lane++) {
+        if (c->queue[lane].first != NULL && c->busy[lane] < CREW_THREADS_MAX)
+            return pop(&c->queue[lane]);
+    }
+    return NULL;
 }
 
 /* ---- things ---- */
@@ -216,6 +239,7 @@ use_less_locked(struct crew_thing *thing)
     op->run = run_closing;
     op->thing = thing;
     op->kind = GUARD_OTHER;
+    op->lane = LANE_SYNC; /* it may write what is left */
     if (is_dead(thing)) { /* no new life before it is closed */
         op->abandoned = true;
         op->begun_ns = crew_now_ns();
@@ -303,12 +327,12 @@ crew_thing_check(struct crew_thing *thing, const char *name, bool *ret_busy)
 
     /* Every read at hand passes here: without the lock, if all is well. */
     if (!is_dead(thing)) {
-        *ret_busy = atomic_load(&thing->in_order_busy);
+        *ret_busy = atomic_load(&thing->unread) > 0;
         return 0;
     }
     (void)pthread_mutex_lock(&thing->crew->lock);
     r = check_locked(thing, name, true);
-    *ret_busy = thing->in_order_busy;
+    *ret_busy = atomic_load(&thing->unread) > 0;
     (void)pthread_mutex_unlock(&thing->crew->lock);
     return r;
 }
@@ -347,11 +371,23 @@ account_bytes_locked(struct crew *c, const struct crew_op *op)
         wake_waiters_locked(c, false);
 }
 
+static void
+account_order_locked(struct crew_op *op, bool begins)
+{
+    if (!op->ordered || op->unseen || op->kind == GUARD_READ)
+        return;
+    if (begins)
+        atomic_fetch_add(&op->thing->unread, 1);
+    else
+        atomic_fetch_sub(&op->thing->unread, 1);
+}
+
 /* It is over, whatever came of it: to its waiter, or away. */
 static void
 hand_back_locked(struct crew *c, struct crew_op *op)
 {
     account_bytes_locked(c, op);
+    account_order_locked(op, false);
     if (op->thing != NULL)
         use_less_locked(op->thing);
     op->done = true;
@@ -389,12 +425,12 @@ abandon_locked(struct crew *c, struct crew_op *op)
 }
 
 static void
-give_up_queue_locked(struct crew *c)
+give_up_lane_locked(struct crew *c, enum crew_lane lane)
 {
-    struct crew_ops_list queue = c->queue;
+    struct crew_ops_list queue = c->queue[lane];
     struct crew_op *op;
 
-    c->queue = (struct crew_ops_list){ NULL, NULL };
+    c->queue[lane] = (struct crew_ops_list){ NULL, NULL };
     while ((op = pop(&queue)) != NULL) {
         struct crew_thing *thing = op->thing;
 
@@ -404,7 +440,7 @@ give_up_queue_locked(struct crew *c)
                 op->begun_ns = crew_now_ns();
                 abandon_locked(c, op);
             }
-            push(&c->queue, op);
+            push(&c->queue[lane], op);
             continue;
         }
         if (op->ordered) {
@@ -432,7 +468,8 @@ give_up_locked(struct crew *c, uint64_t now)
         if (op->ordered)
             drop_later_locked(c, op->thing);
     }
-    give_up_queue_locked(c);
+    for (enum crew_lane lane = 0; lane < LANES; lane++)
+        give_up_lane_locked(c, lane);
     wake_waiters_locked(c, true);
 }
 
@@ -444,7 +481,7 @@ crew_give_up(struct crew *c, uint64_t generation, uint64_t after_ns)
     (void)pthread_mutex_lock(&c->lock);
     if (generation == c->generation) {
         uint64_t now = crew_now_ns(), since = oldest_ns(c->running);
-        bool busy = c->running != NULL || c->queue.first != NULL;
+        bool busy = c->running != NULL || is_something_queued_locked(c);
 
         if (after_ns > 0)
             busy = since != UINT64_MAX && now >= since &&
@@ -592,7 +629,8 @@ finish_locked(struct crew *c, struct crew_op *op)
 
 /* The next one in order, if this thread is to go on with it. */
 static struct crew_op *
-next_in_order_locked(struct crew *c, struct crew_thing *thing)
+next_in_order_locked(struct crew *c, struct crew_thing *thing,
+                     enum crew_lane lane)
 {
     struct crew_op *op = pop(&thing->later);
 
@@ -602,7 +640,8 @@ next_in_order_locked(struct crew *c, struct crew_thing *thing)
             (void)pthread_cond_signal(&thing->closer->cond);
         return NULL;
     }
-    if (c->queue.first == NULL || c->idle > 0)
+    if (op->lane == lane &&
+        (!is_something_queued_locked(c) || c->idle > 0))
         return op;
     begin_later_locked(c, op); /* others wait, too: in turn */
     return NULL;
@@ -611,6 +650,9 @@ next_in_order_locked(struct crew *c, struct crew_thing *thing)
 static void
 carry_out_locked(struct crew *c, struct crew_op *op)
 {
+    enum crew_lane lane = op->lane;
+
+    c->busy[lane]++;
     while (op != NULL) {
         struct crew_op *next = NULL;
         struct crew_thing *thing = op->thing;
@@ -623,13 +665,14 @@ carry_out_locked(struct crew *c, struct crew_op *op)
         }
         if (closing) {
             closed_locked(thing);
-            return;
+            break;
         }
         if (op->ordered)
-            next = next_in_order_locked(c, thing);
+            next = next_in_order_locked(c, thing, lane);
         finish_locked(c, op);
         op = next;
     }
+    c->busy[lane]--;
 }
 
 /* A thread. */
@@ -640,7 +683,7 @@ work(struct crew *c)
 
     (void)pthread_mutex_lock(&c->lock);
     for (;;) {
-        struct crew_op *op = pop(&c->queue);
+        struct crew_op *op = take_next_locked(c);
         uint64_t until;
 
         if (op != NULL) {
@@ -697,6 +740,37 @@ wait_for_room_locked(struct crew *c, struct crew_op *op, const char *name,
     return r;
 }
 
+static bool
+must_stand_in_order(const struct crew_op *op)
+{
+    if (op->kind == GUARD_READ)
+        return atomic_load(&op->thing->unread) > 0;
+    return op->thing->in_order_busy;
+}
+
+/* A read goes before what it can't see the effect of. */
+static void
+put_in_order_locked(struct crew_ops_list *later, struct crew_op *op)
+{
+    struct crew_op *before = NULL;
+
+    if (op->kind != GUARD_READ) {
+        push(later, op);
+        return;
+    }
+    for (struct crew_op *other = later->first; other; other = other->next) {
+        if (!other->unseen)
+            before = other;
+    }
+    op->next = before ? before->next : later->first;
+    if (before)
+        before->next = op;
+    else
+        later->first = op;
+    if (op->next == NULL)
+        later->last = op;
+}
+
 static int
 enqueue_locked(struct crew *c, struct crew_op *op, const char *name,
                const atomic_uint *deadline_ms)
@@ -715,13 +789,15 @@ enqueue_locked(struct crew *c, struct crew_op *op, const char *name,
     if (r < 0)
         return r;
 
+    op->lane = op->unseen ? LANE_SYNC : op->async ? LANE_WRITE : LANE_PROMPT;
     c->queued_count++;
     c->queued_bytes += op->bytes;
     if (op->thing != NULL) {
         op->thing->users++;
-        op->ordered = op->in_order || op->thing->in_order_busy;
+        op->ordered = op->in_order || must_stand_in_order(op);
+        account_order_locked(op, true);
         if (op->ordered && op->thing->in_order_busy) {
-            push(&op->thing->later, op);
+            put_in_order_locked(&op->thing->later, op);
             return 0;
         }
         if (op->ordered)
@@ -939,6 +1015,7 @@ lose_locked(struct crew *c, struct crew_op *op)
         (void)atomic_fetch_sub(&c->refs, 1);
     }
     c->queued_bytes -= op->bytes;
+    account_order_locked(op, false);
     if (thing != NULL)
         use_less_locked(thing);
     if (!op->begun) /* else a thread that is no more was at its memory */
@@ -962,31 +1039,42 @@ lose_set_locked(struct crew *c, struct crew_op **set)
     }
 }
 
+static void
+lose_lane_locked(struct crew *c, enum crew_lane lane,
+                 struct crew_ops_list *queue)
+{
+    struct crew_op *op;
+
+    while ((op = pop(queue)) != NULL) {
+        if (op->thing != NULL && op == &op->thing->closing) {
+            push(&c->queue[lane], op);
+            c->queued_count++;
+        } else {
+            lose_locked(c, op);
+        }
+    }
+}
+
 void
 crew_after_fork(struct crew *c)
 {
-    struct crew_ops_list queue = c->queue;
+    struct crew_ops_list queue[LANES];
     unsigned threads = c->threads;
-    struct crew_op *op;
 
     crew_cond_init(&c->work);
     c->waiters = NULL;
     c->room_waiters = 0;
     c->idle = 0;
     c->signalled = 0;
-    c->threads = CREW_THREADS_MAX; /* so that none is started here */
-    c->queue = (struct crew_ops_list){ NULL, NULL };
+    c->threads = LANES * CREW_THREADS_MAX; /* so that none is started here */
+    memcpy(queue, c->queue, sizeof queue);
+    memset(c->queue, 0, sizeof c->queue);
+    memset(c->busy, 0, sizeof c->busy);
     c->queued_count = 0;
     lose_set_locked(c, &c->running);
     lose_set_locked(c, &c->leftover);
-    while ((op = pop(&queue)) != NULL) {
-        if (op->thing != NULL && op == &op->thing->closing) {
-            push(&c->queue, op);
-            c->queued_count++;
-        } else {
-            lose_locked(c, op);
-        }
-    }
+    for (enum crew_lane lane = 0; lane < LANES; lane++)
+        lose_lane_locked(c, lane, &queue[lane]);
     c->threads = 0; /* C4 holds again when the next call has begun */
     (void)atomic_fetch_sub(&c->refs, threads);
 }

@@ -4,7 +4,13 @@
  *
  * A thing is what operations work on: an inner target or object. Operations
  * on a thing that are in_order form its queue, and at most one of them is
- * under way; all others go side by side.
+ * under way; all others go side by side. A read stands in that queue behind
+ * what it could see the effect of, but never waits for a sync.
+ *
+ * What a client may be waiting for (reads, opening), queued writes, which a
+ * read may have to stand behind, and syncs, which take their time, go in lanes
+ * of their own, each with CREW_THREADS_MAX threads at most: a destage that
+ * syncs dozens of files does not hold up a read.
  *
  * An operation, and who frees it:
  *   queued -> running -> done                the waiter, else the thread
@@ -18,7 +24,9 @@
  *      made through it is left.
  * (C2) Nothing of the outside is called with the lock held.
  * (C3) Lock order: the roster's, then one crew's. Never two crews'.
- * (C4) While something is queued there is a thread. */
+ * (C4) While something is queued there is a thread.
+ * (C5) A thread that ends an operation takes the next of a lane that has
+ *      threads left: nobody need be woken when room is made in a lane. */
 #ifndef LSVD_TARGET_CREW_H
 #define LSVD_TARGET_CREW_H
 
@@ -32,6 +40,8 @@ struct crew_thing;
 struct crew_ops_list {
     struct crew_op *first, *last;
 };
+
+enum crew_lane { LANE_PROMPT, LANE_WRITE, LANE_SYNC, LANES };
 
 /* On the stack of who waits. */
 struct crew_waiter {
@@ -54,7 +64,8 @@ struct crew {
     unsigned things;         /* not closed yet */
     unsigned threads, idle;
     unsigned signalled;      /* of the idle: woken and not up yet */
-    struct crew_ops_list queue;    /* can be begun */
+    struct crew_ops_list queue[LANES]; /* can be begun */
+    unsigned busy[LANES];          /* threads that work for a lane */
     struct crew_op *running;       /* of this generation; any order */
     struct crew_op *leftover;      /* given up and not come back; closings
                                     * that wait behind them, too */
@@ -77,7 +88,8 @@ struct crew_op {
     struct crew_thing *thing; /* of this crew, or NULL */
     struct crew_thing *made;  /* what it opens, or NULL */
     enum guard_kind kind;
-    bool in_order; /* else only if something in order is under way */
+    bool in_order; /* else only a read, behind what it could see */
+    bool unseen;   /* no read could tell whether it was carried out: a sync */
     bool async;    /* nobody waits; an error sticks to the thing */
     size_t bytes;  /* of an async one's memory */
 
@@ -88,6 +100,7 @@ struct crew_op {
     struct crew_waiter *waiter; /* NULL: nobody waits (any more) */
     uint64_t begun_ns;
     bool ordered;    /* it is in its thing's queue */
+    enum crew_lane lane;
     bool cancelled;  /* not to be begun */
     bool begun;
     bool abandoned;  /* in leftover */
@@ -105,7 +118,8 @@ struct crew_thing {
     /* Guarded by the crew's lock: */
     uint64_t generation;  /* of the crew when it was opened; else: dead */
     unsigned users;       /* see C1 */
-    atomic_bool in_order_busy; /* one is in the crew's queue or running */
+    bool in_order_busy; /* one is in a queue of the crew or running */
+    atomic_uint unread; /* in order, and a read must see their effect */
     struct crew_ops_list later; /* in order behind that one */
     bool closed;
     struct crew_waiter *closer; /* who waits for that */
@@ -155,8 +169,8 @@ void crew_thing_release(struct crew_thing *thing);
 /* The handle is closed: waits for what is queued, within the deadline, and for
  * the closing itself, but not for long. */
 void crew_thing_close(struct crew_thing *thing);
-/* May a read begin? -ETIMEDOUT (dead) or 0. *ret_busy: operations in order are
- * under way. */
+/* May a read begin? -ETIMEDOUT (dead) or 0. *ret_busy: it has to stand in order
+ * behind something. */
 int crew_thing_check(struct crew_thing *thing, const char *name,
                      bool *ret_busy);
 

@@ -888,6 +888,7 @@ guard_start_sync(struct object *o)
 
     if (op_new(run_start_sync, GUARD_OTHER, 0, &op) < 0)
         return; /* the sync will do all of it */
+    op->base.unseen = true;
     (void)queue_on_object(o, op); /* of no bytes: it never waits for room */
 }
 
@@ -952,7 +953,7 @@ guard_object_sync(struct object *o)
     r = op_new(run_object_sync, GUARD_SYNC, 0, &op);
     if (r < 0)
         return r;
-    op->base.in_order = true;
+    op->base.in_order = op->base.unseen = true;
     r = call_on_object(o, op, &op);
     op_drop(op);
     return r;

@@ -38,11 +38,12 @@
  * (G5) A read that finds its bytes at hand (page cache) is done on the
  *      caller's thread if the inner target can tell without blocking
  *      (try_readv). Reads, and all else that is asked of an object, see all
- *      writes queued to it before.
+ *      writes queued to it before; no read waits for a sync, of this object or
+ *      of others.
  * (G6) Crews are found by the path of their directory, for the whole process:
  *      opened twice, it is one crew. A child directory has a crew of its own,
  *      which also opens it. Threads come when there is work, at most
- *      CREW_THREADS_MAX, and go when there has been none for a while or
+ *      CREW_THREADS_MAX for reads, queued writes and syncs each, and go when there has been none for a while or
  *      nothing is open; a fork leaves none in the child, and nothing broken
  *      there: what was under way is the parent's, an object with queued writes
  *      gets -EIO in the child, given-up operations are forgotten.

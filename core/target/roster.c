@@ -90,7 +90,7 @@ static void
 crew_free(struct crew *c)
 {
     assert(c->things == 0);
-    assert(c->queue.first == NULL);
+    assert(c->queued_count == 0);
     (void)pthread_cond_destroy(&c->work);
     (void)pthread_mutex_destroy(&c->lock);
     free(c->path);

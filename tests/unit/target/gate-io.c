@@ -450,6 +450,7 @@ gate_shut(struct gate *g, unsigned calls, const char *only)
     pthread_mutex_lock(&g->lock);
     g->shut = calls;
     g->only = only;
+    pthread_cond_broadcast(&g->changed);
     pthread_mutex_unlock(&g->lock);
 }
 

@@ -43,7 +43,7 @@ struct gate {
 void gate_init(struct gate *g);
 void gate_done(struct gate *g);
 
-/* These calls stand still from now on. */
+/* These calls stand still from now on, and no others. */
 void gate_shut(struct gate *g, unsigned calls, const char *only);
 /* All go on. */
 void gate_open(struct gate *g);

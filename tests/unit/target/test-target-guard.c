@@ -305,6 +305,79 @@ reads_see_queued_writes(void **state)
     assert_int_equal(object_sync(w->a), 0);
 }
 
+/* A sync changes nothing that a read could see, and takes its time. */
+static void
+reads_do_not_wait_for_syncs(void **state)
+{
+    struct world *w = *state;
+    struct caller syncer, reader;
+
+    assert_int_equal(object_write(w->a, "w", 1, 0), 0);
+    assert_int_equal(object_sync(w->a), 0);
+    gate_shut(&w->gate, 1u << GATE_SYNC, NULL);
+    start(&syncer, w->a, sync_one);
+    gate_wait_inside(&w->gate, 1);
+    start(&reader, w->a, read_one);
+    assert_int_equal(finish(&reader), 0);
+    assert_int_equal(reader.byte, 'w');
+    w->gate.try_works = true; /* and when the bytes are at hand */
+    assert_int_equal(object_read(w->a, &reader.byte, 1, 0), 0);
+    gate_open(&w->gate);
+    assert_int_equal(finish(&syncer), 0);
+}
+
+/* One that stands behind a write goes before the sync that came first. */
+static void
+reads_go_before_queued_syncs(void **state)
+{
+    struct world *w = *state;
+    struct caller syncer, reader;
+
+    gate_shut(&w->gate, 1u << GATE_WRITE, NULL);
+    assert_int_equal(object_write(w->a, "w", 1, 0), 0);
+    gate_wait_inside(&w->gate, 1);
+    start(&syncer, w->a, sync_one);
+    while (stats_of(w->t).queued != 1)
+        pause_ms(1);
+    start(&reader, w->a, read_one);
+    while (stats_of(w->t).queued != 2)
+        pause_ms(1);
+    gate_shut(&w->gate, 1u << GATE_SYNC, NULL);
+    assert_int_equal(finish(&reader), 0);
+    assert_int_equal(reader.byte, 'w');
+    assert_int_equal(stats_of(w->t).latency[GUARD_SYNC].count, 0);
+    gate_open(&w->gate);
+    assert_int_equal(finish(&syncer), 0);
+}
+
+/* As many as there are threads for leave some for what does not sync. */
+static void
+syncs_leave_threads_for_others(void **state)
+{
+    struct world *w = *state;
+    struct object *o[CREW_THREADS_MAX + 2];
+    struct caller syncer[CREW_THREADS_MAX + 2];
+    char name[8] = "f0", byte;
+
+    for (unsigned i = 0; i < CREW_THREADS_MAX + 2; i++) {
+        name[1] = (char)('0' + i);
+        assert_int_equal(target_open(w->t, name, OBJECT_WRITE |
+                                     OBJECT_CREATE, &o[i]), 0);
+    }
+    gate_shut(&w->gate, 1u << GATE_SYNC, NULL);
+    for (unsigned i = 0; i < CREW_THREADS_MAX + 2; i++)
+        start(&syncer[i], o[i], sync_one);
+    gate_wait_inside(&w->gate, CREW_THREADS_MAX);
+    assert_int_equal(object_write(w->b, "w", 1, 0), 0);
+    assert_int_equal(object_read(w->b, &byte, 1, 0), 0); /* behind it */
+    assert_int_equal(byte, 'w');
+    gate_open(&w->gate);
+    for (unsigned i = 0; i < CREW_THREADS_MAX + 2; i++) {
+        assert_int_equal(finish(&syncer[i]), 0);
+        object_close(o[i]);
+    }
+}
+
 static void
 reads_at_hand_need_no_thread(void **state)
 {
@@ -1052,6 +1125,9 @@ main(void)
         TEST(errors_come_through_with_their_text),
         TEST(writes_keep_their_order),
         TEST(reads_see_queued_writes),
+        TEST(reads_do_not_wait_for_syncs),
+        TEST(reads_go_before_queued_syncs),
+        TEST(syncs_leave_threads_for_others),
         TEST(reads_at_hand_need_no_thread),
         TEST(objects_go_side_by_side),
         TEST(threads_are_bounded),

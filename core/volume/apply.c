@@ -158,10 +158,23 @@ apply_to_part(struct lsvd_volume *v, const struct plan *plan,
         fragment_set_entry(f, cells[i].row, cells[i].entry,
                            cells[i].stripe_sums);
     atomic_fetch_add(&v->count.part_bytes, meta_bytes(f));
-    r = fragment_store_meta(f, plan->seq);
-    if (r == 0) /* while the chunks behind it are still being written */
-        fragment_start_sync(f);
-    return r;
+    return fragment_store_meta(f, plan->seq);
+}
+
+/* While the chunks behind it are still being written. Without the lease: a disk
+ * with much to write keeps the caller waiting, and readers of the chunk need
+ * not. */
+static void
+start_syncs(struct lsvd_volume *v, const struct plan *plan, uint32_t parts)
+{
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        struct fragment *f = NULL;
+
+        if (parts & UINT32_C(1) << i)
+            f = chunk_fragment_to_write(v, plan->pin, i, NULL);
+        if (f)
+            fragment_start_sync(f);
+    }
 }
 
 int
@@ -208,6 +221,8 @@ plan_apply(struct lsvd_volume *v, struct plan *plan, uint32_t parts)
         chunk_forget_fragments(v, c);
     }
     lease_put(&v->chunk_leases, &lease);
+    if (r == 0)
+        start_syncs(v, plan, parts);
     return r;
 }
 

@@ -203,7 +203,7 @@ settle_parts(struct lsvd_volume *v)
  * are told also if there was nothing to do: the journal may have been emptied
  * between their attempt and their waiting. */
 static int
-destage_round(struct lsvd_volume *v)
+destage_round(struct lsvd_volume *v, bool move)
 {
     uint64_t begin, blocks = 0;
     bool moved, worked;
@@ -211,7 +211,7 @@ destage_round(struct lsvd_volume *v)
 
     r = settle_parts(v);
     begin = v->io->ops->now_ns(v->io); /* what went before is no pace */
-    if (r == 0)
+    if (r == 0 && (move || v->batch))
         r = batch_prepare(v);
     moved = r > 0;
     if (moved) {
@@ -234,8 +234,8 @@ destage_round(struct lsvd_volume *v)
     return moved || worked;
 }
 
-int
-destage_batch(struct lsvd_volume *v)
+static int
+take_turn(struct lsvd_volume *v, bool move)
 {
     struct lease lease;
     int r;
@@ -245,7 +245,7 @@ destage_batch(struct lsvd_volume *v)
     lease_get(&v->role, &lease, 0, 1, true);
     r = volume_check_ours(v);
     if (r == 0) {
-        r = destage_round(v);
+        r = destage_round(v, move);
     } else if (r != -ESHUTDOWN) {
         let_go_of_gone(v);
         if (atomic_load(&v->is_silent))
@@ -253,6 +253,12 @@ destage_batch(struct lsvd_volume *v)
     }
     lease_put(&v->role, &lease);
     return r;
+}
+
+int
+destage_batch(struct lsvd_volume *v)
+{
+    return take_turn(v, true);
 }
 
 int
@@ -283,20 +289,33 @@ lsvd_destage_step(struct lsvd_volume *v)
     return destage_batch(v);
 }
 
+/* What the destage thread knows of the journal between its rounds. */
+struct due {
+    uint64_t looked_ns, last_seq;
+    unsigned age; /* ticks since nothing waited to be moved */
+};
+
 /* Is it time to move something? Not while blocks are still being rewritten
- * in the journal, unless it fills up or they get old. */
+ * in the journal, unless it fills up or they get old; also not when the thread
+ * comes by every few milliseconds because it fills a part. */
 static bool
-is_due(struct lsvd_volume *v, uint64_t *last_seq, unsigned *age)
+is_due(struct lsvd_volume *v, struct due *due)
 {
+    uint64_t now_ns = v->io->ops->now_ns(v->io);
     struct journal_space now;
-    bool due, quiet;
+    bool quiet;
 
     journal_space(v->journal, &now);
-    quiet = now.last_seq == *last_seq;
-    *last_seq = now.last_seq;
-    *age = now.dirty_chunks == 0 ? 0 : *age + 1;
-    due = quiet || space_fill(v) > FILL_DUE || *age >= AGE_TICKS_MAX;
-    return now.dirty_chunks > 0 && due;
+    if (now.dirty_chunks == 0)
+        due->age = 0;
+    if (now.dirty_chunks == 0 || space_fill(v) > FILL_DUE)
+        return now.dirty_chunks > 0;
+    if (now_ns - due->looked_ns < TICK_NS)
+        return false;
+    quiet = now.last_seq == due->last_seq;
+    due->looked_ns = now_ns;
+    due->last_seq = now.last_seq;
+    return quiet || ++due->age >= AGE_TICKS_MAX;
 }
 
 /* Batches until there is room again, or one fails: what the last one returned.
@@ -376,18 +395,43 @@ rest_locked(struct lsvd_volume *v)
                 (unsigned)((end - now) / 1000000) + 1);
 }
 
+static uint64_t
+requests(const struct lsvd_volume *v)
+{
+    return atomic_load(&v->count.reads) + atomic_load(&v->count.writes);
+}
+
+/* What clients wait for less than for a batch: healing, filling a part or a
+ * copy of the journal. While they are at work it gets half of the time. 1: did
+ * something. */
+static int
+tend(struct lsvd_volume *v)
+{
+    uint64_t before = requests(v), begin = v->io->ops->now_ns(v->io), took;
+    int r = take_turn(v, false);
+
+    took = v->io->ops->now_ns(v->io) - begin;
+    if (r > 0 && requests(v) != before) {
+        pthread_mutex_lock(&v->state_lock);
+        if (!atomic_load(&v->stopping) && v->space_waiters == 0)
+            wait_ms(&v->work, &v->state_lock,
+                    took < TICK_NS ? (unsigned)(took / 1000000) + 1 : TICK_MS);
+        pthread_mutex_unlock(&v->state_lock);
+    }
+    return r;
+}
+
 static void *
 destage_thread(void *arg)
 {
     struct lsvd_volume *v = arg;
-    uint64_t last_seq = 0;
-    unsigned age = 0;
+    struct due due = {0};
     bool idle = true;
 
     scrub_begin(v);
     pthread_mutex_lock(&v->state_lock);
     while (!atomic_load(&v->stopping)) {
-        bool asked = is_asked_locked(v);
+        bool asked = is_asked_locked(v), move;
 
         /* what did not work, or was too early, is not tried at once again */
         if (journal_is_settled(v) &&
@@ -397,14 +441,16 @@ destage_thread(void *arg)
         if (atomic_load(&v->stopping))
             break;
         /* what failed is over when a round ends well, also one without work */
-        asked = is_asked_locked(v) || v->heal_count > 0 ||
-                atomic_load(&v->destage_error) != 0;
+        move = v->space_waiters > 0 || atomic_load(&v->destage_error) != 0;
+        asked = is_asked_locked(v) || v->heal_count > 0;
         pthread_mutex_unlock(&v->state_lock);
         settle_copies(v);
         idle = true;
-        if (asked || v->batch || is_due(v, &last_seq, &age)) {
+        if (move || v->batch || is_due(v, &due)) {
             idle = destage_rounds(v) <= 0;
-            age = 0;
+            due.age = 0;
+        } else if (asked) {
+            idle = tend(v) <= 0;
         }
         pthread_mutex_lock(&v->state_lock);
     }

@@ -93,47 +93,44 @@ right_cell(struct rebuild *b, struct rows *rows, const struct stripe *stripe,
     return false;
 }
 
-static int
-put_cell(struct rebuild *b, struct rows *rows, const struct stripe *stripe)
+/* What is to become of the cell in the file; its entry is set here. */
+static enum cell_change
+judge_cell(struct rebuild *b, struct rows *rows, const struct stripe *stripe)
 {
     struct lsvd_volume *v = b->v;
     struct fragment *to = b->in_place ? b->own : b->to;
-    struct iovec iov = {rows->cell[b->slot] + (size_t)(stripe->row -
-                                                       rows->first) *
-                                                  v->g.block_bytes,
-                        v->g.block_bytes};
     bool parity = geometry_is_parity(&v->g, b->slot);
     struct cell_entry entry;
     bool known = right_cell(b, rows, stripe, &entry);
-    int r = 0;
 
     if (!to || (b->in_place && stripe->state[b->slot] == CELL_GOOD))
-        return 0;
+        return CELL_KEEP;
     if (b->in_place && !known &&
         fragment_entry(to, stripe->row).sum != SUM_ZERO_BLOCK)
-        return 0; /* its bytes and its sum stay as they are */
-    if (known && entry.sum != SUM_ZERO_BLOCK)
-        r = fragment_write(to, stripe->row, 1, &iov, 1);
-    else if (known && b->in_place)
-        r = fragment_punch(to, stripe->row, 1);
+        return CELL_KEEP; /* its bytes and its sum stay as they are */
     if (entry.sum != SUM_ZERO_BLOCK || entry.seq != 0)
         fragment_set_entry(to, stripe->row, entry,
                            parity ? stripe->sum : NULL);
-    return r;
+    if (!known)
+        return CELL_KEEP;
+    if (entry.sum != SUM_ZERO_BLOCK)
+        return CELL_WRITE;
+    return b->in_place ? CELL_PUNCH : CELL_KEEP;
 }
 
 static int
 rebuild_rows(struct rebuild *b, struct rows *rows)
 {
-    int r = 0;
+    struct fragment *to = b->in_place ? b->own : b->to;
+    enum cell_change change[ROWS_AT_ONCE];
 
-    for (uint32_t i = 0; i < rows->count && r == 0; i++) {
+    for (uint32_t i = 0; i < rows->count; i++) {
         struct stripe stripe;
 
         rows_judge(b->v, rows, rows->first + i, &stripe);
-        r = put_cell(b, rows, &stripe);
+        change[i] = judge_cell(b, rows, &stripe);
     }
-    return r;
+    return to ? rows_change(b->v, rows, b->slot, to, change) : 0;
 }
 
 static int
@@ -187,9 +184,8 @@ check_written(struct rebuild *b, const struct fragment_id *id,
     return r;
 }
 
-/* The greatest sequence that any of the fragments carries. */
-static uint64_t
-newest_seq(struct lsvd_volume *v, struct chunk *c)
+uint64_t
+fragment_newest_seq(struct lsvd_volume *v, struct chunk *c)
 {
     uint64_t seq = chunk_truth(v, c->number).seq;
 
@@ -280,7 +276,7 @@ has_old_file(struct rebuild *b)
     return r != -ENOENT;
 }
 
-/* Caller holds the exclusive lease. 1: mended; 0: was right. */
+/* Caller holds the lease. 1: mended; 0: was right. */
 static int
 judge_and_mend(struct rebuild *b)
 {
@@ -289,14 +285,18 @@ judge_and_mend(struct rebuild *b)
     int r;
 
     b->own = chunk_fragment(v, b->chunk, b->slot, &state);
+    if (state == FRAGMENT_MISSING ||
+        (state == FRAGMENT_AWAY && !has_old_file(b))) {
+        r = make_anew(b);
+        return r < 0 ? r : 1;
+    }
     r = rebuild_all_rows(b); /* to == NULL: judges only */
     if (r < 0)
         return r;
     if (b->own && !b->own->doubtful && b->wrong == 0 &&
         (b->own->seq >= b->seq || b->unknown > 0))
         return 0;
-    if (b->lost == 0 || state == FRAGMENT_MISSING ||
-        (state == FRAGMENT_AWAY && !has_old_file(b))) {
+    if (b->lost == 0) {
         r = make_anew(b);
         if (r == -ENOSPC && b->own)
             r = mend_in_place(b);
@@ -313,9 +313,9 @@ judge_and_mend(struct rebuild *b)
     return r < 0 ? r : 1;
 }
 
-static int
-table_catch_up(struct lsvd_volume *v, uint64_t chunk, uint32_t slot,
-               struct chunk_entry truth)
+int
+fragment_declare_whole(struct lsvd_volume *v, uint64_t chunk, uint32_t slot,
+                       struct chunk_entry truth)
 {
     struct part *p = &v->part[slot];
     int r = 0;
@@ -339,13 +339,13 @@ fragment_rebuild(struct lsvd_volume *v, uint64_t chunk, uint32_t slot,
 
     *ret_lost_blocks = 0;
     if (truth.state != CHUNK_PRESENT)
-        return table_catch_up(v, chunk, slot, truth);
+        return fragment_declare_whole(v, chunk, slot, truth);
     r = chunk_get(v, chunk, &b.chunk);
     if (r < 0)
         return r;
     /* Nobody reads a part that is being filled (RS1). */
     lease_get(&v->chunk_leases, &lease, chunk, chunk + 1, is_read);
-    b.seq = newest_seq(v, b.chunk);
+    b.seq = fragment_newest_seq(v, b.chunk);
     r = judge_and_mend(&b);
     /* After an attempt that changed nothing what is known of the files stays
      * known: asking again would report, and queue, the damage again. */
@@ -357,7 +357,7 @@ fragment_rebuild(struct lsvd_volume *v, uint64_t chunk, uint32_t slot,
     lease_put(&v->chunk_leases, &lease);
     chunk_put(v, b.chunk);
     if (r >= 0) {
-        int t = table_catch_up(v, chunk, slot, truth);
+        int t = fragment_declare_whole(v, chunk, slot, truth);
 
         if (t < 0)
             r = t;

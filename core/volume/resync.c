@@ -377,20 +377,18 @@ static int
 copy_chunk(struct lsvd_volume *v, uint32_t slot, uint64_t chunk)
 {
     struct resync *s = &v->resync;
-    uint64_t lost;
+    uint64_t written;
     int r;
 
     if (chunk_truth(v, chunk).state != CHUNK_PRESENT) {
         r = remove_file(v, slot, chunk);
     } else {
-        r = fragment_rebuild(v, chunk, slot, &lost);
-        if (r > 0) {
-            uint64_t bytes = geometry_file_bytes(&v->g, slot);
-
-            atomic_fetch_add(&s->bytes_done, bytes);
+        r = fragment_fill(v, chunk, slot, &written);
+        if (r == 0) {
+            atomic_fetch_add(&s->bytes_done, geometry_file_bytes(&v->g, slot));
             atomic_fetch_add(&s->copied, 1);
             atomic_fetch_add(&v->count.resynced_chunks, 1);
-            atomic_fetch_add(&v->count.resynced_bytes, bytes);
+            atomic_fetch_add(&v->count.resynced_bytes, written);
         }
     }
     if (r < 0)

@@ -39,7 +39,7 @@ bool resync_has(struct lsvd_volume *v, uint32_t slot);
 
 /* Take one offer. True: did something. */
 bool resync_adopt(struct lsvd_volume *v);
-/* Copy a little, at most at the rate that is set. True: there is more. */
+/* One chunk (fill.c), at most at the rate that is set. True: there is more. */
 bool resync_step(struct lsvd_volume *v);
 /* Nothing is offered for this part until it is released, and what was is
  * dropped: somebody else decides about it. */

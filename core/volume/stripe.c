@@ -66,32 +66,51 @@ keep_zeroes(struct lsvd_volume *v, struct rows *rows, uint32_t slot)
     }
 }
 
-void
-rows_load(struct lsvd_volume *v, struct chunk *c, uint32_t first,
-          uint32_t count, struct rows *rows)
+static void
+begin_rows(struct lsvd_volume *v, struct chunk *c, uint32_t first,
+           uint32_t count, struct rows *rows)
 {
     rows->chunk = c;
     rows->first = first;
     rows->count = count;
     for (uint32_t i = 0; i < v->g.part_count; i++) {
+        rows->fragment[i] = rows->skip & UINT32_C(1) << i
+                                ? NULL
+                                : chunk_fragment(v, c, i, NULL);
+        memset(rows->bad[i], rows->fragment[i] == NULL, count);
+    }
+}
+
+void
+rows_load(struct lsvd_volume *v, struct chunk *c, uint32_t first,
+          uint32_t count, struct rows *rows)
+{
+    begin_rows(v, c, first, count, rows);
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
         struct iovec iov = {rows->cell[i], (size_t)count * v->g.block_bytes};
-        struct fragment *f = rows->skip & UINT32_C(1) << i
-                                 ? NULL
-                                 : chunk_fragment(v, c, i, NULL);
         int r;
 
-        rows->fragment[i] = f;
-        memset(rows->bad[i], 0, count);
-        if (!f) {
-            memset(rows->bad[i], 1, count);
+        if (!rows->fragment[i])
             continue;
-        }
-        r = fragment_read(f, first, count, &iov, 1, rows->bad[i]);
+        r = fragment_read(rows->fragment[i], first, count, &iov, 1,
+                          rows->bad[i]);
         if (r < 0)
             keep_zeroes(v, rows, i);
         if (r == -ETIMEDOUT)
             part_suspect(v, i, r);
     }
+}
+
+bool
+rows_peek(struct lsvd_volume *v, struct chunk *c, uint32_t first,
+          uint32_t count, struct rows *rows)
+{
+    begin_rows(v, c, first, count, rows);
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        if (rows->fragment[i] && rows->fragment[i]->doubtful)
+            return false;
+    }
+    return true;
 }
 
 static bool
@@ -338,4 +357,39 @@ rows_rebuild(struct lsvd_volume *v, struct rows *rows,
     if (v->g.is_ec)
         return rebuild_ec(v, rows, stripe, slot, ret_entry);
     return rebuild_replica(v, rows, stripe, slot, ret_entry);
+}
+
+static int
+change_run(const struct lsvd_volume *v, const struct rows *rows, uint32_t slot,
+           struct fragment *to, uint32_t begin, uint32_t count,
+           enum cell_change change)
+{
+    size_t bytes = v->g.block_bytes;
+    struct iovec iov = {rows->cell[slot] + begin * bytes, count * bytes};
+
+    switch (change) {
+    case CELL_KEEP:
+        return 0;
+    case CELL_WRITE:
+        return fragment_write(to, rows->first + begin, count, &iov, 1);
+    case CELL_PUNCH:
+        return fragment_punch(to, rows->first + begin, count);
+    }
+    return 0;
+}
+
+int
+rows_change(struct lsvd_volume *v, const struct rows *rows, uint32_t slot,
+            struct fragment *to, const enum cell_change *change)
+{
+    uint32_t end;
+    int r = 0;
+
+    for (uint32_t i = 0; i < rows->count && r == 0; i = end) {
+        end = i + 1;
+        while (end < rows->count && change[end] == change[i])
+            end++;
+        r = change_run(v, rows, slot, to, i, end - i, change[i]);
+    }
+    return r;
 }

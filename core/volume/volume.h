@@ -689,6 +689,11 @@ void rows_free(struct rows *rows);
 /* Read these rows from every fragment that can be read. */
 void rows_load(struct lsvd_volume *v, struct chunk *c, uint32_t first,
                uint32_t count, struct rows *rows);
+/* Only what their entries say, as if all bytes were right: rows_judge then
+ * tells what ought to be there. False: a table is doubtful (C4), nothing can be
+ * said without the bytes. */
+bool rows_peek(struct lsvd_volume *v, struct chunk *c, uint32_t first,
+               uint32_t count, struct rows *rows);
 void rows_judge(struct lsvd_volume *v, const struct rows *rows, uint32_t row,
                 struct stripe *ret);
 /* Compute the cell (into rows->cell) from the good ones, and its entry.
@@ -696,6 +701,11 @@ void rows_judge(struct lsvd_volume *v, const struct rows *rows, uint32_t row,
 int rows_rebuild(struct lsvd_volume *v, struct rows *rows,
                  const struct stripe *stripe, uint32_t slot,
                  struct cell_entry *ret_entry);
+enum cell_change { CELL_KEEP, CELL_WRITE, CELL_PUNCH };
+/* Put the cells that rows has of a slot into a fragment, or punch them out of
+ * it, neighbours in one call. change: rows->count. Entries are the caller's. */
+int rows_change(struct lsvd_volume *v, const struct rows *rows, uint32_t slot,
+                struct fragment *to, const enum cell_change *change);
 
 /* ---- read.c ---- */
 
@@ -881,6 +891,18 @@ void leftovers_remove_of(struct lsvd_volume *v, uint32_t slot);
  * 1: rewritten; 0: was right already. Holds the exclusive chunk lease. */
 int fragment_rebuild(struct lsvd_volume *v, uint64_t chunk, uint32_t slot,
                      uint64_t *ret_lost_blocks);
+/* The table entry of a chunk whose fragment is right and durable. */
+int fragment_declare_whole(struct lsvd_volume *v, uint64_t chunk,
+                           uint32_t slot, struct chunk_entry truth);
+/* The greatest sequence that any of the chunk's fragments carries. */
+uint64_t fragment_newest_seq(struct lsvd_volume *v, struct chunk *c);
+
+/* ---- fill.c ---- */
+
+/* Bring the fragment of a part that is being filled up to date. Its table entry
+ * follows. bytes: what was written. The role's. */
+int fragment_fill(struct lsvd_volume *v, uint64_t chunk, uint32_t slot,
+                  uint64_t *ret_bytes);
 
 static inline uint32_t
 volume_all_parts(const struct lsvd_volume *v)

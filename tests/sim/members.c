@@ -48,25 +48,21 @@ __wrap_membership_objection(const struct label *label, uint32_t slot,
                                        newest_ckpt);
 }
 
-int __real_fragment_rebuild(struct lsvd_volume *v, uint64_t chunk,
-                            uint32_t slot, uint64_t *ret_lost_blocks);
-int __wrap_fragment_rebuild(struct lsvd_volume *v, uint64_t chunk,
-                            uint32_t slot, uint64_t *ret_lost_blocks);
+int __real_fragment_fill(struct lsvd_volume *v, uint64_t chunk, uint32_t slot,
+                         uint64_t *ret_bytes);
+int __wrap_fragment_fill(struct lsvd_volume *v, uint64_t chunk, uint32_t slot,
+                         uint64_t *ret_bytes);
 
 int
-__wrap_fragment_rebuild(struct lsvd_volume *v, uint64_t chunk, uint32_t slot,
-                        uint64_t *ret_lost_blocks)
+__wrap_fragment_fill(struct lsvd_volume *v, uint64_t chunk, uint32_t slot,
+                     uint64_t *ret_bytes)
 {
     struct chunk_entry truth = chunk_truth(v, chunk);
-    int r;
 
-    if (!(chosen & MEMBER_BUG_SKIP) || v->usable & UINT32_C(1) << slot ||
-        truth.seq % 2 == 0)
-        return __real_fragment_rebuild(v, chunk, slot, ret_lost_blocks);
-    pthread_mutex_lock(&v->table_lock);
-    r = chunk_table_set(v->part[slot].table, chunk, truth);
-    pthread_mutex_unlock(&v->table_lock);
-    return r;
+    if (!(chosen & MEMBER_BUG_SKIP) || truth.seq % 2 == 0)
+        return __real_fragment_fill(v, chunk, slot, ret_bytes);
+    *ret_bytes = 0;
+    return fragment_declare_whole(v, chunk, slot, truth);
 }
 
 struct fragment *__real_chunk_fragment(struct lsvd_volume *v, struct chunk *c,

@@ -13,6 +13,7 @@
 #include "volume/volume.h"
 #include <errno.h>
 #include <inttypes.h>
+#include <string.h>
 
 static const char *const dirs[] = {"/cache", "/cache2"};
 
@@ -300,6 +301,17 @@ life_mirror_crashed(struct life *l)
     l->dead = 0; /* the world has forgotten it */
 }
 
+/* A cut while a part was taken into the view leaves one that is not on all its
+ * members. With a copy of the journal away nothing shows that it never took
+ * effect: the part may have gone on in it with the other copy, and be an old
+ * copy now. */
+static bool
+may_be_unproven(const struct life *l)
+{
+    return l->policy.missing && l->hidden &&
+           strstr(lsvd_error(), "nothing proves") != NULL;
+}
+
 /* The open succeeded, failed, or was cut short. True: it was refused as it may
  * be; try with both. */
 bool
@@ -319,7 +331,7 @@ life_mirror_after_open(struct life *l, bool opened)
         return false;
     }
     if (!opened && !simio_halted(l->s)) {
-        if (l->must_open)
+        if (l->must_open && !may_be_unproven(l))
             return false;
         l->refused++;
         hide(l, 0);

@@ -654,22 +654,6 @@ read_file(struct rig *rig, const char *name, uint8_t **ret, size_t *ret_bytes)
     close(fd);
 }
 
-static void
-flip(struct rig *rig, const char *name, uint64_t at)
-{
-    char path[512];
-    uint8_t byte;
-    int fd;
-
-    world_path(&rig->world, name, path);
-    fd = open(path, O_RDWR);
-    assert_true(fd >= 0);
-    assert_int_equal(pread(fd, &byte, 1, (off_t)at), 1);
-    byte ^= 0x40;
-    assert_int_equal(pwrite(fd, &byte, 1, (off_t)at), 1);
-    close(fd);
-}
-
 /* Where the blocks begin; before them, a cell that was computed anew may carry
  * a later sequence than it had. */
 static size_t
@@ -691,7 +675,7 @@ heals(const struct kind *kind, const char *file)
     rig_close(rig);
     read_file(rig, file, &before, &bytes);
     for (uint64_t at = 17; at < bytes; at += bytes / 13) {
-        flip(rig, file, at);
+        world_flip(&rig->world, file, (int64_t)at);
         rig_open(rig, false);
         rig_check(rig);
         world_drain(&rig->world);
@@ -742,7 +726,7 @@ test_heal_on_read(void **state)
     rig_fill(rig);
     rig_close(rig);
     read_file(rig, "a/1", &before, &bytes);
-    flip(rig, "a/1", bytes - 100);
+    world_flip(&rig->world, "a/1", -100);
     rig_open(rig, false);
     rig_check(rig);
     world_drain(&rig->world);

@@ -130,25 +130,6 @@ volume_of(struct rig *rig)
     return rig->world.volume;
 }
 
-/* The block's byte from the end of the file. */
-static void
-flip(struct rig *rig, const char *name, off_t from_end)
-{
-    char path[512];
-    uint8_t byte;
-    off_t at;
-    int fd;
-
-    world_path(&rig->world, name, path);
-    fd = open(path, O_RDWR);
-    assert_true(fd >= 0);
-    at = lseek(fd, 0, SEEK_END) - from_end;
-    assert_int_equal(pread(fd, &byte, 1, at), 1);
-    byte ^= 0x40;
-    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
-    close(fd);
-}
-
 static struct lsvd_status *
 status(struct rig *rig)
 {
@@ -265,7 +246,7 @@ test_off_is_off(void **state)
     struct rig *rig = rig_new(&three, off);
 
     (void)state;
-    flip(rig, "a/1", 100);
+    world_flip(&rig->world, "a/1", -100);
     pass_seconds(rig, 86400 * 365);
     assert_int_equal(steps(rig), 0);
     assert_false(status(rig)->scrub.active);
@@ -298,10 +279,10 @@ heals(const struct kind *kind)
     struct rig *rig = rig_new(kind, an_hour);
     char path[512];
 
-    flip(rig, "a/1", 100);
-    flip(rig, "b/2", 5000);
-    flip(rig, "c/2", 100);
-    flip(rig, "c/7", 100);
+    world_flip(&rig->world, "a/1", -100);
+    world_flip(&rig->world, "b/2", -5000);
+    world_flip(&rig->world, "c/2", -100);
+    world_flip(&rig->world, "c/7", -100);
     world_path(&rig->world, "b/4", path);
     assert_int_equal(unlink(path), 0);
     assert_int_equal(steps(rig), 0);
@@ -338,9 +319,9 @@ test_lost_is_told(void **state)
     char text[64];
 
     (void)state;
-    flip(rig, "a/3", 100);
-    flip(rig, "b/3", 100);
-    flip(rig, "c/3", 100);
+    world_flip(&rig->world, "a/3", -100);
+    world_flip(&rig->world, "b/3", -100);
+    world_flip(&rig->world, "c/3", -100);
     assert_int_equal(steps(rig), 0);
     (void)snprintf(text, sizeof text, "%d bytes at %d ", BLOCK,
                    3 * CHUNK - BLOCK);
@@ -371,7 +352,7 @@ test_blocks_in_the_journal_are_left_alone(void **state)
     for (char part = 'a'; part <= 'c'; part++) {
         const char name[] = {part, '/', '8', 0};
 
-        flip(rig, name, 100);
+        world_flip(&rig->world, name, -100);
     }
     MUST(lsvd_pwrite(volume_of(rig), rig->model, BLOCK, BYTES - BLOCK, 0));
     assert_int_equal(steps(rig), 0);
@@ -389,7 +370,7 @@ test_goes_on_after_a_restart(void **state)
     struct rig *rig = rig_new(&three, an_hour);
 
     (void)state;
-    flip(rig, "a/2", 100);
+    world_flip(&rig->world, "a/2", -100);
     assert_int_equal(steps(rig), 0);
     pass_seconds(rig, 3 * 3600 / CHUNKS + 1);
     assert_int_equal(steps(rig), 3);

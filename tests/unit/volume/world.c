@@ -1,6 +1,7 @@
 /* world.c: see world.h. */
 #include "unit.h"
 #include "world.h"
+#include <fcntl.h>
 #include <ftw.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -107,6 +108,24 @@ print_finding(void *ctx, const struct lsvd_finding *f)
     (void)ctx;
     print_error("finding: part %c, chunk %" PRIu64 ": %s: %s\n", f->part,
                 f->chunk, f->file ? f->file : "", f->text);
+}
+
+void
+world_flip(const struct world *w, const char *name, int64_t at)
+{
+    char path[512];
+    uint8_t byte;
+    int fd;
+
+    world_path(w, name, path);
+    fd = open(path, O_RDWR);
+    assert_true(fd >= 0);
+    if (at < 0)
+        at += lseek(fd, 0, SEEK_END);
+    assert_int_equal(pread(fd, &byte, 1, at), 1);
+    byte ^= 0x40;
+    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+    close(fd);
 }
 
 void

@@ -35,6 +35,8 @@ void world_open(struct world *w); /* for writing, or the test fails */
 void world_close(struct world *w);
 /* <data>/11/<rest>. text: 512 bytes. */
 void world_path(const struct world *w, const char *rest, char *text);
+/* A bit of such a file; at < 0: from its end. */
+void world_flip(const struct world *w, const char *rest, int64_t at);
 /* A full verify of the closed volume finds nothing. */
 void world_check_sound(struct world *w);
 /* Destage until nothing is left. */

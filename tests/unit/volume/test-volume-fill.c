@@ -1,0 +1,143 @@
+/* A part that was away is brought up to date cell by cell (fill.c): what is
+ * copied, what is found wrong on the way, and what must not be kept. */
+#include "unit.h"
+#include "rig.h"
+#include <errno.h>
+#include <unistd.h>
+
+static const struct kind *const kinds[] = {&rig_mirror, &rig_triple, &rig_ec,
+                                           &rig_wide};
+enum { KINDS = sizeof kinds / sizeof kinds[0] };
+
+/* Served without part b, which has all that was written so far. */
+static struct rig *
+without_b(const struct kind *kind)
+{
+    struct rig *rig = rig_new(kind);
+
+    rig_open_filled(rig);
+    rig_take_away(rig, 'b');
+    rig_until(rig, rig_has_dropped, 1);
+    return rig;
+}
+
+static void
+fill_b(struct rig *rig)
+{
+    world_drain(&rig->world);
+    rig_put_back(rig, 'b');
+    rig_until(rig, rig_is_healthy, 0);
+}
+
+/* Of replicas part b has all blocks, with EC every K-th from 1 on. */
+static bool
+is_in_b(const struct kind *kind, uint64_t block)
+{
+    return kind->replicas > 0 || block % kind->ec_data == 1;
+}
+
+static void
+test_cells_not_chunks(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < KINDS; i++) {
+        struct rig *rig = without_b(kinds[i]);
+        uint64_t cells = 0;
+
+        for (uint64_t block = 0; block < 6; block++) {
+            MUST(rig_write(rig, 2 * CHUNK + (block * 5 + 1) * BLOCK, BLOCK));
+            cells += is_in_b(kinds[i], block * 5 + 1);
+        }
+        MUST(rig_trim(rig, 3 * CHUNK + 8 * BLOCK, 24 * BLOCK));
+        for (uint64_t block = 8; block < 32; block++)
+            cells += is_in_b(kinds[i], block);
+        fill_b(rig);
+        assert_int_equal(rig_status(rig)->resync.copied, 2);
+        assert_int_equal(rig_status(rig)->resynced_bytes, cells * BLOCK);
+        rig_check(rig);
+        if (kinds[i]->replicas > 0)
+            rig_check_from(rig, 2);
+        rig_end(rig);
+    }
+}
+
+/* What did not change is looked at all the same. */
+static void
+test_rot_is_found_on_the_way(void **state)
+{
+    struct rig *rig = without_b(&rig_triple);
+
+    (void)state;
+    MUST(rig_write(rig, 2 * CHUNK, BLOCK));
+    world_drain(&rig->world);
+    rig_put_back(rig, 'b');
+    world_flip(&rig->world, "b/3", -100);
+    rig_until(rig, rig_is_healthy, 0);
+    assert_int_equal(rig_status(rig)->resynced_bytes, 2 * BLOCK);
+    rig_check_from(rig, 2);
+    rig_end(rig);
+}
+
+/* FI3: the last good copy of what was written meanwhile rots before the part is
+ * filled. What it still has is old, and is not read in its place. */
+static void
+test_old_block_does_not_replace_a_lost_one(void **state)
+{
+    struct rig *rig = without_b(&rig_mirror);
+    uint8_t block[BLOCK];
+
+    (void)state;
+    MUST(rig_write(rig, 3 * CHUNK - BLOCK, BLOCK));
+    world_drain(&rig->world);
+    world_flip(&rig->world, "a/3", -100);
+    rig_put_back(rig, 'b');
+    rig_until(rig, rig_is_healthy, 0);
+    rig_close(rig); /* what RAM has is no matter */
+    rig_open(rig, false);
+    for (unsigned parts = 1; parts <= 3; parts++) {
+        rig->io.refuse[0] = parts & 1 ? 0 : REFUSE_READS;
+        rig->io.refuse[1] = parts & 2 ? 0 : REFUSE_READS;
+        assert_int_equal(lsvd_pread(rig->world.volume, block, BLOCK,
+                                    3 * CHUNK - BLOCK), -EIO);
+    }
+    MUST(rig_write(rig, 3 * CHUNK - BLOCK, BLOCK));
+    world_drain(&rig->world);
+    rig_check_from(rig, 1);
+    rig_check_from(rig, 2);
+    rig_end(rig);
+}
+
+/* A file that the part lost, or that is damaged, is made anew as a whole. */
+static void
+test_files_made_anew(void **state)
+{
+    struct rig *rig = without_b(&rig_triple);
+    char path[512];
+
+    (void)state;
+    rig_touch(rig, 2, 2);
+    world_drain(&rig->world);
+    rig_put_back(rig, 'b');
+    world_path(&rig->world, "b/3", path);
+    assert_int_equal(unlink(path), 0);
+    world_flip(&rig->world, "b/4", 17);
+    rig_until(rig, rig_is_healthy, 0);
+    assert_int_equal(rig_status(rig)->resync.copied, 2);
+    assert_in_range(rig_status(rig)->resynced_bytes, 2 * CHUNK,
+                    2 * CHUNK + (2 << 17));
+    rig_check_from(rig, 2);
+    rig_end(rig);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cells_not_chunks),
+        cmocka_unit_test(test_rot_is_found_on_the_way),
+        cmocka_unit_test(test_old_block_does_not_replace_a_lost_one),
+        cmocka_unit_test(test_files_made_anew),
+    };
+
+    return cmocka_run_group_tests_name("volume-fill", tests, NULL, NULL);
+}

@@ -43,10 +43,11 @@
  * (G6) Crews are found by the path of their directory, for the whole process:
  *      opened twice, it is one crew. A child directory has a crew of its own,
  *      which also opens it. Threads come when there is work, at most
- *      CREW_THREADS_MAX for reads, queued writes and syncs each, and go when there has been none for a while or
- *      nothing is open; a fork leaves none in the child, and nothing broken
- *      there: what was under way is the parent's, an object with queued writes
- *      gets -EIO in the child, given-up operations are forgotten.
+ *      CREW_THREADS_MAX for queued writes, for syncs, and for all else, and go
+ *      when there has been none for a while or nothing is open; a fork leaves
+ *      none in the child, and nothing broken there: what was under way is the
+ *      parent's, an object with queued writes gets -EIO in the child, given-up
+ *      operations are forgotten.
  * Closing waits for what is queued as in G1, then for the closing itself no
  * longer than the deadline and 2 s, and leaves the rest to the crew; of what is
  * given up already it leaves everything. On a healthy directory the

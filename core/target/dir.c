@@ -411,6 +411,28 @@ dir_remove(struct target *t, const char *name)
 }
 
 static int
+dir_stat_names(struct target *t, const char *const *names, size_t count,
+               struct target_named *ret)
+{
+    int r = 0;
+
+    for (size_t i = 0; i < count && r == 0; i++) {
+        struct stat st;
+
+        r = check_component(t, names[i]);
+        if (r < 0)
+            break;
+        if (fstatat(to_dir(t)->fd, names[i], &st, AT_SYMLINK_NOFOLLOW) < 0)
+            ret[i].error = -errno;
+        else if (!S_ISREG(st.st_mode) || st.st_nlink > 1)
+            ret[i].error = -EPROTO;
+        else
+            ret[i] = (struct target_named){0, (uint64_t)st.st_size};
+    }
+    return r;
+}
+
+static int
 dir_rename(struct target *t, const char *from, const char *to)
 {
     struct dir *d = to_dir(t);
@@ -1032,6 +1054,7 @@ static const struct target_ops dir_ops = {
     .remove = dir_remove,
     .rename = dir_rename,
     .list = dir_list,
+    .stat_names = dir_stat_names,
     .sync = dir_sync,
     .space = dir_space,
     .subdir = dir_subdir,

@@ -607,6 +607,49 @@ guard_list(struct target *t, int (*cb)(void *ctx, const char *name),
     return r;
 }
 
+/* In the op's data: the answers, then the names one behind the other. */
+static int
+run_stat_names(struct crew_op *base)
+{
+    struct op *op = to_op(base);
+    struct target_named *named = (struct target_named *)(void *)op->data;
+    const char *name = op->name;
+
+    for (uint64_t i = 0; i < op->bytes; i++) {
+        int r = target_stat_names(op->on->target, &name, 1, &named[i]);
+
+        if (r < 0)
+            return r;
+        name += strlen(name) + 1;
+    }
+    return 0;
+}
+
+static int
+guard_stat_names(struct target *t, const char *const *names, size_t count,
+                 struct target_named *ret)
+{
+    size_t bytes = count * sizeof *ret;
+    struct op *op = NULL;
+    char *to;
+    int r;
+
+    for (size_t i = 0; i < count; i++)
+        bytes += strlen(names[i]) + 1;
+    r = op_new(run_stat_names, GUARD_OTHER, bytes, &op);
+    if (r < 0)
+        return r;
+    op->bytes = count;
+    op->name = to = (char *)op->data + count * sizeof *ret;
+    for (size_t i = 0; i < count; i++)
+        to = stpcpy(to, names[i]) + 1;
+    r = call_on_target(t, op, &op);
+    if (r == 0)
+        memcpy(ret, op->data, count * sizeof *ret);
+    op_drop(op);
+    return r;
+}
+
 static int
 run_sync(struct crew_op *base)
 {
@@ -1080,6 +1123,7 @@ static const struct target_ops guard_ops = {
     .remove = guard_remove,
     .rename = guard_rename,
     .list = guard_list,
+    .stat_names = guard_stat_names,
     .sync = guard_sync,
     .space = guard_space,
     .subdir = guard_subdir,

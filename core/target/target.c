@@ -33,6 +33,31 @@ target_list(struct target *t, int (*cb)(void *ctx, const char *name),
     return t->ops->list(t, cb, ctx);
 }
 
+static void
+stat_name(struct target *t, const char *name, struct target_named *ret)
+{
+    struct object_stat stat = {0};
+    struct object *object;
+
+    ret->error = target_open(t, name, 0, &object);
+    if (ret->error < 0)
+        return;
+    ret->error = object_stat(object, &stat);
+    ret->size_bytes = stat.size_bytes;
+    object_close(object);
+}
+
+int
+target_stat_names(struct target *t, const char *const *names, size_t count,
+                  struct target_named *ret)
+{
+    if (t->ops->stat_names)
+        return t->ops->stat_names(t, names, count, ret);
+    for (size_t i = 0; i < count; i++)
+        stat_name(t, names[i], &ret[i]);
+    return 0;
+}
+
 int
 target_sync(struct target *t)
 {

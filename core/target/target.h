@@ -45,6 +45,12 @@ struct target_space {
     uint64_t device;      /* equal for targets that share their space */
 };
 
+/* What an object of that name would be. */
+struct target_named {
+    int error; /* 0; -ENOENT; or another why it can't be told or opened */
+    uint64_t size_bytes;
+};
+
 struct target_ops {
     int (*open)(struct target *t, const char *name, unsigned flags,
                 struct object **ret);
@@ -54,6 +60,11 @@ struct target_ops {
      * non-zero and returns that. */
     int (*list)(struct target *t, int (*cb)(void *ctx, const char *name),
                 void *ctx);
+    /* Many names at once, by the directory alone: no object is opened, so a
+     * mode that forbids it is not noticed. ret: count of them. 0, or -errno if
+     * that could not be asked at all. NULL: each is opened. */
+    int (*stat_names)(struct target *t, const char *const *names, size_t count,
+                      struct target_named *ret);
     int (*sync)(struct target *t); /* T3 */
     int (*space)(struct target *t, struct target_space *ret);
     /* A directory below this one. flags: DIR_CREATE. */
@@ -116,6 +127,8 @@ int target_remove(struct target *t, const char *name);
 int target_rename(struct target *t, const char *from, const char *to);
 int target_list(struct target *t, int (*cb)(void *ctx, const char *name),
                 void *ctx);
+int target_stat_names(struct target *t, const char *const *names, size_t count,
+                      struct target_named *ret);
 int target_sync(struct target *t);
 int target_space(struct target *t, struct target_space *ret);
 int target_subdir(struct target *t, const char *name, unsigned flags,

@@ -284,7 +284,7 @@ check_chunk(struct step *step, uint64_t chunk, struct chunk_check *check)
 
     for (uint32_t i = 0; i < v->g.part_count; i++)
         before[i] = atomic_load(&v->part[i].bad);
-    r = chunk_check(v, chunk, true, check);
+    r = chunk_check(v, chunk, true, NULL, check);
     if (r == 0 && is_any_gone(v))
         r = -EAGAIN;
     if (r < 0)

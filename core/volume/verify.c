@@ -58,25 +58,19 @@ set_finding(struct chunk_check *check, uint32_t slot,
 /* Files and tables only. */
 static void
 check_quick(struct lsvd_volume *v, uint64_t chunk, uint32_t slot,
-            struct chunk_entry truth, struct chunk_check *check)
+            struct chunk_entry truth, const struct quick *quick,
+            struct chunk_check *check)
 {
     struct part *p = &v->part[slot];
-    struct object_stat stat;
-    struct object *object;
-    char name[24];
+    uint64_t bytes;
     int r;
 
-    fragment_name(chunk, name);
-    r = target_open(p->dir, name, 0, &object);
-    if (r == 0) {
-        r = object_stat(object, &stat);
-        object_close(object);
-    }
+    r = quick_size(v, quick, chunk, slot, &bytes);
     if (r == -ENOENT)
         set_finding(check, slot, LSVD_CHUNK_MISSING, "the file is missing");
     else if (r < 0)
         set_finding(check, slot, LSVD_CHUNK_CORRUPT, err_text());
-    else if (stat.size_bytes != geometry_file_bytes(&v->g, slot))
+    else if (bytes != geometry_file_bytes(&v->g, slot))
         set_finding(check, slot, LSVD_CHUNK_CORRUPT,
                     "the file has the wrong size");
     else if (chunk_table_get(p->table, chunk).seq < truth.seq)
@@ -290,7 +284,7 @@ check_enough(struct lsvd_volume *v, uint64_t number,
 
 int
 chunk_check(struct lsvd_volume *v, uint64_t number, bool full,
-            struct chunk_check *check)
+            const struct quick *quick, struct chunk_check *check)
 {
     struct chunk_entry truth = chunk_truth(v, number);
     struct lease lease;
@@ -316,7 +310,7 @@ chunk_check(struct lsvd_volume *v, uint64_t number, bool full,
         else if (full)
             check_file(v, c, i, truth, check);
         else
-            check_quick(v, number, i, truth, check);
+            check_quick(v, number, i, truth, quick, check);
     }
     if (full)
         r = check_full(v, c, check);
@@ -390,7 +384,7 @@ check_beside_server(struct lsvd_volume *v, uint64_t chunk, bool full,
         if (r < 0)
             return r;
         before = chunk_truth(v, chunk);
-        r = chunk_check(v, chunk, full, check);
+        r = chunk_check(v, chunk, full, NULL, check);
         if (r < 0 || check_is_clean(check))
             return r;
         if (in_flux(v, chunk))
@@ -540,13 +534,14 @@ emit_lost(void *ctx, const struct lsvd_lost_range *range)
 }
 
 static int
-verify_chunk(struct verify *y, uint64_t chunk, struct chunk_check *check)
+verify_chunk(struct verify *y, uint64_t chunk, const struct quick *quick,
+             struct chunk_check *check)
 {
     struct lsvd_volume *v = y->v;
     char file[600];
     int r;
 
-    r = chunk_check(v, chunk, y->report->full, check);
+    r = chunk_check(v, chunk, y->report->full, quick, check);
     if (r == 0 && v->observer && !check_is_clean(check))
         r = check_beside_server(v, chunk, y->report->full, check);
     if (r < 0 || !check->present)
@@ -692,11 +687,41 @@ verify_names(struct verify *y, uint32_t slot)
     return r;
 }
 
+/* Some chunks from *chunk on, in one step: *chunk is the next one then, or 0.
+ */
+static int
+verify_some(struct verify *y, struct quick *quick, struct chunk_check *check,
+            uint64_t *chunk)
+{
+    struct lsvd_volume *v = y->v;
+    uint64_t end = *chunk + (quick ? QUICK_CHUNKS : 1);
+    struct lease role;
+    int r;
+
+    r = step_begin(y, &role);
+    if (r < 0)
+        return r;
+    if (quick)
+        quick_look(v, quick, *chunk);
+    while (r == 0 && *chunk && *chunk < end) {
+        r = verify_chunk(y, *chunk, quick, check);
+        y->progress.chunks_done += check->present;
+        y->progress.bytes_done += check->present ? v->g.chunk_bytes : 0;
+        *chunk = next_known_chunk(v, *chunk + 1);
+    }
+    step_end(y, &role);
+    if (r == 0 && verify_progress(y))
+        r = err_set(-EINTR, "interrupted");
+    return r;
+}
+
 int
 verify_volume(struct verify *y)
 {
     struct lsvd_volume *v = y->v;
     struct chunk_check *check;
+    struct quick *quick = NULL;
+    uint64_t chunk;
     struct lease role;
     int r;
 
@@ -715,22 +740,14 @@ verify_volume(struct verify *y)
         verify_parts(y);
         step_end(y, &role);
     }
-    for (uint64_t c = next_known_chunk(v, 1); r == 0 && c;
-         c = next_known_chunk(v, c + 1)) {
-        r = step_begin(y, &role);
-        if (r < 0)
-            break;
-        r = verify_chunk(y, c, check);
-        step_end(y, &role);
-        if (!check->present)
-            continue;
-        y->progress.chunks_done++;
-        y->progress.bytes_done += v->g.chunk_bytes;
-        if (verify_progress(y))
-            r = err_set(-EINTR, "interrupted");
-    }
+    if (r == 0 && !y->report->full)
+        r = quick_new(&quick);
+    chunk = next_known_chunk(v, 1);
+    while (r == 0 && chunk)
+        r = verify_some(y, quick, check, &chunk);
     for (uint32_t i = 0; i < v->g.part_count && r == 0; i++)
         r = verify_names(y, i);
+    quick_free(quick);
     chunk_check_free(check);
     return r;
 }

@@ -4,6 +4,8 @@
 
 #include "volume/volume.h"
 
+struct quick;
+
 struct verify {
     struct lsvd_volume *v;
     const struct lsvd_repair_callbacks *cb; /* may be NULL */
@@ -24,9 +26,10 @@ struct chunk_check {
     uint32_t odd_count;
 };
 
-/* Judge one chunk on all parts. Reads only. The role's. */
+/* Judge one chunk on all parts. Reads only. quick: what was asked about its
+ * files since the role was taken, or NULL; not used if full. The role's. */
 int chunk_check(struct lsvd_volume *v, uint64_t number, bool full,
-                struct chunk_check *check);
+                const struct quick *quick, struct chunk_check *check);
 
 /* Tell what was found lost; neighbouring blocks are one range. */
 void chunk_check_lost(struct lsvd_volume *v, uint64_t chunk,
@@ -43,6 +46,18 @@ int verify_volume(struct verify *y);
 /* After a verify that ran to its end: what there was to be found of an accepted
  * loss is known, if nothing is left that could be mended. */
 int verify_settles_loss(struct verify *y);
+
+/* ---- quick.c ---- */
+
+#define QUICK_CHUNKS 64u /* asked about at once */
+
+int quick_new(struct quick **ret);
+void quick_free(struct quick *quick); /* NULL is fine */
+/* Ask all parts in use about the files of QUICK_CHUNKS chunks. */
+void quick_look(struct lsvd_volume *v, struct quick *quick, uint64_t first);
+/* Size of a chunk's file, from what was asked if that is no error. -ENOENT. */
+int quick_size(struct lsvd_volume *v, const struct quick *quick,
+               uint64_t chunk, uint32_t slot, uint64_t *ret_bytes);
 
 /* ---- repair.c ---- */
 

@@ -526,6 +526,28 @@ stop_at_once(void *ctx, const char *name)
     return -EINTR;
 }
 
+/* As opening each would tell. */
+static void
+names_are_judged_by_the_directory(void **state)
+{
+    struct world *w = *state;
+    const char *names[] = {"plain", "none", "link", "dir", "hard"};
+    const int expected[] = {0, -ENOENT, -EPROTO, -EPROTO, -EPROTO};
+    struct target_named named[5];
+    const char *beyond = "../plain";
+
+    put_file(w, "plain", "12345");
+    put_file(w, "hard", "x");
+    assert_int_equal(linkat(w->fd, "hard", w->fd, "hard2", 0), 0);
+    assert_int_equal(symlinkat("plain", w->fd, "link"), 0);
+    assert_int_equal(mkdirat(w->fd, "dir", 0700), 0);
+    assert_int_equal(target_stat_names(w->t, names, 5, named), 0);
+    for (size_t i = 0; i < 5; i++)
+        assert_int_equal(named[i].error, expected[i]);
+    assert_int_equal(named[0].size_bytes, 5);
+    assert_int_equal(target_stat_names(w->t, &beyond, 1, named), -EINVAL);
+}
+
 static void
 lists_every_name_once(void **state)
 {
@@ -821,6 +843,7 @@ main(int argc, char **argv)
         TEST(allocating_keeps_the_bytes),
         TEST(resize_and_allocate),
         TEST(locks_exclude_other_objects),
+        TEST(names_are_judged_by_the_directory),
         TEST(lists_every_name_once),
         TEST(names_are_removed_and_renamed),
         TEST(space_is_told),

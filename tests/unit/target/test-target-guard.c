@@ -240,6 +240,34 @@ calls_come_through(void **state)
     assert_int_equal(bytes[0], 7);
 }
 
+/* Many names are one call: the inner target opens each if it knows no better.
+ */
+static void
+names_are_asked_at_once(void **state)
+{
+    struct world *w = *state;
+    const char *names[] = {"a", "none", "b"};
+    struct target_named named[3];
+    struct guard_stats before, after;
+
+    assert_int_equal(object_write(w->b, "x", 1, 76), 0);
+    assert_int_equal(object_sync(w->b), 0);
+    before = stats_of(w->t);
+    assert_int_equal(target_stat_names(w->t, names, 3, named), 0);
+    assert_int_equal(named[0].error, 0);
+    assert_int_equal(named[0].size_bytes, 0);
+    assert_int_equal(named[1].error, -ENOENT);
+    assert_int_equal(named[2].error, 0);
+    assert_int_equal(named[2].size_bytes, 77);
+    after = stats_of(w->t);
+    assert_int_equal(after.latency[GUARD_OTHER].count,
+                     before.latency[GUARD_OTHER].count + 1);
+    gate_shut(&w->gate, 1u << GATE_OPEN, NULL);
+    guard_set_deadline(w->io, SHORT_MS);
+    assert_int_equal(target_stat_names(w->t, names, 3, named), -ETIMEDOUT);
+    let_return(w);
+}
+
 static void
 errors_come_through_with_their_text(void **state)
 {
@@ -1122,6 +1150,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(calls_come_through),
+        TEST(names_are_asked_at_once),
         TEST(errors_come_through_with_their_text),
         TEST(writes_keep_their_order),
         TEST(reads_see_queued_writes),

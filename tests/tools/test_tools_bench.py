@@ -193,3 +193,25 @@ def test_readcache_measures_slow_parts(tmp_path, work):
     # However slow this machine is, it is not ten times as slow as that.
     assert found["slow, cache, warm QD1"][0] > \
         3 * found["slow, no cache QD1"][0]
+
+
+def test_failures_measures_each_phase(tmp_path, work):
+    done = run(SOURCES / "bench" / "failures", "--build", BUILD, "--dir",
+               work, "--size", 32, "--ram", 4, "--seconds", 1, "--json",
+               tmp_path / "json")
+    assert done.code == 0, done.err
+    assert "0 errors of clients" in done.out
+    found = json.loads((tmp_path / "json").read_text())
+    assert len(found) == 4
+    assert all(0 < p["p50"] <= p["p99"] <= p["longest"]
+               for p in found.values())
+
+
+def test_scale_makes_and_verifies(tmp_path, work):
+    done = run(SOURCES / "bench" / "scale", "--build", BUILD, "--dir", work,
+               "--tib", 1, "--files", 96, "--runs", 1, "--json",
+               tmp_path / "json")
+    assert done.code == 0, done.err
+    found = json.loads((tmp_path / "json").read_text())
+    assert set(found["took"]) == {"create", "open", "trim"}
+    assert len(found["verify"]) == 1

@@ -534,9 +534,8 @@ batch_leave_alone(struct lsvd_volume *v, uint32_t parts)
 }
 
 /* The parts that failed fail for the second time, or are gone: do without them.
- * 0: that can be. A disk that is full is dropped only if the others are not:
- * when they fill up together, that would trade redundancy for space. Writers
- * are told so then, and also when too few would be left. */
+ * 0: that can be. Of disks that are full writers are told when that does not
+ * help, and also when too few would be left. */
 static int
 do_without(struct lsvd_volume *v, int error)
 {
@@ -546,8 +545,7 @@ do_without(struct lsvd_volume *v, int error)
 
     snprintf(text, sizeof text, "%s", err_text());
     v->failed = 0;
-    if (members == 0 || error == -ENOMEM ||
-        (error == -ENOSPC && !parts_alone_are_full(v, members)))
+    if (!parts_are_to_blame(v, members, error))
         return err_set(error, "%s", text);
     r = volume_drop(v, members);
     return r < 0 && error == -ENOSPC ? err_set(error, "%s", text) : r;

@@ -307,15 +307,6 @@ replay_redo(void *ctx, uint64_t seq, const uint8_t *body, size_t bytes)
     return redo_remember(replay->redo, seq, body, bytes);
 }
 
-/* Is it because of these parts that it went wrong? A full disk is no reason to
- * do without it, unless the others are not full: as destage has it. */
-static bool
-are_to_blame(struct lsvd_volume *v, uint32_t failed, int error)
-{
-    return failed != 0 &&
-           (error != -ENOSPC || parts_alone_are_full(v, failed));
-}
-
 /* Parts that failed just now are left out, when the rest may do without them.
  * True: the caller tries again without them. */
 static bool
@@ -324,7 +315,7 @@ lose_failed(struct lsvd_volume *v, int error)
     uint32_t failed = v->failed & v->usable;
 
     v->failed = 0;
-    if (!are_to_blame(v, failed, error) ||
+    if (!parts_are_to_blame(v, failed, error) ||
         !volume_may_be_members(v, v->usable & v->view.members & ~failed))
         return false;
     part_lost(v, failed);
@@ -433,7 +424,7 @@ redo_and_checkpoint(struct lsvd_volume *v, struct redo_list *list)
         if (r == 0)
             r = redo_checkpoint(v, list);
         failed = v->failed & v->usable;
-        if (r == 0 || !are_to_blame(v, failed, r))
+        if (r == 0 || !parts_are_to_blame(v, failed, r))
             return r;
         r = volume_drop(v, failed);
         if (r < 0)

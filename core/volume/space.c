@@ -94,10 +94,14 @@ spaces_get(struct lsvd_volume *v, struct spaces *ret)
 }
 
 bool
-parts_alone_are_full(struct lsvd_volume *v, uint32_t parts)
+parts_are_to_blame(struct lsvd_volume *v, uint32_t parts, int error)
 {
     struct spaces space;
 
+    if (parts == 0 || error == -ENOMEM)
+        return false;
+    if (error != -ENOSPC)
+        return true;
     spaces_get(v, &space);
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         if ((space.parts & ~parts & UINT32_C(1) << i) &&

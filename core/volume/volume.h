@@ -758,8 +758,10 @@ int space_wait(struct lsvd_volume *v);
 /* For a reader under threads, with block leases alone: as long as a writer
  * would wait, until a round has ended well. False: not worth trying again. */
 bool space_read_waits(struct lsvd_volume *v);
-/* Have all parts but these room? */
-bool parts_alone_are_full(struct lsvd_volume *v, uint32_t parts);
+/* Is it because of these parts that it went wrong, so that to go on without
+ * them would help? A disk that is full is to blame only if the others are not:
+ * when they fill up together, that would trade redundancy for space. */
+bool parts_are_to_blame(struct lsvd_volume *v, uint32_t parts, int error);
 
 /* EC: a record may be appended only if the redo records that all of the
  * journal may need still fit behind it; else destage could not go on, and

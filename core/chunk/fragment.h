@@ -87,8 +87,8 @@ void fragment_set_entry(struct fragment *f, uint32_t row,
  * bad: count bools, set true for each cell that failed its check or that the
  * medium refused (after -EIO each cell is asked for by itself); what iov then
  * holds for it is undefined. Returns 0 also when some are bad; -EIO when the
- * medium gave none of the cells, -ETIMEDOUT when it does not answer (all are
- * then marked bad). */
+ * medium gave none of the cells, -ETIMEDOUT when it does not answer, -ENOMEM
+ * (all are then marked bad). */
 int fragment_read(struct fragment *f, uint32_t row, uint32_t count,
                   const struct iovec *iov, int iov_count, bool *bad);
 

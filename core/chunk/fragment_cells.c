@@ -196,7 +196,9 @@ fragment_read_within(struct fragment *f, uint32_t row, uint32_t count,
     if (got < 0 || (asked > 0 && answered == 0)) {
         memset(bad, true, count * sizeof *bad);
         /* the text is the target's */
-        return got == -EAGAIN || got == -ETIMEDOUT ? (int)got : -EIO;
+        return got == -EAGAIN || got == -ETIMEDOUT || got == -ENOMEM
+                   ? (int)got
+                   : -EIO;
     }
     return 0;
 }

@@ -12,7 +12,8 @@
  * (FI2) The part's own cells are never a source, whatever sequence they carry:
  *       they may be of a history that was given up.
  * (FI3) A cell that no member has gets an entry that no bytes match: what the
- *       part had there is old, and must not be read as if it were not.
+ *       part had there is old, and must not be read as if it were not. Whether
+ *       no member has it is not known while one does not answer.
  * A file that is missing, damaged or another instance's is made anew
  * (rebuild.c). */
 #include "base/err.h"
@@ -76,34 +77,44 @@ look(struct fill *fill, uint32_t first, uint32_t count, bool *lacks)
     return 0;
 }
 
-static enum cell_change
-take_over(struct fill *fill, uint32_t row)
+static int
+take_over(struct fill *fill, uint32_t row, enum cell_change *ret)
 {
     struct lsvd_volume *v = fill->v;
     struct cell_entry entry;
     struct stripe stripe;
     bool known;
+    int r = 0;
 
     rows_judge(v, &fill->rows, row, &stripe);
     known = rows_rebuild(v, &fill->rows, &stripe, fill->slot, &entry) == 0;
-    if (!known)
+    if (!known) {
+        r = fragment_judge_unknown(v, fill->slot, fill->chunk->number,
+                                   fill->rows.trouble);
         entry = (struct cell_entry){1, stripe.seq}; /* FI3 */
+    }
+    *ret = CELL_KEEP;
+    if (r < 0)
+        return r;
     fragment_set_entry(fill->own, row, entry,
                        geometry_is_parity(&v->g, fill->slot) ? stripe.sum
                                                              : NULL);
-    if (!known)
-        return CELL_KEEP;
-    return entry.sum == SUM_ZERO_BLOCK ? CELL_PUNCH : CELL_WRITE;
+    if (known)
+        *ret = entry.sum == SUM_ZERO_BLOCK ? CELL_PUNCH : CELL_WRITE;
+    return 0;
 }
 
 static int
 copy_rows(struct fill *fill, uint32_t first, uint32_t count)
 {
     enum cell_change change[ROWS_AT_ONCE];
+    int r = 0;
 
     rows_load(fill->v, fill->chunk, first, count, &fill->rows);
-    for (uint32_t i = 0; i < count; i++)
-        change[i] = take_over(fill, first + i);
+    for (uint32_t i = 0; i < count && r == 0; i++)
+        r = take_over(fill, first + i, &change[i]);
+    if (r < 0)
+        return r;
     fill->cells += count;
     return rows_change(fill->v, &fill->rows, fill->slot, fill->own, change);
 }
@@ -135,10 +146,9 @@ check_sources(struct fill *fill)
 
     for (uint32_t i = 0; i < v->g.part_count; i++)
         have += chunk_fragment(v, fill->chunk, i, NULL) != NULL;
-    if (have >= needed)
-        return 0;
-    return err_set(-EIO, "chunk %llu can't be read from the other parts",
-                   (unsigned long long)fill->chunk->number);
+    return have >= needed ? 0
+                          : fragment_judge_unknown(v, fill->slot,
+                                                   fill->chunk->number, -EIO);
 }
 
 static int
@@ -165,6 +175,23 @@ fill_in_place(struct fill *fill)
     return r;
 }
 
+/* FI1: header and table, too, are read from the medium. */
+static int
+forget_cached(struct fill *fill)
+{
+    struct object *object;
+    char name[24];
+    int r;
+
+    fragment_name(fill->chunk->number, name);
+    r = target_open(fill->v->part[fill->slot].dir, name, 0, &object);
+    if (r < 0)
+        return r;
+    object_drop_cache(object);
+    object_close(object);
+    return 0;
+}
+
 /* The part's file, if it can be mended where it is. */
 static int
 open_own(struct fill *fill)
@@ -178,14 +205,16 @@ open_own(struct fill *fill)
 
     /* what destage has of it open would not see what changes */
     chunk_forget_fragment(v, fill->chunk, fill->slot);
-    r = fragment_open(v->part[fill->slot].dir, &v->g, &id, true, &fill->own);
+    r = forget_cached(fill);
+    if (r == 0)
+        r = fragment_open(v->part[fill->slot].dir, &v->g, &id, true,
+                          &fill->own);
     if (r < 0)
         return r;
     if (fill->own->doubtful) {
         fragment_close(fill->own);
         return -EBADMSG;
     }
-    object_drop_cache(fill->own->object);
     return 0;
 }
 

@@ -190,7 +190,7 @@ read_fragment(struct lsvd_volume *v, struct chunk *c, const struct span *s,
         memset(bad, 1, s->count);
         if (r == -ETIMEDOUT)
             part_suspect(v, s->slot, r);
-        else if (r != -EAGAIN)
+        else if (r != -EAGAIN && r != -ENOMEM)
             volume_note_bad(v, c, s->slot, UINT32_MAX, err_text());
         return r;
     }

@@ -32,6 +32,7 @@ struct rebuild {
     uint64_t wrong;   /* cells found that can be made right */
     uint64_t unknown; /* cells that nobody has */
     uint64_t lost;    /* of these, those that the journal has not either */
+    int trouble;      /* why they are unknown, if that may pass (struct rows) */
     uint64_t seq;         /* newest seen */
 };
 
@@ -88,6 +89,8 @@ right_cell(struct rebuild *b, struct rows *rows, const struct stripe *stripe,
         return true;
     }
     b->unknown++;
+    if (rows->trouble && (b->trouble == 0 || rows->trouble != -EIO))
+        b->trouble = rows->trouble;
     b->lost += !journal_covers(b, stripe);
     *ret = (struct cell_entry){1, stripe->seq}; /* matches no bytes */
     return false;
@@ -141,6 +144,7 @@ rebuild_all_rows(struct rebuild *b)
     int r;
 
     b->wrong = b->unknown = b->lost = 0;
+    b->trouble = 0;
     r = rows_new(v, ROWS_AT_ONCE, &rows);
     for (uint32_t row = 0; r == 0 && row < v->g.rows; row += ROWS_AT_ONCE) {
         uint32_t left = v->g.rows - row;
@@ -219,6 +223,24 @@ mend_in_place(struct rebuild *b)
     return r;
 }
 
+int
+fragment_judge_unknown(struct lsvd_volume *v, uint32_t slot, uint64_t chunk,
+                       int trouble)
+{
+    const struct part *p = &v->part[slot];
+    uint32_t bit = UINT32_C(1) << slot;
+    bool is_filled = !(v->usable & bit);
+
+    if (v->view.members & ~v->usable & ~bit)
+        trouble = -ETIMEDOUT; /* one that is not asked may have them */
+    if (trouble == 0 ||
+        (trouble == -EIO && is_filled &&
+         atomic_load(&p->fills_failed) >= FILLS_BEFORE_LOSS))
+        return 0;
+    return err_set(trouble, "part %c: chunk %llu can't be read from the other "
+                   "parts now", p->letter, (unsigned long long)chunk);
+}
+
 static int
 make_anew(struct rebuild *b)
 {
@@ -241,6 +263,8 @@ make_anew(struct rebuild *b)
     if (r < 0)
         return r;
     r = rebuild_all_rows(b);
+    if (r == 0 && b->unknown > 0)
+        r = fragment_judge_unknown(v, b->slot, id.chunk, b->trouble);
     if (r == 0)
         r = fragment_store_meta(b->to, b->seq);
     if (r == 0)

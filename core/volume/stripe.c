@@ -66,6 +66,14 @@ keep_zeroes(struct lsvd_volume *v, struct rows *rows, uint32_t slot)
     }
 }
 
+/* What the medium refuses may be gone for good; all else will pass. */
+static void
+note_trouble(struct rows *rows, int error)
+{
+    if (rows->trouble == 0 || error != -EIO)
+        rows->trouble = error;
+}
+
 static void
 begin_rows(struct lsvd_volume *v, struct chunk *c, uint32_t first,
            uint32_t count, struct rows *rows)
@@ -73,11 +81,16 @@ begin_rows(struct lsvd_volume *v, struct chunk *c, uint32_t first,
     rows->chunk = c;
     rows->first = first;
     rows->count = count;
+    rows->trouble = 0;
     for (uint32_t i = 0; i < v->g.part_count; i++) {
-        rows->fragment[i] = rows->skip & UINT32_C(1) << i
-                                ? NULL
-                                : chunk_fragment(v, c, i, NULL);
+        uint32_t bit = UINT32_C(1) << i;
+        enum fragment_state state = FRAGMENT_UNKNOWN;
+
+        rows->fragment[i] = rows->skip & bit ? NULL
+                                             : chunk_fragment(v, c, i, &state);
         memset(rows->bad[i], rows->fragment[i] == NULL, count);
+        if (state == FRAGMENT_ERROR)
+            note_trouble(rows, -EIO);
     }
 }
 
@@ -94,8 +107,10 @@ rows_load(struct lsvd_volume *v, struct chunk *c, uint32_t first,
             continue;
         r = fragment_read(rows->fragment[i], first, count, &iov, 1,
                           rows->bad[i]);
-        if (r < 0)
+        if (r < 0) {
+            note_trouble(rows, r);
             keep_zeroes(v, rows, i);
+        }
         if (r == -ETIMEDOUT)
             part_suspect(v, i, r);
     }

@@ -671,6 +671,8 @@ struct rows {
     bool *bad[PARTS_MAX];     /* count each */
     struct fragment *fragment[PARTS_MAX];
     uint32_t skip; /* parts that rows_load does not ask; 0 after rows_new */
+    int trouble;   /* why a part did not tell what it has: perhaps another time.
+                    * -EIO: the medium refused; 0: all told */
     void *memory; /* owned */
 };
 
@@ -896,6 +898,13 @@ int fragment_rebuild(struct lsvd_volume *v, uint64_t chunk, uint32_t slot,
 /* The table entry of a chunk whose fragment is right and durable. */
 int fragment_declare_whole(struct lsvd_volume *v, uint64_t chunk,
                            uint32_t slot, struct chunk_entry truth);
+#define FILLS_BEFORE_LOSS 2 /* fills_failed */
+/* Cells of the fragment that could not be had from the other parts: are they
+ * lost? 0, or the error to end with when that is not known (rows_load). What
+ * media refused is, for a part that could not be filled a few times for it:
+ * else one bad sector would keep it out for ever. */
+int fragment_judge_unknown(struct lsvd_volume *v, uint32_t slot,
+                           uint64_t chunk, int trouble);
 /* The greatest sequence that any of the chunk's fragments carries. */
 uint64_t fragment_newest_seq(struct lsvd_volume *v, struct chunk *c);
 

@@ -107,6 +107,35 @@ test_old_block_does_not_replace_a_lost_one(void **state)
     rig_end(rig);
 }
 
+/* What the last copy's medium refuses for a moment is not lost: the part is not
+ * filled with nothing. With and without an old file. */
+static void
+test_sources_that_refuse_for_a_moment(void **state)
+{
+    (void)state;
+    for (int lost = 0; lost < 2; lost++) {
+        struct rig *rig = without_b(&rig_mirror);
+        char path[512];
+
+        MUST(rig_write(rig, 2 * CHUNK, BLOCK));
+        world_drain(&rig->world);
+        rig_close(rig);
+        rig_open(rig, false);
+        rig_put_back(rig, 'b');
+        world_path(&rig->world, "b/3", path);
+        if (lost)
+            assert_int_equal(unlink(path), 0);
+        rig->io.refuse[0] = REFUSE_READS;
+        rig_look(rig, 1);
+        assert_true(rig_has_said(rig, "can't be read from the other parts"));
+        assert_int_not_equal(rig_status(rig)->part[1].state, LSVD_PART_OK);
+        rig->io.refuse[0] = 0;
+        rig_until(rig, rig_is_healthy, 0);
+        rig_check_from(rig, 2);
+        rig_end(rig);
+    }
+}
+
 /* A file that the part lost, or that is damaged, is made anew as a whole. */
 static void
 test_files_made_anew(void **state)
@@ -136,6 +165,7 @@ main(void)
         cmocka_unit_test(test_cells_not_chunks),
         cmocka_unit_test(test_rot_is_found_on_the_way),
         cmocka_unit_test(test_old_block_does_not_replace_a_lost_one),
+        cmocka_unit_test(test_sources_that_refuse_for_a_moment),
         cmocka_unit_test(test_files_made_anew),
     };
 

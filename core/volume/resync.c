@@ -463,7 +463,8 @@ resync_step(struct lsvd_volume *v)
     chunk = next_lacking(v, s->slot, s->cursor);
     if (chunk) {
         r = copy_chunk(v, s->slot, chunk);
-        s->cursor = chunk + 1;
+        if (r == 0)
+            s->cursor = chunk + 1;
     } else if (s->copied_in_pass > 0) {
         s->copied_in_pass = 0;
         s->cursor = 1;

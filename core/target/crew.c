@@ -239,7 +239,7 @@ use_less_locked(struct crew_thing *thing)
     op->run = run_closing;
     op->thing = thing;
     op->kind = GUARD_OTHER;
-    op->lane = LANE_SYNC; /* it may write what is left */
+    op->lane = LANE_WRITE; /* as on NFS it may be */
     if (is_dead(thing)) { /* no new life before it is closed */
         op->abandoned = true;
         op->begun_ns = crew_now_ns();
@@ -641,7 +641,8 @@ next_in_order_locked(struct crew *c, struct crew_thing *thing,
         return NULL;
     }
     if (op->lane == lane &&
-        (!is_something_queued_locked(c) || c->idle > 0))
+        (c->queue[lane].first == NULL ||
+         (c->idle > 0 && c->busy[lane] < CREW_THREADS_MAX)))
         return op;
     begin_later_locked(c, op); /* others wait, too: in turn */
     return NULL;

@@ -39,7 +39,7 @@
  *      caller's thread if the inner target can tell without blocking
  *      (try_readv). Reads, and all else that is asked of an object, see all
  *      writes queued to it before; no read waits for a sync, of this object or
- *      of others.
+ *      of others, unless a write that it must see does.
  * (G6) Crews are found by the path of their directory, for the whole process:
  *      opened twice, it is one crew. A child directory has a crew of its own,
  *      which also opens it. Threads come when there is work, at most

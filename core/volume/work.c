@@ -20,7 +20,7 @@
 
 #define TICK_MS 250
 #define TICK_NS UINT64_C(250000000)
-#define AGE_TICKS_MAX 20 /* oldest record is destaged within 5 s */
+#define AGE_NS UINT64_C(5000000000) /* by then the oldest record is destaged */
 /* The longer blocks stay in the journal, the more of them go to a chunk at
  * once, and the more are overwritten before. Between the two is what a burst
  * brings without being disturbed. */
@@ -292,7 +292,7 @@ lsvd_destage_step(struct lsvd_volume *v)
 /* What the destage thread knows of the journal between its rounds. */
 struct due {
     uint64_t looked_ns, last_seq;
-    unsigned age; /* ticks since nothing waited to be moved */
+    uint64_t since_ns; /* what waits to be moved was seen first; 0: nothing */
 };
 
 /* Is it time to move something? Not while blocks are still being rewritten
@@ -307,7 +307,9 @@ is_due(struct lsvd_volume *v, struct due *due)
 
     journal_space(v->journal, &now);
     if (now.dirty_chunks == 0)
-        due->age = 0;
+        due->since_ns = 0;
+    else if (due->since_ns == 0)
+        due->since_ns = now_ns;
     if (now.dirty_chunks == 0 || space_fill(v) > FILL_DUE)
         return now.dirty_chunks > 0;
     if (now_ns - due->looked_ns < TICK_NS)
@@ -315,7 +317,7 @@ is_due(struct lsvd_volume *v, struct due *due)
     quiet = now.last_seq == due->last_seq;
     due->looked_ns = now_ns;
     due->last_seq = now.last_seq;
-    return quiet || ++due->age >= AGE_TICKS_MAX;
+    return quiet || now_ns - due->since_ns >= AGE_NS;
 }
 
 /* Batches until there is room again, or one fails: what the last one returned.
@@ -413,7 +415,8 @@ tend(struct lsvd_volume *v)
     took = v->io->ops->now_ns(v->io) - begin;
     if (r > 0 && requests(v) != before) {
         pthread_mutex_lock(&v->state_lock);
-        if (!atomic_load(&v->stopping) && v->space_waiters == 0)
+        if (!atomic_load(&v->stopping) && v->space_waiters == 0 &&
+            v->gone == 0 && journal_is_settled(v))
             wait_ms(&v->work, &v->state_lock,
                     took < TICK_NS ? (unsigned)(took / 1000000) + 1 : TICK_MS);
         pthread_mutex_unlock(&v->state_lock);
@@ -448,7 +451,7 @@ destage_thread(void *arg)
         idle = true;
         if (move || v->batch || is_due(v, &due)) {
             idle = destage_rounds(v) <= 0;
-            due.age = 0;
+            due.since_ns = 0;
         } else if (asked) {
             idle = tend(v) <= 0;
         }

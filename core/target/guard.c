@@ -10,14 +10,13 @@
 #include "base/err.h"
 #include "base/memory.h"
 #include "target/crew.h"
-#include "target/recycle.h"
+#include "base/recycle.h"
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
 #define JOINED_PIECES_MAX 64
 #define JOINED_BYTES_MAX (1u << 20)
-#define ZEROED_BYTES_MAX 16384u /* memory that may as well be zeroed */
 
 struct guard {
     struct io base; /* first */
@@ -163,12 +162,12 @@ op_new(int (*run)(struct crew_op *op), enum guard_kind kind,
 
     if (__builtin_add_overflow(sizeof *op, data_bytes, &bytes))
         return err_set(-ENOMEM, "out of memory (%zu bytes)", data_bytes);
-    r = bytes <= ZEROED_BYTES_MAX ? mem_new(1, bytes, &op)
+    r = bytes < RECYCLE_BYTES_MIN ? mem_new(1, bytes, &op)
                                   : recycle_get(bytes, &op);
     if (r < 0)
         return r;
     memset(op, 0, sizeof *op);
-    op->recycled_bytes = bytes <= ZEROED_BYTES_MAX ? 0 : bytes;
+    op->recycled_bytes = bytes < RECYCLE_BYTES_MIN ? 0 : bytes;
     op->base.run = run;
     op->base.free = op_free;
     op->base.kind = kind;

@@ -9,6 +9,7 @@
 #include "volume/volume.h"
 #include "base/err.h"
 #include "base/memory.h"
+#include "base/recycle.h"
 #include "base/sum.h"
 #include "volume/resync.h"
 #include <assert.h>
@@ -21,6 +22,7 @@
 struct plan_memory {
     struct plan_memory *next;
     void *bytes;
+    size_t size;
 };
 
 struct plan *
@@ -44,7 +46,7 @@ plan_free(struct plan *plan)
     assert(!plan->pin);
     for (m = plan->memory; m; m = next) {
         next = m->next;
-        free(m->bytes);
+        recycle_put(m->bytes, m->size);
         free(m);
     }
     free(plan);
@@ -58,7 +60,8 @@ alloc_bytes(struct plan *plan, size_t bytes)
 
     if (mem_new(1, sizeof *m, &m) < 0)
         return NULL;
-    if (mem_new_aligned(bytes ? bytes : 1, &m->bytes) < 0) {
+    m->size = bytes ? bytes : 1;
+    if (recycle_get(m->size, &m->bytes) < 0) {
         free(m);
         return NULL;
     }

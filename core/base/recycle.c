@@ -4,7 +4,7 @@
  * Nobody waits for the lock: who does not get it does without. So it can't be
  * the reason for anything to hang, not even in the child of a fork that found
  * it taken. */
-#include "target/recycle.h"
+#include "base/recycle.h"
 
 #include "base/memory.h"
 #include <pthread.h>
@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SIZES 30u /* 32 KiB (below, malloc is quick) to 5 MiB */
+#define SIZES 30u /* 32 KiB to 5 MiB */
 
 static struct {
     pthread_mutex_t lock; /* guards what follows */
@@ -26,12 +26,14 @@ size_bytes(unsigned size)
     return (size_t)(4 + size % 4) << (13 + size / 4);
 }
 
-/* The smallest that will do; SIZES if none does. */
+/* The smallest that will do; SIZES: ordinary memory. */
 static unsigned
 size_for(size_t bytes)
 {
     unsigned size = 0;
 
+    if (bytes < RECYCLE_BYTES_MIN)
+        return SIZES;
     while (size < SIZES && size_bytes(size) < bytes)
         size++;
     return size;

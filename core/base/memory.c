@@ -8,8 +8,11 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define MEM_ALIGN_BYTES 4096u
+/* Of most machines; elsewhere it does no harm. */
+#define LARGE_PAGE_BYTES ((uintptr_t)2 << 20)
 
 static atomic_long fail_countdown = -1; /* negative: never */
 static atomic_bool fail_fired;
@@ -60,6 +63,24 @@ mem_new_aligned(size_t bytes, void *ret_pointer)
 
     if (must_fail() || posix_memalign(&p, MEM_ALIGN_BYTES, bytes) != 0)
         return no_memory(1, bytes);
+    memcpy(ret_pointer, &p, sizeof p);
+    return 0;
+}
+
+int
+mem_new_lasting(size_t bytes, void *ret_pointer)
+{
+    uintptr_t begin, end;
+    uint8_t *p = NULL;
+    int r;
+
+    r = mem_new_aligned(bytes, &p);
+    if (r < 0)
+        return r;
+    begin = ((uintptr_t)p + LARGE_PAGE_BYTES - 1) & ~(LARGE_PAGE_BYTES - 1);
+    end = ((uintptr_t)p + bytes) & ~(LARGE_PAGE_BYTES - 1);
+    if (begin < end)
+        (void)madvise(p + (begin - (uintptr_t)p), end - begin, MADV_HUGEPAGE);
     memcpy(ret_pointer, &p, sizeof p);
     return 0;
 }

@@ -12,6 +12,10 @@ int mem_new(size_t count, size_t bytes, void *ret_pointer);
 /* Uninitialised memory aligned to 4096; free with free(). bytes > 0. */
 int mem_new_aligned(size_t bytes, void *ret_pointer);
 
+/* The same, of many that stay: in large pages where the system has them, as far
+ * as those are whole within it. */
+int mem_new_lasting(size_t bytes, void *ret_pointer);
+
 /* A copy of text; free with free(). */
 int mem_dup(const char *text, char **ret);
 

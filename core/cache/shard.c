@@ -35,7 +35,7 @@ shard_init(struct shard *s, uint32_t slot_count, size_t block_bytes)
     if (r == 0)
         r = mem_new(slot_count, sizeof *s->slots, &s->slots);
     if (r == 0)
-        r = mem_new_aligned(slot_count * block_bytes, &s->bytes);
+        r = mem_new_lasting(slot_count * block_bytes, &s->bytes);
     if (r == 0)
         r = ghost_init(&s->ghost, slot_count);
     return r;

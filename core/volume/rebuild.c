@@ -229,13 +229,13 @@ fragment_judge_unknown(struct lsvd_volume *v, uint32_t slot, uint64_t chunk,
 {
     const struct part *p = &v->part[slot];
     uint32_t bit = UINT32_C(1) << slot;
-    bool is_filled = !(v->usable & bit);
+    bool insists = v->insists || (!(v->usable & bit) &&
+                                  atomic_load(&p->fills_failed) >=
+                                      FILLS_BEFORE_LOSS);
 
     if (v->view.members & ~v->usable & ~bit)
         trouble = -ETIMEDOUT; /* one that is not asked may have them */
-    if (trouble == 0 ||
-        (trouble == -EIO && is_filled &&
-         atomic_load(&p->fills_failed) >= FILLS_BEFORE_LOSS))
+    if (trouble == 0 || (trouble == -EIO && insists))
         return 0;
     return err_set(trouble, "part %c: chunk %llu can't be read from the other "
                    "parts now", p->letter, (unsigned long long)chunk);

@@ -31,6 +31,7 @@ repair_open(struct repair *p)
     r = volume_open(p->env, p->name, OPEN_REPAIR | OPEN_DEGRADED, &p->y.v);
     if (r < 0)
         return r;
+    p->y.v->insists = true;
     if (p->y.v->attached) {
         r = volume_drain(p->y.v);
         if (r < 0)
@@ -117,8 +118,6 @@ refill(struct repair *p, uint32_t slot)
     uint64_t done = 0, now;
     int r = 0;
 
-    /* nobody tries again by himself */
-    atomic_store(&v->part[slot].fills_failed, FILLS_BEFORE_LOSS);
     while (r == 0 && !(v->usable & UINT32_C(1) << slot)) {
         if (!s->is_active && !resync_has(v, slot))
             return err_set(-EIO, "part %c: %s", (char)('a' + slot),

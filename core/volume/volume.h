@@ -211,6 +211,8 @@ struct lsvd_volume {
     atomic_bool client_read_only; /* lsvd_live_set turns these two */
     atomic_bool append_only;
     bool attached;   /* epoch claimed, journal named in the view */
+    bool insists;    /* offline repair: what media refuse is not asked for
+                      * again (fragment_judge_unknown) */
     struct force force;
     struct metadata_problem problem[16]; /* copies that need rewriting */
     size_t problem_count;
@@ -901,8 +903,8 @@ int fragment_declare_whole(struct lsvd_volume *v, uint64_t chunk,
 #define FILLS_BEFORE_LOSS 2 /* fills_failed */
 /* Cells of the fragment that could not be had from the other parts: are they
  * lost? 0, or the error to end with when that is not known (rows_load). What
- * media refused is, for a part that could not be filled a few times for it:
- * else one bad sector would keep it out for ever. */
+ * media refused is, for a part that could not be filled a few times for it,
+ * and for a repair: else one bad sector would be in the way for ever. */
 int fragment_judge_unknown(struct lsvd_volume *v, uint32_t slot,
                            uint64_t chunk, int trouble);
 /* The greatest sequence that any of the chunk's fragments carries. */

@@ -100,13 +100,15 @@ judge(const struct fragment *f, uint32_t row, const struct run *run,
 }
 
 /* One unreadable sector must not cost its neighbours: ask for each cell by
- * itself. Returns how many were read; the others are marked bad. */
-static uint32_t
+ * itself. Returns how many were read; those that the medium refused are marked
+ * bad. Any other error says nothing of them, and ends it. */
+static int64_t
 read_singly(const struct fragment *f, uint32_t row, const struct run *run,
             bool *bad)
 {
     uint32_t block_bytes = f->geometry->block_bytes;
-    uint32_t cell = run->first, answered = 0;
+    uint32_t cell = run->first;
+    int64_t answered = 0;
 
     for (int i = 0; i < run->pieces; i++) {
         uint8_t *at = run->piece[i].iov_base;
@@ -115,11 +117,12 @@ read_singly(const struct fragment *f, uint32_t row, const struct run *run,
         for (; at < end; at += block_bytes, cell++) {
             uint64_t from =
                 geometry_cell_at(f->geometry, f->id.fragment, row + cell);
+            int r = object_read(f->object, at, block_bytes, from);
 
-            if (object_read(f->object, at, block_bytes, from) < 0)
-                bad[cell] = true;
-            else
-                answered++;
+            if (r < 0 && r != -EIO)
+                return r;
+            bad[cell] |= r < 0;
+            answered += r == 0;
         }
     }
     return answered;
@@ -145,6 +148,8 @@ read_run(const struct fragment *f, uint32_t row, const struct run *run,
         answered = read_singly(f, row, run, bad);
     else if (r < 0)
         return r;
+    if (answered < 0)
+        return answered;
     judge(f, row, run, bad);
     return answered;
 }

@@ -641,7 +641,8 @@ next_in_order_locked(struct crew *c, struct crew_thing *thing,
         return NULL;
     }
     if (op->lane == lane &&
-        (c->queue[lane].first == NULL ||
+        ((c->queue[lane].first == NULL && /* C4: perhaps the only one */
+          (c->threads > c->busy[lane] || !is_something_queued_locked(c))) ||
          (c->idle > 0 && c->busy[lane] < CREW_THREADS_MAX)))
         return op;
     begin_later_locked(c, op); /* others wait, too: in turn */

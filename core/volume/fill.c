@@ -66,7 +66,7 @@ look(struct fill *fill, uint32_t first, uint32_t count, bool *lacks)
     if (!rows_peek(v, fill->chunk, first, count, rows))
         return 0;
     r = fragment_read(fill->own, first, count, &iov, 1, bad);
-    if (r == -ETIMEDOUT)
+    if (r == -ETIMEDOUT || r == -ENOMEM)
         return r;
     for (uint32_t i = 0; i < count; i++) {
         struct stripe stripe;
@@ -146,9 +146,11 @@ check_sources(struct fill *fill)
 
     for (uint32_t i = 0; i < v->g.part_count; i++)
         have += chunk_fragment(v, fill->chunk, i, NULL) != NULL;
+    /* not the medium's: that it is lost takes more than one look */
     return have >= needed ? 0
                           : fragment_judge_unknown(v, fill->slot,
-                                                   fill->chunk->number, -EIO);
+                                                   fill->chunk->number,
+                                                   -ETIMEDOUT);
 }
 
 static int

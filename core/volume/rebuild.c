@@ -227,18 +227,22 @@ int
 fragment_judge_unknown(struct lsvd_volume *v, uint32_t slot, uint64_t chunk,
                        int trouble)
 {
-    const struct part *p = &v->part[slot];
-    uint32_t bit = UINT32_C(1) << slot;
-    bool insists = v->insists || (!(v->usable & bit) &&
-                                  atomic_load(&p->fills_failed) >=
-                                      FILLS_BEFORE_LOSS);
+    struct part *p = &v->part[slot];
 
-    if (v->view.members & ~v->usable & ~bit)
+    if (v->usable & UINT32_C(1) << slot)
+        return 0; /* a member that lost its file has nothing to lose by it */
+    if (v->view.members & ~v->usable)
         trouble = -ETIMEDOUT; /* one that is not asked may have them */
-    if (trouble == 0 || (trouble == -EIO && insists))
+    if (trouble == 0 ||
+        (trouble != -ENOMEM && p->sources_refused >= REFUSALS_BEFORE_LOSS))
         return 0;
-    return err_set(trouble, "part %c: chunk %llu can't be read from the other "
-                   "parts now", p->letter, (unsigned long long)chunk);
+    if (trouble == -EIO && v->insists)
+        return 0;
+    p->sources_refused += trouble != -ENOMEM;
+    /* not as if the part itself did not answer */
+    return err_set(trouble == -ENOMEM ? trouble : -EIO,
+                   "part %c: chunk %llu can't be read from the other parts "
+                   "now", p->letter, (unsigned long long)chunk);
 }
 
 static int

@@ -7,6 +7,7 @@
  *   view with it. */
 #include "base/err.h"
 #include "base/memory.h"
+#include "base/wait.h"
 #include "volume/resync.h"
 #include "volume/verify.h"
 #include "volume/watch.h"
@@ -122,7 +123,8 @@ refill(struct repair *p, uint32_t slot)
         if (!s->is_active && !resync_has(v, slot))
             return err_set(-EIO, "part %c: %s", (char)('a' + slot),
                            v->part[slot].problem);
-        (void)resync_step(v);
+        if (!resync_step(v))
+            pause_ms(1); /* too early, or no memory now */
         now = atomic_load(&s->chunks_done);
         p->y.progress.chunks_done += now > done ? now - done : 0;
         done = now;

@@ -427,6 +427,7 @@ promote(struct lsvd_volume *v, uint32_t slot)
     p->state = LSVD_PART_OK;
     pthread_mutex_unlock(&v->state_lock);
     atomic_store(&p->fills_failed, 0);
+    p->sources_refused = 0;
     atomic_fetch_add(&v->count.returns, 1);
     event_note(v, LOG_WARNING_LEVEL, "sync", p->letter,
                "part %c is in sync again; %llu chunks were copied", p->letter,

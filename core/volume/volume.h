@@ -78,6 +78,7 @@ struct part {
     char absence_text[256];
     unsigned absences;         /* the watch's: in a row */
     atomic_uint fills_failed;  /* in a row: then it is looked for less often */
+    unsigned sources_refused;  /* the role's: of these, for other parts' sake */
     unsigned looks_left;       /* the watch's: not to be made, for that */
     atomic_uint_fast64_t errors; /* operations that failed */
     atomic_uint_fast64_t bad;    /* files and cells that were wrong */
@@ -900,11 +901,13 @@ int fragment_rebuild(struct lsvd_volume *v, uint64_t chunk, uint32_t slot,
 /* The table entry of a chunk whose fragment is right and durable. */
 int fragment_declare_whole(struct lsvd_volume *v, uint64_t chunk,
                            uint32_t slot, struct chunk_entry truth);
-#define FILLS_BEFORE_LOSS 2 /* fills_failed */
+#define REFUSALS_BEFORE_LOSS 2
 /* Cells of the fragment that could not be had from the other parts: are they
- * lost? 0, or the error to end with when that is not known (rows_load). What
- * media refused is, for a part that could not be filled a few times for it,
- * and for a repair: else one bad sector would be in the way for ever. */
+ * lost? 0, or the error to end with when that is not known (rows_load): a part
+ * that is being filled must not become a member without them. What was refused
+ * a few times is; in an offline repair, which nobody repeats by himself, what a
+ * medium refused at once: else one bad sector would keep a part out for ever.
+ * The role's. */
 int fragment_judge_unknown(struct lsvd_volume *v, uint32_t slot,
                            uint64_t chunk, int trouble);
 /* The greatest sequence that any of the chunk's fragments carries. */

@@ -136,6 +136,31 @@ test_sources_that_refuse_for_a_moment(void **state)
     }
 }
 
+/* What is refused again and again does not keep the part out for ever. What it
+ * did not get is read from the other one when that can be read again. */
+static void
+test_sources_that_go_on_refusing(void **state)
+{
+    struct rig *rig = without_b(&rig_mirror);
+
+    (void)state;
+    MUST(rig_write(rig, 2 * CHUNK, BLOCK));
+    MUST(rig_write(rig, 4 * CHUNK, BLOCK));
+    world_drain(&rig->world);
+    rig_close(rig);
+    rig_open(rig, false);
+    rig->io.only = "3";
+    rig->io.refuse[0] = REFUSE_READS;
+    rig_put_back(rig, 'b');
+    rig_until(rig, rig_is_healthy, 0);
+    assert_true(rig_has_said(rig, "can't be read from the other parts"));
+    rig->io.refuse[0] = 0;
+    rig_check(rig);
+    world_drain(&rig->world); /* heals what was asked for */
+    rig_check_from(rig, 2);
+    rig_end(rig);
+}
+
 /* A file that the part lost, or that is damaged, is made anew as a whole. */
 static void
 test_files_made_anew(void **state)
@@ -166,6 +191,7 @@ main(void)
         cmocka_unit_test(test_rot_is_found_on_the_way),
         cmocka_unit_test(test_old_block_does_not_replace_a_lost_one),
         cmocka_unit_test(test_sources_that_refuse_for_a_moment),
+        cmocka_unit_test(test_sources_that_go_on_refusing),
         cmocka_unit_test(test_files_made_anew),
     };
 

@@ -12,8 +12,14 @@ FAST = ["scrub=1", "scrub-rate=0"]
 
 
 def status(volume):
-    return json.loads(run(LSVD, "status", volume.name, "--json",
-                          *volume.where()).stdout)
+    """Of the server: nbdkit says that it is up a moment before it can be
+    asked."""
+    def served():
+        told = json.loads(run(LSVD, "status", volume.name, "--json",
+                              *volume.where(), check=False).stdout)
+        return told if told["served"] else None
+
+    return poll(served, "it can be asked")
 
 
 def scrub_texts(volume):

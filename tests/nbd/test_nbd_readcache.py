@@ -40,7 +40,9 @@ def make(place, policy="r1"):
 
 
 def cache_status(volume):
-    return volume.status()["read_cache"]
+    """Of the server, as soon as it can be asked."""
+    return poll(lambda: (volume.status() or {}).get("read_cache"),
+                "it tells of its read cache")
 
 
 def read_blocks(h, data, seed, count=None):

@@ -239,7 +239,7 @@ use_less_locked(struct crew_thing *thing)
     op->run = run_closing;
     op->thing = thing;
     op->kind = GUARD_OTHER;
-    op->lane = LANE_WRITE; /* as on NFS it may be */
+    op->lane = LANE_WRITE; /* on NFS a close writes */
     if (is_dead(thing)) { /* no new life before it is closed */
         op->abandoned = true;
         op->begun_ns = crew_now_ns();

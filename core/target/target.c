@@ -33,18 +33,21 @@ target_list(struct target *t, int (*cb)(void *ctx, const char *name),
     return t->ops->list(t, cb, ctx);
 }
 
-static void
-stat_name(struct target *t, const char *name, struct target_named *ret)
+int
+target_stat_name(struct target *t, const char *name, uint64_t *ret_bytes)
 {
-    struct object_stat stat = {0};
+    struct object_stat stat;
     struct object *object;
+    int r;
 
-    ret->error = target_open(t, name, 0, &object);
-    if (ret->error < 0)
-        return;
-    ret->error = object_stat(object, &stat);
-    ret->size_bytes = stat.size_bytes;
+    r = target_open(t, name, 0, &object);
+    if (r < 0)
+        return r;
+    r = object_stat(object, &stat);
     object_close(object);
+    if (r == 0)
+        *ret_bytes = stat.size_bytes;
+    return r;
 }
 
 int
@@ -54,7 +57,7 @@ target_stat_names(struct target *t, const char *const *names, size_t count,
     if (t->ops->stat_names)
         return t->ops->stat_names(t, names, count, ret);
     for (size_t i = 0; i < count; i++)
-        stat_name(t, names[i], &ret[i]);
+        ret[i].error = target_stat_name(t, names[i], &ret[i].size_bytes);
     return 0;
 }
 

@@ -129,6 +129,8 @@ int target_list(struct target *t, int (*cb)(void *ctx, const char *name),
                 void *ctx);
 int target_stat_names(struct target *t, const char *const *names, size_t count,
                       struct target_named *ret);
+/* One name, by opening it: an error has its text. */
+int target_stat_name(struct target *t, const char *name, uint64_t *ret_bytes);
 int target_sync(struct target *t);
 int target_space(struct target *t, struct target_space *ret);
 int target_subdir(struct target *t, const char *name, unsigned flags,

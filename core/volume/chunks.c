@@ -262,7 +262,7 @@ load_leased(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
     if (r < 0) { /* no memory, a bad sector: says nothing about the file */
         part_complain(v, slot, "part %c: %s", p->letter, err_text());
         part_suspect(v, slot, r);
-        return FRAGMENT_ERROR;
+        return is_part_trouble(r) ? FRAGMENT_REFUSED : FRAGMENT_ERROR;
     }
     if ((*ret)->seq < truth.seq) {
         fragment_close(*ret);
@@ -289,6 +289,14 @@ fragment_load(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
     return state;
 }
 
+/* Is it known that there is no file that could be used? */
+static bool
+is_judged(enum fragment_state state)
+{
+    return state == FRAGMENT_MISSING || state == FRAGMENT_STALE ||
+           state == FRAGMENT_CORRUPT;
+}
+
 static struct fragment *
 fragment_get(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
              bool to_write, enum fragment_state *ret)
@@ -308,9 +316,9 @@ fragment_get(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
         state = fragment_load(v, c, slot, to_write, &f);
         chunk_count_fragment(v, f);
         pthread_mutex_lock(&c->lock);
-        c->state[slot] = state == FRAGMENT_ERROR || state == FRAGMENT_AWAY
-                             ? FRAGMENT_UNKNOWN
-                             : state;
+        c->state[slot] = state == FRAGMENT_OK || is_judged(state)
+                             ? state
+                             : FRAGMENT_UNKNOWN;
         c->fragment[slot] = f;
         pthread_cond_broadcast(&c->changed);
         pthread_mutex_unlock(&c->lock);

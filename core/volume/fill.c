@@ -16,13 +16,9 @@
  *       no member has it is not known while one does not answer.
  * A file that is missing, damaged or another instance's is made anew
  * (rebuild.c). */
-#include "base/err.h"
 #include "base/sum.h"
 #include "volume/resync.h"
-#include <stdlib.h>
 #include <string.h>
-
-#define ROWS_AT_ONCE 64u
 
 struct fill {
     struct lsvd_volume *v;
@@ -120,8 +116,9 @@ copy_rows(struct fill *fill, uint32_t first, uint32_t count)
 }
 
 static int
-fill_rows(struct fill *fill, uint32_t first, uint32_t count)
+fill_rows(void *ctx, uint32_t first, uint32_t count)
 {
+    struct fill *fill = ctx;
     bool lacks[ROWS_AT_ONCE];
     uint32_t end;
     int r = look(fill, first, count, lacks);
@@ -143,14 +140,20 @@ check_sources(struct fill *fill)
 {
     struct lsvd_volume *v = fill->v;
     uint32_t have = 0, needed = v->g.is_ec ? v->g.data_count : 1;
+    /* not -EIO: that it is lost takes more than one look */
+    int trouble = -ETIMEDOUT;
 
-    for (uint32_t i = 0; i < v->g.part_count; i++)
-        have += chunk_fragment(v, fill->chunk, i, NULL) != NULL;
-    /* not the medium's: that it is lost takes more than one look */
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        enum fragment_state state;
+
+        have += chunk_fragment(v, fill->chunk, i, &state) != NULL;
+        if (state == FRAGMENT_ERROR)
+            trouble = -ENOMEM;
+    }
     return have >= needed ? 0
                           : fragment_judge_unknown(v, fill->slot,
                                                    fill->chunk->number,
-                                                   -ETIMEDOUT);
+                                                   trouble);
 }
 
 static int
@@ -161,11 +164,8 @@ fill_in_place(struct fill *fill)
 
     if (r == 0)
         r = rows_new(v, ROWS_AT_ONCE, &fill->rows);
-    for (uint32_t row = 0; r == 0 && row < v->g.rows; row += ROWS_AT_ONCE) {
-        uint32_t left = v->g.rows - row;
-
-        r = fill_rows(fill, row, left < ROWS_AT_ONCE ? left : ROWS_AT_ONCE);
-    }
+    if (r == 0)
+        r = rows_each(v, fill_rows, fill);
     rows_free(&fill->rows);
     /* also when nothing was written: an earlier fill's bytes may not be
      * durable yet */

@@ -319,7 +319,6 @@ make_alike(struct lsvd_volume *v, uint64_t chunk, uint64_t *ret_written)
     uint64_t lost;
     int r = 0;
 
-    v->insists = true;
     for (uint32_t i = 0; i < v->g.part_count && r >= 0; i++) {
         if (!(v->usable & UINT32_C(1) << i))
             continue;

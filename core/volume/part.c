@@ -21,20 +21,12 @@ part_fail(struct part *p, enum lsvd_part_state state, const char *format, ...)
     va_end(args);
 }
 
-/* Is it the part that fails? An error of ours is not. */
-static bool
-is_its_own(int r)
-{
-    return r < 0 && !is_our_trouble(r) && r != -EINTR && r != -EMFILE &&
-           r != -ENFILE;
-}
-
 int
 part_failed(struct lsvd_volume *v, uint32_t slot, int r)
 {
     struct part *p = &v->part[slot];
 
-    if (!is_its_own(r))
+    if (!is_part_trouble(r))
         return r;
     atomic_fetch_add(&p->errors, 1);
     pthread_mutex_lock(&v->state_lock);
@@ -50,7 +42,7 @@ part_suspect(struct lsvd_volume *v, uint32_t slot, int r)
 {
     struct part *p = &v->part[slot];
 
-    if (!is_its_own(r))
+    if (!is_part_trouble(r))
         return;
     atomic_fetch_add(&p->errors, 1);
     if (r == -ETIMEDOUT)

@@ -250,7 +250,8 @@ parts_answer(struct lsvd_volume *v, struct chunk *c)
         if (!(v->view.members & UINT32_C(1) << i))
             continue;
         (void)chunk_fragment(v, c, i, &state);
-        if (state == FRAGMENT_ERROR || state == FRAGMENT_AWAY)
+        if (state == FRAGMENT_REFUSED || state == FRAGMENT_ERROR ||
+            state == FRAGMENT_AWAY)
             return false;
         r = label_load(v->part[i].dir, &label, &damaged);
         if (r < 0 || !uuid_equal(&label.instance,

@@ -4,7 +4,6 @@
  * A volume has hundreds of thousands of them, and a hand-over to the threads of
  * a directory costs more than what it asks: so many names are asked at once,
  * of all parts side by side. */
-#include "base/err.h"
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "volume/verify.h"
@@ -71,24 +70,6 @@ quick_look(struct lsvd_volume *v, struct quick *quick, uint64_t first)
     }
 }
 
-/* By opening it, which gives a text to tell. */
-static int
-open_and_stat(struct lsvd_volume *v, const char *name, uint32_t slot,
-              uint64_t *ret_bytes)
-{
-    struct object_stat stat;
-    struct object *object;
-    int r;
-
-    r = target_open(v->part[slot].dir, name, 0, &object);
-    if (r < 0)
-        return r;
-    r = object_stat(object, &stat);
-    object_close(object);
-    *ret_bytes = stat.size_bytes;
-    return r;
-}
-
 int
 quick_size(struct lsvd_volume *v, const struct quick *quick, uint64_t chunk,
            uint32_t slot, uint64_t *ret_bytes)
@@ -104,5 +85,5 @@ quick_size(struct lsvd_volume *v, const struct quick *quick, uint64_t chunk,
             return 0;
     }
     fragment_name(chunk, name);
-    return open_and_stat(v, name, slot, ret_bytes);
+    return target_stat_name(v->part[slot].dir, name, ret_bytes);
 }

@@ -19,8 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROWS_AT_ONCE 64u
-
 struct rebuild {
     struct lsvd_volume *v;
     struct chunk *chunk;
@@ -32,8 +30,9 @@ struct rebuild {
     uint64_t wrong;   /* cells found that can be made right */
     uint64_t unknown; /* cells that nobody has */
     uint64_t lost;    /* of these, those that the journal has not either */
-    int trouble;      /* why they are unknown, if that may pass (struct rows) */
-    uint64_t seq;         /* newest seen */
+    int trouble;      /* why they are unknown (rows_trouble) */
+    uint64_t seq;     /* newest seen */
+    struct rows rows; /* while they are gone through */
 };
 
 static bool
@@ -73,7 +72,7 @@ journal_covers(struct rebuild *b, const struct stripe *stripe)
 /* What the cell should be: bytes in rows->cell[slot] and its entry. False:
  * nobody knows. */
 static bool
-right_cell(struct rebuild *b, struct rows *rows, const struct stripe *stripe,
+right_cell(struct rebuild *b, const struct stripe *stripe,
            struct cell_entry *ret)
 {
     uint32_t slot = b->slot;
@@ -84,13 +83,12 @@ right_cell(struct rebuild *b, struct rows *rows, const struct stripe *stripe,
         *ret = fragment_entry(b->own, stripe->row);
         return true;
     }
-    if (rows_rebuild(b->v, rows, stripe, slot, ret) == 0) {
+    if (rows_rebuild(b->v, &b->rows, stripe, slot, ret) == 0) {
         b->wrong++;
         return true;
     }
     b->unknown++;
-    if (rows->trouble && (b->trouble == 0 || rows->trouble != -EIO))
-        b->trouble = rows->trouble;
+    rows_trouble(&b->trouble, b->rows.trouble);
     b->lost += !journal_covers(b, stripe);
     *ret = (struct cell_entry){1, stripe->seq}; /* matches no bytes */
     return false;
@@ -98,13 +96,13 @@ right_cell(struct rebuild *b, struct rows *rows, const struct stripe *stripe,
 
 /* What is to become of the cell in the file; its entry is set here. */
 static enum cell_change
-judge_cell(struct rebuild *b, struct rows *rows, const struct stripe *stripe)
+judge_cell(struct rebuild *b, const struct stripe *stripe)
 {
     struct lsvd_volume *v = b->v;
     struct fragment *to = b->in_place ? b->own : b->to;
     bool parity = geometry_is_parity(&v->g, b->slot);
     struct cell_entry entry;
-    bool known = right_cell(b, rows, stripe, &entry);
+    bool known = right_cell(b, stripe, &entry);
 
     if (!to || (b->in_place && stripe->state[b->slot] == CELL_GOOD))
         return CELL_KEEP;
@@ -122,69 +120,75 @@ judge_cell(struct rebuild *b, struct rows *rows, const struct stripe *stripe)
 }
 
 static int
-rebuild_rows(struct rebuild *b, struct rows *rows)
+rebuild_rows(void *ctx, uint32_t first, uint32_t count)
 {
+    struct rebuild *b = ctx;
     struct fragment *to = b->in_place ? b->own : b->to;
     enum cell_change change[ROWS_AT_ONCE];
 
-    for (uint32_t i = 0; i < rows->count; i++) {
+    rows_load(b->v, b->chunk, first, count, &b->rows);
+    for (uint32_t i = 0; i < count; i++) {
         struct stripe stripe;
 
-        rows_judge(b->v, rows, rows->first + i, &stripe);
-        change[i] = judge_cell(b, rows, &stripe);
+        rows_judge(b->v, &b->rows, first + i, &stripe);
+        change[i] = judge_cell(b, &stripe);
     }
-    return to ? rows_change(b->v, rows, b->slot, to, change) : 0;
+    return to ? rows_change(b->v, &b->rows, b->slot, to, change) : 0;
 }
 
 static int
 rebuild_all_rows(struct rebuild *b)
 {
-    struct lsvd_volume *v = b->v;
-    struct rows rows;
     int r;
 
     b->wrong = b->unknown = b->lost = 0;
     b->trouble = 0;
-    r = rows_new(v, ROWS_AT_ONCE, &rows);
-    for (uint32_t row = 0; r == 0 && row < v->g.rows; row += ROWS_AT_ONCE) {
-        uint32_t left = v->g.rows - row;
+    r = rows_new(b->v, ROWS_AT_ONCE, &b->rows);
+    if (r == 0)
+        r = rows_each(b->v, rebuild_rows, b);
+    rows_free(&b->rows);
+    return r;
+}
 
-        rows_load(v, b->chunk, row, left < ROWS_AT_ONCE ? left : ROWS_AT_ONCE,
-                  &rows);
-        r = rebuild_rows(b, &rows);
-    }
-    rows_free(&rows);
+struct written {
+    struct fragment *fragment;
+    uint8_t *cells; /* room for ROWS_AT_ONCE */
+    uint64_t wrong;
+};
+
+static int
+reread_rows(void *ctx, uint32_t first, uint32_t count)
+{
+    struct written *written = ctx;
+    struct iovec iov = {written->cells,
+                        count * written->fragment->geometry->block_bytes};
+    bool bad[ROWS_AT_ONCE] = {false};
+    int r = fragment_read(written->fragment, first, count, &iov, 1, bad);
+
+    for (uint32_t i = 0; i < count; i++)
+        written->wrong += bad[i];
     return r;
 }
 
 /* Read the new file again, from the medium. */
 static int
-check_written(struct rebuild *b, const struct fragment_id *id,
-              struct fragment *written)
+check_written(struct rebuild *b)
 {
+    struct written written = {.fragment = b->to};
     struct lsvd_volume *v = b->v;
-    uint8_t *cells = NULL;
-    bool bad[ROWS_AT_ONCE];
-    uint64_t wrong = 0;
     int r;
 
-    object_drop_cache(written->object);
-    r = mem_new_aligned((size_t)ROWS_AT_ONCE * v->g.block_bytes, &cells);
-    for (uint32_t row = 0; r == 0 && row < v->g.rows; row += ROWS_AT_ONCE) {
-        uint32_t left = v->g.rows - row;
-        uint32_t count = left < ROWS_AT_ONCE ? left : ROWS_AT_ONCE;
-        struct iovec iov = {cells, (size_t)count * v->g.block_bytes};
-
-        memset(bad, 0, sizeof bad);
-        r = fragment_read(written, row, count, &iov, 1, bad);
-        for (uint32_t i = 0; i < count; i++)
-            wrong += bad[i];
-    }
-    free(cells);
-    if (r == 0 && wrong > b->unknown)
+    object_drop_cache(b->to->object);
+    r = mem_new_aligned((size_t)ROWS_AT_ONCE * v->g.block_bytes,
+                        &written.cells);
+    if (r == 0)
+        r = rows_each(v, reread_rows, &written);
+    free(written.cells);
+    if (r == 0 && written.wrong > b->unknown)
         r = err_set(-EIO, "part %c: chunk %llu does not read back as it was "
                     "written: is the medium failing?",
-                    v->part[b->slot].letter, (unsigned long long)id->chunk);
+                    v->part[b->slot].letter,
+                    (unsigned long long)b->chunk->number);
     return r;
 }
 
@@ -274,7 +278,7 @@ make_anew(struct rebuild *b)
     if (r == 0)
         r = fragment_sync(b->to);
     if (r == 0)
-        r = check_written(b, &id, b->to);
+        r = check_written(b);
     fragment_close(b->to);
     b->to = NULL;
     if (r == 0)

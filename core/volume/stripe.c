@@ -50,6 +50,20 @@ rows_free(struct rows *rows)
     memset(rows, 0, sizeof *rows);
 }
 
+int
+rows_each(struct lsvd_volume *v,
+          int (*job)(void *ctx, uint32_t first, uint32_t count), void *ctx)
+{
+    int r = 0;
+
+    for (uint32_t row = 0; r == 0 && row < v->g.rows; row += ROWS_AT_ONCE) {
+        uint32_t left = v->g.rows - row;
+
+        r = job(ctx, row, left < ROWS_AT_ONCE ? left : ROWS_AT_ONCE);
+    }
+    return r;
+}
+
 /* The medium gave nothing; what the entries call zero is known all the same. */
 static void
 keep_zeroes(struct lsvd_volume *v, struct rows *rows, uint32_t slot)
@@ -66,12 +80,11 @@ keep_zeroes(struct lsvd_volume *v, struct rows *rows, uint32_t slot)
     }
 }
 
-/* What the medium refuses may be gone for good; all else will pass. */
-static void
-note_trouble(struct rows *rows, int error)
+void
+rows_trouble(int *trouble, int error)
 {
-    if (rows->trouble == 0 || error != -EIO)
-        rows->trouble = error;
+    if (error != 0 && (*trouble == 0 || error != -EIO))
+        *trouble = error;
 }
 
 static void
@@ -89,8 +102,10 @@ begin_rows(struct lsvd_volume *v, struct chunk *c, uint32_t first,
         rows->fragment[i] = rows->skip & bit ? NULL
                                              : chunk_fragment(v, c, i, &state);
         memset(rows->bad[i], rows->fragment[i] == NULL, count);
+        if (state == FRAGMENT_REFUSED)
+            rows_trouble(&rows->trouble, -EIO);
         if (state == FRAGMENT_ERROR)
-            note_trouble(rows, -EIO);
+            rows_trouble(&rows->trouble, -ENOMEM);
     }
 }
 
@@ -108,7 +123,7 @@ rows_load(struct lsvd_volume *v, struct chunk *c, uint32_t first,
         r = fragment_read(rows->fragment[i], first, count, &iov, 1,
                           rows->bad[i]);
         if (r < 0) {
-            note_trouble(rows, r);
+            rows_trouble(&rows->trouble, r);
             keep_zeroes(v, rows, i);
         }
         if (r == -ETIMEDOUT)

@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROWS_AT_ONCE 64u
 #define FLUX_POLLS_MAX 1200 /* of 50 ms: a server that hangs is not damage */
 
 int
@@ -107,6 +106,7 @@ check_file(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
         set_finding(check, slot, LSVD_CHUNK_CORRUPT,
                     "the file is not this chunk's, or is damaged");
         break;
+    case FRAGMENT_REFUSED:
     case FRAGMENT_ERROR:
         set_finding(check, slot, LSVD_CHUNK_CORRUPT, "it can't be read");
         break;
@@ -235,11 +235,30 @@ check_row(struct lsvd_volume *v, struct rows *rows, uint32_t row,
     note_lost(v, rows, &s, check);
 }
 
+struct full_check {
+    struct lsvd_volume *v;
+    struct chunk *chunk;
+    struct chunk_check *check;
+    struct rows rows;
+    uint8_t *scratch; /* a row's parity */
+};
+
+static int
+check_rows(void *ctx, uint32_t first, uint32_t count)
+{
+    struct full_check *full = ctx;
+
+    rows_load(full->v, full->chunk, first, count, &full->rows);
+    for (uint32_t i = 0; i < count; i++)
+        check_row(full->v, &full->rows, first + i, full->scratch,
+                  full->check);
+    return 0;
+}
+
 static int
 check_full(struct lsvd_volume *v, struct chunk *c, struct chunk_check *check)
 {
-    uint8_t *scratch = NULL;
-    struct rows rows;
+    struct full_check full = {.v = v, .chunk = c, .check = check};
     int r;
 
     for (uint32_t i = 0; i < v->g.part_count; i++) {
@@ -248,21 +267,15 @@ check_full(struct lsvd_volume *v, struct chunk *c, struct chunk_check *check)
         if (f)
             object_drop_cache(f->object);
     }
-    r = rows_new(v, ROWS_AT_ONCE, &rows);
+    r = rows_new(v, ROWS_AT_ONCE, &full.rows);
     if (r == 0)
         r = mem_new_aligned((size_t)(v->g.parity_count + 1) *
                                 v->g.block_bytes,
-                            &scratch);
-    for (uint32_t row = 0; r == 0 && row < v->g.rows; row += ROWS_AT_ONCE) {
-        uint32_t left = v->g.rows - row;
-
-        rows_load(v, c, row, left < ROWS_AT_ONCE ? left : ROWS_AT_ONCE,
-                  &rows);
-        for (uint32_t i = 0; i < rows.count; i++)
-            check_row(v, &rows, row + i, scratch, check);
-    }
-    free(scratch);
-    rows_free(&rows);
+                            &full.scratch);
+    if (r == 0)
+        r = rows_each(v, check_rows, &full);
+    free(full.scratch);
+    rows_free(&full.rows);
     return r;
 }
 

@@ -97,7 +97,8 @@ enum fragment_state {
     FRAGMENT_LOADING,
     FRAGMENT_OK,
     FRAGMENT_AWAY,    /* the part is not used; never stored in a chunk */
-    FRAGMENT_ERROR,   /* the medium refused: not judged, asked again */
+    FRAGMENT_REFUSED, /* by the part: not judged, asked again */
+    FRAGMENT_ERROR,   /* for a reason of ours, no memory: the same */
     FRAGMENT_MISSING, /* the chunk table has it, the directory not */
     FRAGMENT_STALE,
     FRAGMENT_CORRUPT,
@@ -390,6 +391,14 @@ is_our_trouble(int r)
     return r == -ENOMEM || r == -ECANCELED || r == -ESHUTDOWN;
 }
 
+/* Is it the part that fails? An error of ours is not. */
+static inline bool
+is_part_trouble(int r)
+{
+    return r < 0 && !is_our_trouble(r) && r != -EINTR && r != -EMFILE &&
+           r != -ENFILE;
+}
+
 /* Something failed on this part: note it and return r. By the role, or for it
  * (parallel.h), which then decides (v->failed). Errors of ours are not the
  * part's. Takes state_lock. */
@@ -674,8 +683,7 @@ struct rows {
     bool *bad[PARTS_MAX];     /* count each */
     struct fragment *fragment[PARTS_MAX];
     uint32_t skip; /* parts that rows_load does not ask; 0 after rows_new */
-    int trouble;   /* why a part did not tell what it has: perhaps another time.
-                    * -EIO: the medium refused; 0: all told */
+    int trouble;   /* why a part did not tell what it has; see rows_trouble */
     void *memory; /* owned */
 };
 
@@ -689,8 +697,18 @@ struct stripe {
     bool readable;      /* every data cell is good or can be rebuilt */
 };
 
+#define ROWS_AT_ONCE 64u
+
 int rows_new(struct lsvd_volume *v, uint32_t count, struct rows *ret);
 void rows_free(struct rows *rows);
+/* All rows of a chunk, up to ROWS_AT_ONCE of them at a time, until a job
+ * fails. */
+int rows_each(struct lsvd_volume *v,
+              int (*job)(void *ctx, uint32_t first, uint32_t count), void *ctx);
+/* Add to what is known of why cells could not be had: 0, all parts told; -EIO,
+ * a medium refused, which may be for good; anything else will pass, and counts
+ * more; -ENOMEM, it was us. */
+void rows_trouble(int *trouble, int error);
 /* Read these rows from every fragment that can be read. */
 void rows_load(struct lsvd_volume *v, struct chunk *c, uint32_t first,
                uint32_t count, struct rows *rows);

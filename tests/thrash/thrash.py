@@ -507,6 +507,8 @@ def main():
     seed = options.seed
     if seed is None:
         seed = random.SystemRandom().randrange(1 << 32)
+    if options.dir and not options.dir.is_dir():
+        parser.error(f"--dir {options.dir}: there is no such directory")
     for policy in options.policy or BEARS:
         path = pathlib.Path(tempfile.mkdtemp(prefix="lsvd-thrash-",
                                              dir=options.dir))

@@ -317,8 +317,10 @@ class Life:
             path.unlink()
         shutil.rmtree(self.snapshot_path(victim), ignore_errors=True)
         poll(lambda: not self.status()["healthy"], "its loss is noticed", 20)
-        done = self.volume.repair("replace", self.volume.name, victim)
-        assert done.returncode == 0, done.stdout + done.stderr
+        self.end_rules()  # refused while operations hang in its directory
+        poll(lambda: self.volume.repair("replace", self.volume.name,
+                                        victim).returncode == 0,
+             "its replacement", 20)
 
     def do_stall(self, victim):
         if self.moved or self.lost or self.swapped:

@@ -285,6 +285,7 @@ struct lsvd_volume {
     unsigned turn;       /* the same: with what of several things it begins */
     size_t batch_chunks;  /* the same: what the next one gets; see batch_took */
     bool heal_fails;     /* of the destage caller: the last one did */
+    uint64_t tended_ns;  /* the same: what it did after a batch took so long */
     uint32_t failed;     /* the role's: parts that failed it (part_failed) */
     uint32_t view_incomplete; /* the role's: could not be told that the view is
                           * complete; 0: all were */

@@ -26,6 +26,9 @@
  * brings without being disturbed. */
 #define FILL_DUE (FILL_FULL / 2)
 #define FILL_ENOUGH (FILL_FULL * 3 / 8)
+/* While batches follow each other, of each one's time for all else: without it
+ * a part that came back would wait until clients pause. */
+#define TENDING(ns) ((ns) / 2)
 
 void
 volume_heal_tried(struct lsvd_volume *v, uint64_t chunk, uint32_t slot)
@@ -74,6 +77,36 @@ heal_one(struct lsvd_volume *v)
     return true;
 }
 
+/* Something of what clients wait for less than for a batch: healing, filling a
+ * part or a copy of the journal. */
+static bool
+tend_once(struct lsvd_volume *v)
+{
+    bool worked = heal_one(v);
+
+    worked = resync_step(v) || worked;
+    return refill_step(v) || worked;
+}
+
+/* Once, and on until so much time has gone. */
+static bool
+tend_for(struct lsvd_volume *v, uint64_t ns)
+{
+    uint64_t begin = v->io->ops->now_ns(v->io);
+    bool worked = tend_once(v), again = worked && ns > 0;
+
+    v->tended_ns = 0;
+    while (again) {
+        v->tended_ns = v->io->ops->now_ns(v->io) - begin;
+        pthread_mutex_lock(&v->state_lock);
+        again = v->tended_ns < ns && v->gone == 0;
+        pthread_mutex_unlock(&v->state_lock);
+        again = again && !atomic_load(&v->stopping) &&
+                journal_is_settled(v) && tend_once(v);
+    }
+    return worked;
+}
+
 /* Tell the waiting writers how it ended. blocks: how many were moved. */
 static void
 report(struct lsvd_volume *v, int r, uint64_t blocks, uint64_t begin_ns)
@@ -92,7 +125,7 @@ report(struct lsvd_volume *v, int r, uint64_t blocks, uint64_t begin_ns)
     if (r >= 0)
         v->stalled_since = 0;
     if (r >= 0 && blocks > 0)
-        throttle_note(&v->throttle, blocks, now - begin_ns);
+        throttle_note(&v->throttle, blocks, now - begin_ns + v->tended_ns);
     v->destage_rounds++;
     v->free_checked_at = 0;
     pthread_cond_broadcast(&v->progress);
@@ -205,8 +238,8 @@ settle_parts(struct lsvd_volume *v)
 static int
 destage_round(struct lsvd_volume *v, bool move)
 {
-    uint64_t begin, blocks = 0;
-    bool moved, worked;
+    uint64_t begin, took, blocks = 0;
+    bool moved;
     int r;
 
     r = settle_parts(v);
@@ -220,18 +253,16 @@ destage_round(struct lsvd_volume *v, bool move)
         if (r < 0)
             r = journal_failed(v, r);
     }
+    took = v->io->ops->now_ns(v->io) - begin;
     report(v, r, blocks, begin);
     if (r >= 0 && moved)
-        batch_took(v, v->io->ops->now_ns(v->io) - begin);
+        batch_took(v, took);
     if (r < 0) {
         (void)resync_adopt(v); /* perhaps the one that is missing */
         return r;
     }
     batch_free(v);
-    worked = heal_one(v);
-    worked = resync_step(v) || worked;
-    worked = refill_step(v) || worked;
-    return moved || worked;
+    return tend_for(v, moved ? TENDING(took) : 0) || moved;
 }
 
 static int
@@ -403,8 +434,7 @@ requests(const struct lsvd_volume *v)
     return atomic_load(&v->count.reads) + atomic_load(&v->count.writes);
 }
 
-/* What clients wait for less than for a batch: healing, filling a part or a
- * copy of the journal. While they are at work it gets half of the time. 1: did
+/* Without a batch. While clients are at work it gets half of the time. 1: did
  * something. */
 static int
 tend(struct lsvd_volume *v)

@@ -2,12 +2,12 @@
  *
  * Sockets are named by UUID, tools have a name; so every socket in the cache
  * directories is asked, and the server that has the volume answers. No root
- * of a volume is touched: one that hangs must not hang who wants to know. */
+ * of a volume is touched, and no cache directory but by way of reach.c: one
+ * that hangs must not hang who wants to know. */
 #include "control/client.h"
 
-#include <dirent.h>
+#include "control/reach.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -28,26 +28,6 @@ struct talk {
     char *text;      /* what came and was not used yet; owned */
     size_t have, room;
 };
-
-/* -EAGAIN is a server that takes no connections any more: it hangs, or is
- * stopped. */
-static int
-connect_to(const char *directory, int directory_fd, const char *name)
-{
-    struct sockaddr_un address;
-    const void *at = &address;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    int r;
-
-    if (fd < 0)
-        return -errno;
-    control_address(directory, directory_fd, name, &address);
-    if (connect(fd, at, sizeof address) == 0)
-        return fd;
-    r = -errno;
-    (void)close(fd);
-    return r;
-}
 
 static int
 send_request(struct talk *t)
@@ -208,17 +188,19 @@ converse(struct talk *t, json_t **ret, char *error)
 }
 
 static int
-ask_socket(const char *directory, int directory_fd, const char *name,
+ask_socket(const char *directory, const char *name,
            const struct control_ask *ask, json_t **ret, char *error)
 {
     struct talk talk = { .ask = ask };
     int r;
 
-    talk.fd = connect_to(directory, directory_fd, name);
+    talk.fd = reach_connect(directory, name);
     if (talk.fd < 0)
         return control_fail(error, talk.fd, "%.300s/%s: %s", directory, name,
-                    talk.fd == -EAGAIN ? "the server does not answer"
-                                       : strerror(-talk.fd));
+                            talk.fd == -EAGAIN ? "the server does not answer"
+                            : talk.fd == -EHOSTDOWN
+                                ? "the cache directory does not answer"
+                                : strerror(-talk.fd));
     r = converse(&talk, ret, error);
     free(talk.text);
     (void)close(talk.fd);
@@ -227,33 +209,28 @@ ask_socket(const char *directory, int directory_fd, const char *name,
 
 /* ---- which sockets ---- */
 
-static bool
-is_socket_name(const char *name)
-{
-    size_t length = strlen(name), suffix = strlen(CONTROL_SUFFIX);
-
-    return length == 36 + suffix &&
-           strcmp(name + length - suffix, CONTROL_SUFFIX) == 0;
-}
-
 /* Call cb for the name of each socket; a non-zero return stops and is
- * returned. A directory that can't be read has none. */
+ * returned. *ret_silent: a directory that hangs and was passed over, or NULL.
+ */
 static int
 each_socket(const struct lsvd_caches *caches,
-            int (*cb)(void *ctx, const char *directory, int fd,
-                      const char *name), void *ctx)
+            int (*cb)(void *ctx, const char *directory, const char *name),
+            void *ctx, const char **ret_silent)
 {
     int r = 0;
 
+    *ret_silent = NULL;
     for (uint32_t i = 0; i < caches->count && r == 0; i++) {
-        DIR *dir = opendir(caches->directory[i]);
-        struct dirent *entry;
+        struct reach_names names;
 
-        while (dir && r == 0 && (entry = readdir(dir)))
-            if (is_socket_name(entry->d_name))
-                r = cb(ctx, caches->directory[i], dirfd(dir), entry->d_name);
-        if (dir)
-            (void)closedir(dir);
+        r = reach_list(caches->directory[i], &names);
+        if (r == -EHOSTDOWN) {
+            *ret_silent = caches->directory[i];
+            r = 0;
+        }
+        for (size_t k = 0; k < names.count && r == 0; k++)
+            r = cb(ctx, caches->directory[i], names.name[k]);
+        reach_names_done(&names);
     }
     return r;
 }
@@ -268,8 +245,7 @@ struct asking {
 
 /* 1: that was it; 0: not this one. */
 static int
-is_of_volume(struct asking *a, const char *directory, int fd,
-             const char *name)
+is_of_volume(struct asking *a, const char *directory, const char *name)
 {
     struct control_ask look = { .volume = a->ask->volume, .op = "status",
                                 .cancelled = a->ask->cancelled,
@@ -277,7 +253,7 @@ is_of_volume(struct asking *a, const char *directory, int fd,
                                 .patience_ms = FIND_PATIENCE_MS };
     char text[CONTROL_ERROR_BYTES];
     json_t *status = NULL;
-    int r = ask_socket(directory, fd, name, &look, &status, text);
+    int r = ask_socket(directory, name, &look, &status, text);
 
     json_decref(status);
     if (r == -EINTR)
@@ -290,14 +266,14 @@ is_of_volume(struct asking *a, const char *directory, int fd,
 }
 
 static int
-ask_if_right(void *ctx, const char *directory, int fd, const char *name)
+ask_if_right(void *ctx, const char *directory, const char *name)
 {
     struct asking *a = ctx;
-    int r = is_of_volume(a, directory, fd, name);
+    int r = is_of_volume(a, directory, name);
 
     if (r <= 0)
         return r;
-    r = ask_socket(directory, fd, name, a->ask, a->result, a->error);
+    r = ask_socket(directory, name, a->ask, a->result, a->error);
     return r < 0 ? r : 1;
 }
 
@@ -306,15 +282,22 @@ control_ask(const struct lsvd_caches *caches, const struct control_ask *ask,
             json_t **ret_result, char error[CONTROL_ERROR_BYTES])
 {
     struct asking a = { .ask = ask, .result = ret_result, .error = error };
+    const char *silent;
     int r;
 
     *ret_result = NULL;
-    r = each_socket(caches, ask_if_right, &a);
+    r = each_socket(caches, ask_if_right, &a, &silent);
     if (r != 0)
         return r < 0 ? r : 0;
+    if (silent)
+        return control_fail(error, -EHOSTDOWN,
+                            "volume %s: its server may be in %s, which does "
+                            "not answer", ask->volume, silent);
     if (a.passed)
-        return control_fail(error, a.passed == -EACCES || a.passed == -EPERM
-                               ? -EACCES : -ENOENT, "%s", a.why);
+        return control_fail(error,
+                            a.passed == -EACCES || a.passed == -EPERM ? -EACCES
+                            : a.passed == -EHOSTDOWN                  ? a.passed
+                                                     : -ENOENT, "%s", a.why);
     return control_fail(error, -ENOENT, "volume %s: no server answers here",
                 ask->volume);
 }
@@ -325,7 +308,7 @@ struct each {
 };
 
 static int
-tell_one(void *ctx, const char *directory, int fd, const char *name)
+tell_one(void *ctx, const char *directory, const char *name)
 {
     struct each *each = ctx;
     char uuid[37], text[CONTROL_ERROR_BYTES];
@@ -336,7 +319,7 @@ tell_one(void *ctx, const char *directory, int fd, const char *name)
     int r = 0;
 
     (void)snprintf(uuid, sizeof uuid, "%s", name);
-    if (ask_socket(directory, fd, name, &ask, &status, text) < 0)
+    if (ask_socket(directory, name, &ask, &status, text) < 0)
         return 0;
     volume = json_string_value(json_object_get(status, "name"));
     if (volume)
@@ -351,6 +334,7 @@ control_each(const struct lsvd_caches *caches,
              void *ctx)
 {
     struct each each = { .cb = cb, .ctx = ctx };
+    const char *silent;
 
-    return each_socket(caches, tell_one, &each);
+    return each_socket(caches, tell_one, &each, &silent);
 }

@@ -325,7 +325,8 @@ struct lsvd_latency {
 enum lsvd_health {
     LSVD_HEALTHY,  /* every part in sync, nothing missing */
     LSVD_DEGRADED, /* serves; redundancy is reduced */
-    LSVD_STALLED,  /* too few parts to destage: writes wait, then get EIO */
+    LSVD_STALLED,  /* too few parts to destage: writes wait, then get EIO; or
+                    * the journal hangs */
     LSVD_READ_ONLY, /* was opened so, or may not be written as it is */
     LSVD_FAILED,   /* the journal is lost: reads only, until a restart */
     LSVD_FENCED,   /* another server may have the volume: nothing is served */

@@ -87,10 +87,11 @@ static void
 plugin_cleanup(void)
 {
     supervisor_closing();
-    hangup_stop();
+    hangup_closing();
     metering_stop();
     exports_close();
     supervisor_stop();
+    hangup_stop();
 }
 
 static void

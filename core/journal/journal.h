@@ -229,6 +229,10 @@ uint64_t journal_take_seq(struct journal *j);
  * 0. Group commit: the first waiter syncs for all. */
 int journal_sync(struct journal *j);
 
+/* For who watches whether the medium answers: 0, no write or sync is under way;
+ * else a number that stays the same only as long as none has come back. */
+uint64_t journal_under_way(struct journal *j);
+
 /* Copy a block's newest live bytes to `to` (block_bytes), verified with the
  * sum's seed. 1: done; 0: the journal has nothing for it; -EIO: has it, but
  * can't read it. Caller holds a lease on the block, or is destage. */

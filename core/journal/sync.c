@@ -79,6 +79,22 @@ journal_sync_to(struct journal *j, uint64_t want)
     return r;
 }
 
+uint64_t
+journal_under_way(struct journal *j)
+{
+    uint64_t mark = 0;
+
+    pthread_mutex_lock(&j->lock);
+    if (j->failed)
+        mark = 0;
+    else if (j->syncing)
+        mark = 2 * j->syncs + 1;
+    else if (j->oldest_unfinished)
+        mark = 2 * j->oldest_unfinished->seq;
+    pthread_mutex_unlock(&j->lock);
+    return mark;
+}
+
 int
 journal_sync(struct journal *j)
 {

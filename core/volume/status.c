@@ -171,7 +171,7 @@ fill_copies(struct lsvd_volume *v, struct lsvd_status *ret)
 static void
 fill_health(struct lsvd_volume *v, bool failed, struct lsvd_status *ret)
 {
-    bool all = true, stalled;
+    bool all = true, stalled, hangs;
 
     for (uint32_t i = 0; i < ret->part_count; i++) {
         const struct lsvd_part_status *p = &ret->part[i];
@@ -191,7 +191,8 @@ fill_health(struct lsvd_volume *v, bool failed, struct lsvd_status *ret)
     if (all && !journal_is_mirrored(v, ret->problem, sizeof ret->problem))
         all = false;
     pthread_mutex_lock(&v->state_lock);
-    stalled = v->stalled_since != 0;
+    hangs = v->journal_hangs;
+    stalled = hangs || v->stalled_since != 0;
     pthread_mutex_unlock(&v->state_lock);
     ret->health = atomic_load(&v->fenced) ? LSVD_FENCED
                   : failed         ? LSVD_FAILED
@@ -202,6 +203,9 @@ fill_health(struct lsvd_volume *v, bool failed, struct lsvd_status *ret)
                                    : LSVD_HEALTHY;
     if (failed)
         snprintf(ret->problem, sizeof ret->problem, "the journal has failed");
+    else if (hangs)
+        snprintf(ret->problem, sizeof ret->problem, "the journal does not "
+                 "answer: requests wait until it does");
     else if (stalled && all)
         snprintf(ret->problem, sizeof ret->problem,
                  "the journal can't be moved to the parts now");

@@ -267,6 +267,9 @@ struct lsvd_volume {
     uint32_t unwanted; /* parts to drop if R7 allows it (policy.h) */
     uint32_t gone;  /* parts in use that are not there, or don't answer */
     uint64_t stalled_since; /* too few parts to destage: 0, or since when */
+    uint64_t journal_mark;  /* what its medium is at (journal_under_way), … */
+    uint64_t journal_mark_ns; /* … and since when */
+    bool journal_hangs;     /* for longer than the part-timeout */
     struct heal heal[HEAL_QUEUE_MAX];
     size_t heal_count;
     uint64_t free_checked_at; /* write_bytes at the last look at free space */

@@ -241,6 +241,34 @@ watch_is_turn(const struct lsvd_volume *v, unsigned failed, unsigned *left)
     return false;
 }
 
+/* Nobody can help those who wait for a journal that does not answer (copies of
+ * it are given up, mirror.h), but it is told. */
+static void
+look_at_journal(struct lsvd_volume *v, uint64_t now)
+{
+    uint64_t mark = journal_under_way(v->journal), since;
+    bool hangs, before;
+
+    pthread_mutex_lock(&v->state_lock);
+    if (mark != v->journal_mark) {
+        v->journal_mark = mark;
+        v->journal_mark_ns = now;
+    }
+    since = v->journal_mark_ns;
+    before = v->journal_hangs;
+    hangs = mark != 0 && now - since >= v->world.timeout_ms * UINT64_C(1000000);
+    v->journal_hangs = hangs;
+    pthread_mutex_unlock(&v->state_lock);
+    if (hangs && !before)
+        event_note(v, LOG_ERROR_LEVEL, "journal", 0,
+                   "the journal has not answered for %llu s: until it does, "
+                   "requests wait", (unsigned long long)(now - since) /
+                                    1000000000);
+    if (!hangs && before)
+        event_note(v, LOG_WARNING_LEVEL, "journal", 0,
+                   "the journal answers again");
+}
+
 void
 watch_look(struct lsvd_volume *v)
 {
@@ -249,6 +277,8 @@ watch_look(struct lsvd_volume *v)
 
     if (beats)
         v->beat_ns = now;
+    if (v->world.timeout_ms > 0)
+        look_at_journal(v, now);
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         if (atomic_load(&v->stopping))
             return;

@@ -368,6 +368,22 @@ do_create(const char *path, mode_t mode, struct fuse_file_info *fi)
     return RESULT(fd);
 }
 
+/* Of a control socket, too. */
+static int
+do_mknod(const char *path, mode_t mode, dev_t device)
+{
+    PASS(WRITES);
+    return RESULT(mknod(below(path), mode, device));
+}
+
+static int
+do_chmod(const char *path, mode_t mode, struct fuse_file_info *fi)
+{
+    (void)fi;
+    PASS(WRITES);
+    return RESULT(fchmodat(AT_FDCWD, below(path), mode, 0));
+}
+
 static int
 do_release(const char *path, struct fuse_file_info *fi)
 {
@@ -541,7 +557,8 @@ do_init(struct fuse_conn_info *connection, struct fuse_config *config)
 
 static const struct fuse_operations operations = {
     .init = do_init, .getattr = do_getattr, .open = do_open,
-    .create = do_create, .release = do_release, .read = do_read,
+    .create = do_create, .mknod = do_mknod, .chmod = do_chmod,
+    .release = do_release, .read = do_read,
     .write = do_write, .fallocate = do_fallocate, .truncate = do_truncate,
     .fsync = do_fsync, .lseek = do_lseek, .statfs = do_statfs,
     .unlink = do_unlink, .mkdir = do_mkdir, .rmdir = do_rmdir,

@@ -25,12 +25,12 @@ POLICIES = ["r3", "ec42"]
 
 
 class World:
-    """A volume of which one part can hang, and its clients. While it hangs
-    this process may not look at its directory either: so where everything is
-    was asked before."""
+    """A volume of which one part (or its journal) can hang, and its clients.
+    While it hangs this process may not look at its directory either: so where
+    everything is was asked before."""
 
-    def __init__(self, place, faultfs, policy, size=16 * MIB):
-        self.fs = faultfs("root-b")
+    def __init__(self, place, faultfs, policy, size=16 * MIB, where="root-b"):
+        self.fs = faultfs(where)
         self.place = place
         self.volume = place.volume(policy, size=size, chunk=256 * KIB)
         self.where = self.volume.where()
@@ -174,6 +174,53 @@ def test_a_server_stops_in_time_however_slow_its_parts_are(place, policy):
     h = volume.serve().connect()
     for at in range(0, volume.size, 256 * KIB):
         assert h.pread(4096, at) == at.to_bytes(8, "little") * 512
+
+
+@pytest.mark.parametrize("idle", [True, False])
+def test_a_server_stops_though_its_only_journal_hangs(make_world, idle):
+    """With clients that wait for it for ever, and with none at all."""
+    world = make_world("r3", where="cache")
+    world.serve()
+    world.clients.start(world.server)
+    world.clients.wait(100)
+    if idle:
+        world.clients.stop()
+    world.fs.hang()
+    begin = time.monotonic()
+    world.server.process.send_signal(signal.SIGTERM)
+    assert world.server.wait(12) != 0
+    assert time.monotonic() - begin < 10 + 2  # a busy machine
+    assert "it ends as if it was killed" in world.server.log()
+    world.clients.stop()
+    world.clients.model.crashed()
+    world.fs.resume()
+    world.serve()
+    world.clients.check_all(world.server)
+    world.clients.check()
+    world.kill_and_verify()
+
+
+def test_the_only_journal_hangs_for_a_while(make_world):
+    world = make_world("r3", where="cache")
+    world.serve()
+    world.clients.start(world.server)
+    world.clients.wait(100)
+    world.fs.hang()
+    poll(lambda: "the journal has not answered" in world.server.log(),
+         "it is told")
+    done = run(LSVD, "status", world.volume.name, *world.where, check=False,
+               timeout=10)  # its socket is in the same directory
+    assert done.returncode != 0
+    assert f"{world.volume.cache}, which does not answer" in done.stderr
+    world.fs.resume()
+    poll(lambda: "the journal answers again" in world.server.log(),
+         "it is told")
+    world.wait_in_sync()
+    world.clients.wait(100)
+    world.clients.stop()
+    assert world.clients.lost == 0
+    world.clients.check()
+    world.kill_and_verify()
 
 
 @pytest.mark.parametrize("policy", POLICIES)

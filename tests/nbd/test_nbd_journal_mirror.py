@@ -220,6 +220,8 @@ def test_one_hangs_and_comes_back(world, hanging, one):
     world.clients.check()
     longest = world.clients.longest_s
     assert longest < LONGEST_S, f"a request took {longest:.1f} s"
+    if one == 1:  # the socket is in the first
+        assert str(world.caches[one]) in world.status()["problem"]
     fs.resume()  # what hung lands now
     world.wait_both()
     world.clients.wait(200)

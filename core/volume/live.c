@@ -121,22 +121,31 @@ wait_in_sync(struct verify *y, uint32_t slot)
     return 0;
 }
 
+/* Some chunks from *chunk on, in one step: *chunk is the next one then, or 0.
+ */
 static int
-rebuild_chunk(struct verify *y, uint64_t chunk, uint32_t slot)
+rebuild_some(struct verify *y, uint32_t slot, uint64_t *chunk)
 {
     struct lsvd_volume *v = y->v;
     struct lease role;
     uint64_t lost;
     int r;
 
-    r = role_get(v, &role);
+    r = verify_step_begin(y, &role);
     if (r < 0)
         return r;
-    if (v->usable & UINT32_C(1) << slot) {
-        r = fragment_rebuild(v, chunk, slot, &lost);
-        y->report->rebuilt += r > 0;
-    }
-    role_put(v, &role);
+    do {
+        if (v->usable & UINT32_C(1) << slot) {
+            r = fragment_rebuild(v, *chunk, slot, &lost);
+            y->report->rebuilt += r > 0;
+        }
+        y->progress.chunks_done++;
+        y->progress.bytes_done += v->g.chunk_bytes;
+        *chunk = next_known_chunk(v, *chunk + 1);
+    } while (r >= 0 && *chunk && !verify_step_is_over(y));
+    verify_step_end(y, &role);
+    if (r >= 0 && verify_progress(y))
+        r = err_set(-EINTR, "interrupted; run it again to go on");
     return r < 0 ? r : 0;
 }
 
@@ -144,6 +153,7 @@ static int
 rebuild_part(struct verify *y, uint32_t slot)
 {
     struct lsvd_volume *v = y->v;
+    uint64_t chunk;
     int r = 0;
 
     if (!(v->usable & UINT32_C(1) << slot)) {
@@ -152,14 +162,9 @@ rebuild_part(struct verify *y, uint32_t slot)
             watch_for(v, slot);
         return wait_in_sync(y, slot);
     }
-    for (uint64_t c = next_known_chunk(v, 1); c && r == 0;
-         c = next_known_chunk(v, c + 1)) {
-        r = rebuild_chunk(y, c, slot);
-        y->progress.chunks_done++;
-        y->progress.bytes_done += v->g.chunk_bytes;
-        if (r == 0 && verify_progress(y))
-            r = err_set(-EINTR, "interrupted; run it again to go on");
-    }
+    chunk = next_known_chunk(v, 1);
+    while (r == 0 && chunk)
+        r = rebuild_some(y, slot, &chunk);
     return r;
 }
 

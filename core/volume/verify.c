@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define STEP_NS UINT64_C(100000000)
 #define FLUX_POLLS_MAX 1200 /* of 50 ms: a server that hangs is not damage */
 
 int
@@ -669,18 +670,27 @@ verify_progress(struct verify *y)
     return y->cb && y->cb->cancelled && y->cb->cancelled(y->cb->ctx);
 }
 
-/* A step of it. Nothing is held between two. */
-static int
-step_begin(struct verify *y, struct lease *role)
+int
+verify_step_begin(struct verify *y, struct lease *role)
 {
-    return y->live ? role_get(y->v, role) : 0;
+    int r = y->live ? role_get(y->v, role) : 0;
+
+    y->step_ns = y->v->io->ops->now_ns(y->v->io);
+    return r;
 }
 
-static void
-step_end(struct verify *y, struct lease *role)
+void
+verify_step_end(struct verify *y, struct lease *role)
 {
     if (y->live)
         role_put(y->v, role);
+}
+
+bool
+verify_step_is_over(const struct verify *y)
+{
+    return !y->v->threaded ||
+           y->v->io->ops->now_ns(y->v->io) - y->step_ns >= STEP_NS;
 }
 
 static int
@@ -691,12 +701,12 @@ verify_names(struct verify *y, uint32_t slot)
     struct lease role;
     int r;
 
-    r = step_begin(y, &role);
+    r = verify_step_begin(y, &role);
     if (r < 0)
         return r;
     if (v->usable & UINT32_C(1) << slot)
         r = target_list(v->part[slot].dir, judge_name, &listing);
-    step_end(y, &role);
+    verify_step_end(y, &role);
     return r;
 }
 
@@ -707,22 +717,23 @@ verify_some(struct verify *y, struct quick *quick, struct chunk_check *check,
             uint64_t *chunk)
 {
     struct lsvd_volume *v = y->v;
-    uint64_t end = *chunk + (quick ? QUICK_CHUNKS : 1);
+    uint64_t end = *chunk + QUICK_CHUNKS;
     struct lease role;
     int r;
 
-    r = step_begin(y, &role);
+    r = verify_step_begin(y, &role);
     if (r < 0)
         return r;
     if (quick)
         quick_look(v, quick, *chunk);
-    while (r == 0 && *chunk && *chunk < end) {
+    do {
         r = verify_chunk(y, *chunk, quick, check);
         y->progress.chunks_done += check->present;
         y->progress.bytes_done += check->present ? v->g.chunk_bytes : 0;
         *chunk = next_known_chunk(v, *chunk + 1);
-    }
-    step_end(y, &role);
+    } while (r == 0 && *chunk &&
+             (quick ? *chunk < end : !verify_step_is_over(y)));
+    verify_step_end(y, &role);
     if (r == 0 && verify_progress(y))
         r = err_set(-EINTR, "interrupted");
     return r;
@@ -748,10 +759,10 @@ verify_volume(struct verify *y)
     if (y->report->full && volume_has_accepted_loss(v))
         r = mem_new(check->lost_max, sizeof check->odd[0], &check->odd);
     if (r == 0)
-        r = step_begin(y, &role);
+        r = verify_step_begin(y, &role);
     if (r == 0) {
         verify_parts(y);
-        step_end(y, &role);
+        verify_step_end(y, &role);
     }
     if (r == 0 && !y->report->full)
         r = quick_new(&quick);
@@ -775,7 +786,7 @@ verify_settles_loss(struct verify *y)
     if (!volume_has_accepted_loss(v) || !y->report->full || v->observer ||
         y->mendable > 0)
         return 0;
-    r = step_begin(y, &role);
+    r = verify_step_begin(y, &role);
     if (r < 0)
         return r;
     pthread_mutex_lock(&v->state_lock);
@@ -783,7 +794,7 @@ verify_settles_loss(struct verify *y)
     v->meta.generation++;
     pthread_mutex_unlock(&v->state_lock);
     r = volume_store_meta(v->io, &v->meta);
-    step_end(y, &role);
+    verify_step_end(y, &role);
     event_note(v, LOG_WARNING_LEVEL, "force", 0,
                "the loss that was accepted is verified");
     return r;

@@ -12,6 +12,7 @@ struct verify {
     struct lsvd_report *report;
     struct lsvd_progress progress;
     bool live; /* the volume is being served: take the role for each step */
+    uint64_t step_ns;  /* when this one began */
     uint64_t mendable; /* chunks with something wrong and nothing lost */
 };
 
@@ -46,6 +47,13 @@ int verify_volume(struct verify *y);
 /* After a verify that ran to its end: what there was to be found of an accepted
  * loss is known, if nothing is left that could be mended. */
 int verify_settles_loss(struct verify *y);
+
+/* A step of it, between two of which nothing is held. */
+int verify_step_begin(struct verify *y, struct lease *role);
+void verify_step_end(struct verify *y, struct lease *role);
+/* Under load a step has to wait for a batch: so it is more than one chunk, but
+ * not so many that batches, and writers, wait for long. */
+bool verify_step_is_over(const struct verify *y);
 
 /* ---- quick.c ---- */
 

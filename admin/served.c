@@ -179,7 +179,7 @@ has_volume(const json_t *statuses, const char *name)
     return false;
 }
 
-static int
+static void
 add_served(void *ctx, const char *name, const json_t *status)
 {
     struct all *all = ctx;
@@ -190,7 +190,6 @@ add_served(void *ctx, const char *name, const json_t *status)
         json_decref(copy);
     else
         cli_json_append(all->statuses, copy);
-    return 0;
 }
 
 struct names {
@@ -207,20 +206,38 @@ add_name(void *ctx, const struct lsvd_listed *volume)
 }
 
 /* Those that are served first: no root is needed for them. */
-static void
-find_all(struct request *req, struct all *all)
+/* False: not all that are served could be asked. */
+static bool
+find_served(struct request *req, struct all *all)
 {
     struct lsvd_env env = cli_env(&req->cli);
     struct lsvd_caches *caches = malloc(sizeof *caches);
-    struct names names = { .array = must_have(json_array()) };
-    json_t *name;
-    size_t i;
+    char error[CONTROL_ERROR_BYTES];
+    int r = 0;
 
     if (!caches)
         cli_no_memory();
     if (lsvd_caches(&env, NULL, caches) == 0)
-        (void)control_each(caches, add_served, all);
+        r = control_each(caches, add_served, all, error);
     free(caches);
+    if (r < 0)
+        (void)cli_fail(&req->cli, 0, "%s", error);
+    return r == 0;
+}
+
+static void
+find_all(struct request *req, struct all *all)
+{
+    struct lsvd_env env = cli_env(&req->cli);
+    struct names names = { .array = NULL };
+    json_t *name;
+    size_t i;
+
+    if (!find_served(req, all)) {
+        all->code = EXIT_UNKNOWN;
+        return; /* of the others it is not known whether they are served */
+    }
+    names.array = must_have(json_array());
     if (lsvd_list(&env, add_name, &names) < 0) {
         (void)cli_fail(&req->cli, 0, "%s", lsvd_error());
         all->code = EXIT_UNKNOWN;
@@ -272,7 +289,8 @@ status_once(struct request *req, const char *name)
     }
     if (req->watch && isatty(STDOUT_FILENO))
         fputs("\033[H\033[J", stdout);
-    if (name && json_array_size(all.statuses) == 0)
+    if (json_array_size(all.statuses) == 0 && all.code == EXIT_UNKNOWN &&
+        (name || !req->cli.json))
         ; /* it was said why */
     else if (req->cli.json && name)
         cli_json_print(json_incref(json_array_get(all.statuses, 0)));
@@ -422,12 +440,11 @@ add_metrics(struct metering *m, const char *name)
     json_decref(result);
 }
 
-static int
+static void
 add_metrics_of_one(void *ctx, const char *name, const json_t *status)
 {
     (void)status;
     add_metrics(ctx, name);
-    return 0;
 }
 
 int
@@ -435,6 +452,7 @@ command_metrics(struct request *req)
 {
     struct metering m = { .req = req };
     struct lsvd_env env = cli_env(&req->cli);
+    char error[CONTROL_ERROR_BYTES];
     struct lsvd_caches *caches = malloc(sizeof *caches);
 
     if (!caches)
@@ -443,8 +461,8 @@ command_metrics(struct request *req)
         add_metrics(&m, req->words[0]);
     else if (lsvd_caches(&env, NULL, caches) < 0)
         m.code = cli_fail(&req->cli, EXIT_FAILURE, "%s", lsvd_error());
-    else
-        (void)control_each(caches, add_metrics_of_one, &m);
+    else if (control_each(caches, add_metrics_of_one, &m, error) < 0)
+        m.code = cli_fail(&req->cli, EXIT_FAILURE, "%s", error);
     free(caches);
     merged_print(&m.merged);
     merged_free(&m.merged);

@@ -187,50 +187,64 @@ converse(struct talk *t, json_t **ret, char *error)
     }
 }
 
+/* A descriptor, or a negative errno with its text. */
 static int
-ask_socket(const char *directory, const char *name,
-           const struct control_ask *ask, json_t **ret, char *error)
+connect_to(const char *directory, const char *name, char *error)
 {
-    struct talk talk = { .ask = ask };
-    int r;
+    int fd = reach_connect(directory, name);
 
-    talk.fd = reach_connect(directory, name);
-    if (talk.fd < 0)
-        return control_fail(error, talk.fd, "%.300s/%s: %s", directory, name,
-                            talk.fd == -EAGAIN ? "the server does not answer"
-                            : talk.fd == -EHOSTDOWN
-                                ? "the cache directory does not answer"
-                                : strerror(-talk.fd));
-    r = converse(&talk, ret, error);
+    if (fd >= 0)
+        return fd;
+    return control_fail(error, fd, "%.300s/%s: %s", directory, name,
+                        fd == -EAGAIN ? "the server does not answer"
+                                      : strerror(-fd));
+}
+
+/* Closes fd. */
+static int
+ask_server(int fd, const struct control_ask *ask, json_t **ret, char *error)
+{
+    struct talk talk = { .fd = fd, .ask = ask };
+    int r = converse(&talk, ret, error);
+
     free(talk.text);
-    (void)close(talk.fd);
+    (void)close(fd);
     return r;
 }
 
 /* ---- which sockets ---- */
 
-/* Call cb for the name of each socket; a non-zero return stops and is
- * returned. *ret_silent: a directory that hangs and was passed over, or NULL.
- */
+/* What a callback of each_socket returns beside 0 (go on) and errors. */
+enum { FOUND = 1, HANGS = 2 /* the directory, as was seen now */ };
+
+/* Call cb for the name of each socket until it finds, or fails. FOUND; 0;
+ * -errno with its text. *ret_silent: a directory that hangs and was passed
+ * over, or NULL. */
 static int
 each_socket(const struct lsvd_caches *caches,
             int (*cb)(void *ctx, const char *directory, const char *name),
-            void *ctx, const char **ret_silent)
+            void *ctx, const char **ret_silent, char *error)
 {
     int r = 0;
 
     *ret_silent = NULL;
     for (uint32_t i = 0; i < caches->count && r == 0; i++) {
+        const char *directory = caches->directory[i];
         struct reach_names names;
 
-        r = reach_list(caches->directory[i], &names);
-        if (r == -EHOSTDOWN) {
-            *ret_silent = caches->directory[i];
+        r = reach_list(directory, &names);
+        if (r == -EHOSTDOWN)
+            r = HANGS;
+        else if (r < 0)
+            (void)control_fail(error, r, "%.300s: %s", directory,
+                               strerror(-r));
+        for (size_t k = 0; k < names.count && r == 0; k++)
+            r = cb(ctx, directory, names.name[k]);
+        reach_names_done(&names);
+        if (r == HANGS) {
+            *ret_silent = directory;
             r = 0;
         }
-        for (size_t k = 0; k < names.count && r == 0; k++)
-            r = cb(ctx, caches->directory[i], names.name[k]);
-        reach_names_done(&names);
     }
     return r;
 }
@@ -243,9 +257,8 @@ struct asking {
     int passed; /* its error, 0: none */
 };
 
-/* 1: that was it; 0: not this one. */
 static int
-is_of_volume(struct asking *a, const char *directory, const char *name)
+look_for_volume(struct asking *a, const char *directory, const char *name)
 {
     struct control_ask look = { .volume = a->ask->volume, .op = "status",
                                 .cancelled = a->ask->cancelled,
@@ -253,8 +266,12 @@ is_of_volume(struct asking *a, const char *directory, const char *name)
                                 .patience_ms = FIND_PATIENCE_MS };
     char text[CONTROL_ERROR_BYTES];
     json_t *status = NULL;
-    int r = ask_socket(directory, name, &look, &status, text);
+    int r = connect_to(directory, name, text);
 
+    if (r == -EHOSTDOWN)
+        return HANGS;
+    if (r >= 0)
+        r = ask_server(r, &look, &status, text);
     json_decref(status);
     if (r == -EINTR)
         return control_fail(a->error, r, "%s", text);
@@ -262,19 +279,23 @@ is_of_volume(struct asking *a, const char *directory, const char *name)
         a->passed = r;
         memcpy(a->why, text, sizeof a->why);
     }
-    return r == 0;
+    return r == 0 ? FOUND : 0;
 }
 
 static int
 ask_if_right(void *ctx, const char *directory, const char *name)
 {
     struct asking *a = ctx;
-    int r = is_of_volume(a, directory, name);
+    int r = look_for_volume(a, directory, name);
 
-    if (r <= 0)
+    if (r != FOUND)
         return r;
-    r = ask_socket(directory, name, a->ask, a->result, a->error);
-    return r < 0 ? r : 1;
+    r = connect_to(directory, name, a->error);
+    if (r == -EHOSTDOWN)
+        return HANGS;
+    if (r >= 0)
+        r = ask_server(r, a->ask, a->result, a->error);
+    return r < 0 ? r : FOUND;
 }
 
 int
@@ -286,24 +307,22 @@ control_ask(const struct lsvd_caches *caches, const struct control_ask *ask,
     int r;
 
     *ret_result = NULL;
-    r = each_socket(caches, ask_if_right, &a, &silent);
+    r = each_socket(caches, ask_if_right, &a, &silent, error);
     if (r != 0)
-        return r < 0 ? r : 0;
+        return r == FOUND ? 0 : r;
     if (silent)
         return control_fail(error, -EHOSTDOWN,
                             "volume %s: its server may be in %s, which does "
                             "not answer", ask->volume, silent);
     if (a.passed)
-        return control_fail(error,
-                            a.passed == -EACCES || a.passed == -EPERM ? -EACCES
-                            : a.passed == -EHOSTDOWN                  ? a.passed
-                                                     : -ENOENT, "%s", a.why);
+        return control_fail(error, a.passed == -EACCES || a.passed == -EPERM
+                               ? -EACCES : -ENOENT, "%s", a.why);
     return control_fail(error, -ENOENT, "volume %s: no server answers here",
                 ask->volume);
 }
 
 struct each {
-    int (*cb)(void *ctx, const char *volume, const json_t *status);
+    void (*cb)(void *ctx, const char *volume, const json_t *status);
     void *ctx;
 };
 
@@ -316,25 +335,31 @@ tell_one(void *ctx, const char *directory, const char *name)
                                .patience_ms = FIND_PATIENCE_MS };
     json_t *status = NULL;
     const char *volume;
-    int r = 0;
+    int r = connect_to(directory, name, text);
 
+    if (r == -EHOSTDOWN)
+        return HANGS;
     (void)snprintf(uuid, sizeof uuid, "%s", name);
-    if (ask_socket(directory, name, &ask, &status, text) < 0)
+    if (r < 0 || ask_server(r, &ask, &status, text) < 0)
         return 0;
     volume = json_string_value(json_object_get(status, "name"));
     if (volume)
-        r = each->cb(each->ctx, volume, status);
+        each->cb(each->ctx, volume, status);
     json_decref(status);
-    return r;
+    return 0;
 }
 
 int
 control_each(const struct lsvd_caches *caches,
-             int (*cb)(void *ctx, const char *volume, const json_t *status),
-             void *ctx)
+             void (*cb)(void *ctx, const char *volume, const json_t *status),
+             void *ctx, char error[CONTROL_ERROR_BYTES])
 {
     struct each each = { .cb = cb, .ctx = ctx };
     const char *silent;
+    int r = each_socket(caches, tell_one, &each, &silent, error);
 
-    return each_socket(caches, tell_one, &each, &silent);
+    if (r == 0 && silent)
+        r = control_fail(error, -EHOSTDOWN, "%.300s does not answer: volumes "
+                         "that are served from there are left out", silent);
+    return r;
 }

@@ -29,10 +29,12 @@ int control_ask(const struct lsvd_caches *caches,
                 char error[CONTROL_ERROR_BYTES]);
 
 /* Call cb for each volume served from these cache directories, with its
- * status; sockets where nobody answers are passed over. A non-zero return
- * stops and is returned. */
+ * status; sockets where nobody answers are passed over. 0, or a negative errno
+ * with a line of text: -EHOSTDOWN, a directory hangs, and what is served from
+ * there was left out. */
 int control_each(const struct lsvd_caches *caches,
-                 int (*cb)(void *ctx, const char *volume,
-                           const json_t *status), void *ctx);
+                 void (*cb)(void *ctx, const char *volume,
+                            const json_t *status), void *ctx,
+                 char error[CONTROL_ERROR_BYTES]);
 
 #endif

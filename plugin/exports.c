@@ -448,7 +448,7 @@ exports_hurry(void)
 }
 
 void
-exports_close(void)
+exports_close(void (*closed)(void))
 {
     struct export *e;
 
@@ -463,6 +463,7 @@ exports_close(void)
         close_volume(e);
         served.head = e->next;
         free_export(e);
+        closed();
     }
     lsvd_openings_free(served.openings);
     served.openings = NULL;

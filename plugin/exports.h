@@ -26,8 +26,9 @@ int exports_start(void);
  * back, does so not for long any more. Any thread. */
 void exports_hurry(void);
 
-/* No request is running any more: close all, print what fails. */
-void exports_close(void);
+/* No request is running any more: close all, print what fails. closed is called
+ * after each. */
+void exports_close(void (*closed)(void));
 
 /* The export a client asked for; opened for reading alone if it wasn't open
  * and read_only is set. NULL after an nbdkit_error. Never given back: it

@@ -1,10 +1,8 @@
-/* hangup.c: neither idle clients nor a medium that hangs keep the server from
- * ending.
+/* hangup.c: an idle client doesn't keep the server from ending.
  *
  * Happy path: signal -> our handler wakes the watcher, then does what nbdkit
  * set -> grace, in which busy connections end by themselves -> the watcher
- * shuts the reading side of those left, again and again until .cleanup -> it
- * waits for the end of .cleanup.
+ * shuts the reading side of those left, again and again until .cleanup.
  *
  * (H1) Nothing is shut while a request is running: its answer goes out first.
  * (H2) Only sockets that were accepted here are shut: those whose local
@@ -12,9 +10,6 @@
  * (H3) The signals keep the meaning that nbdkit gave them.
  * (H4) A request that waits (for space, for a part that hangs) does not keep
  *      the server from ending: the engine is told to hurry.
- * (H5) What does not come back at all (the one journal there is hangs) doesn't
- *      either: END_MS after the signal the process ends as if it was killed.
- *      Parts and copies of the journal have been given up long before.
  *
  * nbdkit_nanosleep would tell of the end as well, but prints an error line
  * then. */
@@ -38,14 +33,12 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <linux/vm_sockets.h>
 
 #define GRACE_MS 250
 #define SWEEP_MS 100
-#define END_MS 9000
 #define LISTENERS_MAX 16
 
 static const int quit_signal[] = { SIGTERM, SIGINT, SIGQUIT, SIGHUP };
@@ -54,16 +47,12 @@ static const int quit_signal[] = { SIGTERM, SIGINT, SIGQUIT, SIGHUP };
 /* File scope, as a signal handler has no context. */
 static struct {
     int signal_fd; /* eventfd: a signal came */
-    int stop_fd;   /* eventfd: .cleanup begins */
-    int ended_fd;  /* eventfd: .cleanup ends */
+    int stop_fd;   /* eventfd: .cleanup */
     bool running;  /* the watcher exists */
     pthread_t watcher;
     unsigned running_requests; /* atomic */
     struct sigaction before[QUIT_SIGNALS];
-    pthread_mutex_t lock; /* held while the watcher hangs up */
-    bool closing;         /* .cleanup has begun: they are left alone */
-} hangup = { .signal_fd = -1, .stop_fd = -1, .ended_fd = -1,
-             .lock = PTHREAD_MUTEX_INITIALIZER };
+} hangup = { .signal_fd = -1, .stop_fd = -1 };
 
 void
 hangup_enter(void)
@@ -211,49 +200,13 @@ sweep(void)
     each_socket(shut_accepted, &listeners);
 }
 
+/* True when .cleanup wants us to end. */
 static bool
-comes_within(int fd, int timeout_ms)
+stopped_within(int timeout_ms)
 {
-    struct pollfd event = { .fd = fd, .events = POLLIN };
+    struct pollfd stop = { .fd = hangup.stop_fd, .events = POLLIN };
 
-    return poll(&event, 1, timeout_ms) > 0;
-}
-
-/* True once .cleanup has begun. */
-static bool
-hang_up(void)
-{
-    bool closing;
-
-    pthread_mutex_lock(&hangup.lock);
-    closing = hangup.closing;
-    if (!closing) {
-        exports_hurry(); /* H4; also what was just being opened */
-        if (idle())      /* H1 */
-            sweep();
-    }
-    pthread_mutex_unlock(&hangup.lock);
-    return closing;
-}
-
-static int64_t
-now_ms(void)
-{
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-/* H5. */
-static void
-end_as_if_killed(void)
-{
-    nbdkit_error("lsvd: it can't end in order: something has not answered for "
-                 "%d s (does a cache directory hang?); it ends as if it was "
-                 "killed, and nothing that was answered is lost",
-                 END_MS / 1000);
-    _exit(EXIT_FAILURE);
+    return poll(&stop, 1, timeout_ms) > 0;
 }
 
 static void *
@@ -263,21 +216,18 @@ watch(void *unused)
         { .fd = hangup.signal_fd, .events = POLLIN },
         { .fd = hangup.stop_fd, .events = POLLIN },
     };
-    int64_t end;
 
     (void)unused;
     while (poll(fds, 2, -1) < 0 && errno == EINTR)
         continue;
-    end = now_ms() + END_MS;
-    if (!comes_within(hangup.stop_fd, GRACE_MS))
-        nbdkit_debug("lsvd: shutting down: hanging up on idle clients");
-    while (!hang_up() && now_ms() < end)
-        (void)comes_within(hangup.stop_fd, SWEEP_MS);
-    while (now_ms() < end) {
-        if (comes_within(hangup.ended_fd, (int)(end - now_ms())))
-            return NULL;
-    }
-    end_as_if_killed();
+    if (stopped_within(GRACE_MS))
+        return NULL;
+    nbdkit_debug("lsvd: shutting down: hanging up on idle clients");
+    do {
+        exports_hurry(); /* H4; also what was just being opened */
+        if (idle()) /* H1 */
+            sweep();
+    } while (!stopped_within(SWEEP_MS));
     return NULL;
 }
 
@@ -308,8 +258,7 @@ hangup_start(void)
     assert(!hangup.running);
     hangup.signal_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     hangup.stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    hangup.ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (hangup.signal_fd < 0 || hangup.stop_fd < 0 || hangup.ended_fd < 0) {
+    if (hangup.signal_fd < 0 || hangup.stop_fd < 0) {
         nbdkit_error("lsvd: eventfd: %m");
         return -1;
     }
@@ -323,13 +272,10 @@ hangup_start(void)
     return 0;
 }
 
-void
-hangup_closing(void)
+int
+hangup_signal_fd(void)
 {
-    pthread_mutex_lock(&hangup.lock);
-    hangup.closing = true;
-    pthread_mutex_unlock(&hangup.lock);
-    wake(hangup.stop_fd);
+    return hangup.signal_fd;
 }
 
 /* The handlers and descriptors stay: a second signal may be on its way, and
@@ -339,7 +285,7 @@ hangup_stop(void)
 {
     if (!hangup.running)
         return;
-    wake(hangup.ended_fd);
+    wake(hangup.stop_fd);
     (void)pthread_join(hangup.watcher, NULL);
     hangup.running = false;
 }

@@ -11,6 +11,7 @@
 #include "config.h"
 #include "exports.h"
 #include "hangup.h"
+#include "last_resort.h"
 #include "listing.h"
 #include "metering.h"
 #include "report.h"
@@ -77,7 +78,8 @@ plugin_get_ready(void)
 static int
 plugin_after_fork(void)
 {
-    if (exports_start() < 0 || metering_start() < 0 || hangup_start() < 0)
+    if (exports_start() < 0 || metering_start() < 0 || hangup_start() < 0 ||
+        last_resort_start(hangup_signal_fd()) < 0)
         return -1;
     return supervisor_start();
 }
@@ -86,12 +88,13 @@ plugin_after_fork(void)
 static void
 plugin_cleanup(void)
 {
+    last_resort_closing();
     supervisor_closing();
-    hangup_closing();
-    metering_stop();
-    exports_close();
-    supervisor_stop();
     hangup_stop();
+    metering_stop();
+    exports_close(last_resort_progress);
+    supervisor_stop();
+    last_resort_stop();
 }
 
 static void

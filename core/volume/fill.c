@@ -147,8 +147,7 @@ check_sources(struct fill *fill)
         enum fragment_state state;
 
         have += chunk_fragment(v, fill->chunk, i, &state) != NULL;
-        if (state == FRAGMENT_ERROR)
-            trouble = -ENOMEM;
+        rows_trouble(&trouble, fragment_trouble(state));
     }
     return have >= needed ? 0
                           : fragment_judge_unknown(v, fill->slot,

@@ -96,7 +96,7 @@ volume_free(struct lsvd_volume *v)
     free(v);
 }
 
-#define HURRIED_DRAIN_NS UINT64_C(5000000000)
+#define HURRIED_DRAIN_NS UINT64_C(3000000000)
 
 static uint32_t
 labels_of(struct lsvd_volume *v, const struct label **labels)

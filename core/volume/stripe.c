@@ -83,8 +83,16 @@ keep_zeroes(struct lsvd_volume *v, struct rows *rows, uint32_t slot)
 void
 rows_trouble(int *trouble, int error)
 {
-    if (error != 0 && (*trouble == 0 || error != -EIO))
-        *trouble = error;
+    if (*trouble == 0 || *trouble == -EIO || error == -ENOMEM)
+        *trouble = error != 0 ? error : *trouble;
+}
+
+int
+fragment_trouble(enum fragment_state state)
+{
+    return state == FRAGMENT_REFUSED ? -EIO
+           : state == FRAGMENT_ERROR ? -ENOMEM
+                                     : 0;
 }
 
 static void
@@ -102,10 +110,7 @@ begin_rows(struct lsvd_volume *v, struct chunk *c, uint32_t first,
         rows->fragment[i] = rows->skip & bit ? NULL
                                              : chunk_fragment(v, c, i, &state);
         memset(rows->bad[i], rows->fragment[i] == NULL, count);
-        if (state == FRAGMENT_REFUSED)
-            rows_trouble(&rows->trouble, -EIO);
-        if (state == FRAGMENT_ERROR)
-            rows_trouble(&rows->trouble, -ENOMEM);
+        rows_trouble(&rows->trouble, fragment_trouble(state));
     }
 }
 

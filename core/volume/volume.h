@@ -713,6 +713,8 @@ int rows_each(struct lsvd_volume *v,
  * a medium refused, which may be for good; anything else will pass, and counts
  * more; -ENOMEM, it was us. */
 void rows_trouble(int *trouble, int error);
+/* What it means that a fragment is in this state. */
+int fragment_trouble(enum fragment_state state);
 /* Read these rows from every fragment that can be read. */
 void rows_load(struct lsvd_volume *v, struct chunk *c, uint32_t first,
                uint32_t count, struct rows *rows);

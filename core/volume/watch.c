@@ -246,7 +246,11 @@ watch_is_turn(const struct lsvd_volume *v, unsigned failed, unsigned *left)
 static void
 look_at_journal(struct lsvd_volume *v, uint64_t now)
 {
+    /* copies are given up at the timeout, and then it goes on */
+    uint64_t patience = (v->world.timeout_ms + 2 * LOOK_MS) *
+                        UINT64_C(1000000);
     uint64_t mark = journal_under_way(v->journal), since;
+    struct journal_space space;
     bool hangs, before;
 
     pthread_mutex_lock(&v->state_lock);
@@ -256,7 +260,7 @@ look_at_journal(struct lsvd_volume *v, uint64_t now)
     }
     since = v->journal_mark_ns;
     before = v->journal_hangs;
-    hangs = mark != 0 && now - since >= v->world.timeout_ms * UINT64_C(1000000);
+    hangs = mark != 0 && now - since >= patience;
     v->journal_hangs = hangs;
     pthread_mutex_unlock(&v->state_lock);
     if (hangs && !before)
@@ -264,7 +268,8 @@ look_at_journal(struct lsvd_volume *v, uint64_t now)
                    "the journal has not answered for %llu s: until it does, "
                    "requests wait", (unsigned long long)(now - since) /
                                     1000000000);
-    if (!hangs && before)
+    journal_space(v->journal, &space);
+    if (!hangs && before && !space.failed)
         event_note(v, LOG_WARNING_LEVEL, "journal", 0,
                    "the journal answers again");
 }

@@ -212,6 +212,10 @@ def test_the_only_journal_hangs_for_a_while(make_world):
                timeout=10)  # its socket is in the same directory
     assert done.returncode != 0
     assert f"{world.volume.cache}, which does not answer" in done.stderr
+    for command in ("status", "metrics"):
+        done = run(LSVD, command, *world.where, check=False, timeout=10)
+        assert done.returncode != 0 and not done.stdout
+        assert f"{world.volume.cache} does not answer" in done.stderr
     world.fs.resume()
     poll(lambda: "the journal answers again" in world.server.log(),
          "it is told")

@@ -282,6 +282,13 @@ look_for_volume(struct asking *a, const char *directory, const char *name)
     return r == 0 ? FOUND : 0;
 }
 
+/* The server's own: not to be mistaken for one that says that there is none. */
+static int
+as_its_own(int r)
+{
+    return r == -ENOENT || r == -EACCES || r == -EHOSTDOWN ? -EREMOTEIO : r;
+}
+
 static int
 ask_if_right(void *ctx, const char *directory, const char *name)
 {
@@ -294,7 +301,7 @@ ask_if_right(void *ctx, const char *directory, const char *name)
     if (r == -EHOSTDOWN)
         return HANGS;
     if (r >= 0)
-        r = ask_server(r, a->ask, a->result, a->error);
+        r = as_its_own(ask_server(r, a->ask, a->result, a->error));
     return r < 0 ? r : FOUND;
 }
 

@@ -22,7 +22,8 @@ struct control_ask {
  * line of text: -ENOENT if there is no socket where somebody answers for this
  * volume, so that it is not served here, as far as can be seen; -EACCES if
  * there are some that we may not ask; -EHOSTDOWN if a cache directory hangs, so
- * that it can't be told; the server's own error; -EINTR;
+ * that it can't be told; the server's own error (-EREMOTEIO for one that would
+ * mean one of these); -EINTR;
  * -ETIMEDOUT; -EPROTO. */
 int control_ask(const struct lsvd_caches *caches,
                 const struct control_ask *ask, json_t **ret_result,

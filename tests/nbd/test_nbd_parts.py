@@ -249,6 +249,21 @@ def test_replace_in_another_place(place):
     assert_same(volume.content(), data)
 
 
+def test_replace_where_nothing_can_be_made_while_serving(place):
+    """Its own error, not that of a volume which nobody serves."""
+    volume = place.volume("r2")
+    server = volume.serve()
+    for root, why in ((place.path / "none", "No such file"),
+                      ("/proc", "/proc/")):
+        done = volume.repair("replace", volume.name, f"b={root}")
+        assert done.returncode != 0
+        assert str(root) in done.stderr and why in done.stderr
+        assert "in use by" not in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    server.stop()
+    volume.verify(0, "--full")
+
+
 @pytest.mark.parametrize("policy", ["r2", "r3", "ec21", "ec42"])
 def test_replace_while_serving(place, policy):
     """The part dies; a new disk is filled while clients write."""

@@ -289,8 +289,14 @@ class Volume:
                           if p["part"] == letter][0]
 
     def wait_healthy(self):
-        poll(lambda: (self.status() or {}).get("healthy") is True,
-             "all parts are in sync", step_s=0.1)
+        try:
+            poll(lambda: (self.status() or {}).get("healthy") is True,
+                 "all parts are in sync", step_s=0.1)
+        except AssertionError as e:
+            events = run(LSVD, "events", self.name, *self.where(),
+                         check=False)
+            raise AssertionError(f"{e}\n{self.status()}\n{events.stdout}"
+                                 f"{events.stderr}") from e
 
     def wait_dropped(self, letter):
         poll(lambda: (self.part_status(letter) or {"state": "ok"})["state"]

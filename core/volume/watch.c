@@ -220,9 +220,11 @@ watch_for(struct lsvd_volume *v, uint32_t slot)
 {
     struct lease lease;
 
-    /* its root and instance are changed under the exclusive lease */
+    /* its root and instance are changed under the exclusive lease; and it may
+     * have been taken back since somebody thought that it is away */
     lease_get(&v->part_leases, &lease, slot, slot + 1, false);
-    look_for(v, slot);
+    if (!v->part[slot].dir && !resync_has(v, slot))
+        look_for(v, slot);
     lease_put(&v->part_leases, &lease);
 }
 

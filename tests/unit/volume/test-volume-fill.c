@@ -2,6 +2,7 @@
  * copied, what is found wrong on the way, and what must not be kept. */
 #include "unit.h"
 #include "rig.h"
+#include "volume/watch.h"
 #include <errno.h>
 #include <unistd.h>
 
@@ -191,6 +192,21 @@ test_files_made_anew(void **state)
     rig_end(rig);
 }
 
+/* The watch saw that the part was away, and looks for it only when it is back
+ * and filled: it must not be called missing then, for good. */
+static void
+test_look_that_comes_late(void **state)
+{
+    struct rig *rig = without_b(&rig_triple);
+
+    (void)state;
+    fill_b(rig);
+    watch_for(rig->world.volume, 1);
+    assert_int_equal(rig_status(rig)->part[1].state, LSVD_PART_OK);
+    assert_true(rig_status(rig)->healthy);
+    rig_end(rig);
+}
+
 int
 main(void)
 {
@@ -201,6 +217,7 @@ main(void)
         cmocka_unit_test(test_sources_that_refuse_for_a_moment),
         cmocka_unit_test(test_sources_that_go_on_refusing),
         cmocka_unit_test(test_files_made_anew),
+        cmocka_unit_test(test_look_that_comes_late),
     };
 
     return cmocka_run_group_tests_name("volume-fill", tests, NULL, NULL);

@@ -34,6 +34,7 @@
 #include <unistd.h>
 
 #include "report.h"
+#include "thread.h"
 
 enum export_state { EXPORT_OPENING, EXPORT_OPEN };
 
@@ -371,16 +372,9 @@ revive_all(void *unused)
 static int
 start_reviver(void)
 {
-    pthread_condattr_t monotonic;
-    int r;
-
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&served.end, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-    r = pthread_create(&served.reviver, NULL, revive_all, NULL);
-    if (r != 0)
-        return report_refusal(-r, "can't start a thread: %s", strerror(r));
+    thread_cond_init(&served.end);
+    if (thread_start(&served.reviver, revive_all, NULL) < 0)
+        return -1;
     served.revives = true;
     return 0;
 }

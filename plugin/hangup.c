@@ -16,6 +16,7 @@
 #define NBDKIT_API_VERSION 2
 #include "hangup.h"
 #include "exports.h"
+#include "thread.h"
 
 #include <assert.h>
 #include <dirent.h>
@@ -23,14 +24,12 @@
 #include <nbdkit-plugin.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -46,8 +45,8 @@ static const int quit_signal[] = { SIGTERM, SIGINT, SIGQUIT, SIGHUP };
 
 /* File scope, as a signal handler has no context. */
 static struct {
-    int signal_fd; /* eventfd: a signal came */
-    int stop_fd;   /* eventfd: .cleanup */
+    int signal_fd; /* event: a signal came */
+    int stop_fd;   /* event: .cleanup */
     bool running;  /* the watcher exists */
     pthread_t watcher;
     unsigned running_requests; /* atomic */
@@ -73,21 +72,11 @@ idle(void)
 }
 
 static void
-wake(int fd)
-{
-    const uint64_t one = 1;
-
-    /* It can fail only when it is signalled 2^64 times already. */
-    if (write(fd, &one, sizeof(one)) < 0)
-        return;
-}
-
-static void
 handle_signal(int number)
 {
     const int saved = errno;
 
-    wake(hangup.signal_fd);
+    thread_event_signal(hangup.signal_fd);
     for (size_t i = 0; i < QUIT_SIGNALS; i++)
         if (quit_signal[i] == number)
             hangup.before[i].sa_handler(number);
@@ -253,20 +242,12 @@ take_signals(void)
 int
 hangup_start(void)
 {
-    int r;
-
     assert(!hangup.running);
-    hangup.signal_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    hangup.stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (hangup.signal_fd < 0 || hangup.stop_fd < 0) {
-        nbdkit_error("lsvd: eventfd: %m");
+    hangup.signal_fd = thread_event_open();
+    hangup.stop_fd = thread_event_open();
+    if (hangup.signal_fd < 0 || hangup.stop_fd < 0 ||
+        thread_start(&hangup.watcher, watch, NULL) < 0)
         return -1;
-    }
-    r = pthread_create(&hangup.watcher, NULL, watch, NULL);
-    if (r != 0) {
-        nbdkit_error("lsvd: can't start a thread: %s", strerror(r));
-        return -1;
-    }
     hangup.running = true;
     take_signals();
     return 0;
@@ -285,7 +266,7 @@ hangup_stop(void)
 {
     if (!hangup.running)
         return;
-    wake(hangup.stop_fd);
+    thread_event_signal(hangup.stop_fd);
     (void)pthread_join(hangup.watcher, NULL);
     hangup.running = false;
 }

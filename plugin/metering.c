@@ -5,13 +5,13 @@
 #include <control/metrics.h>
 #include <errno.h>
 #include <nbdkit-plugin.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "exports.h"
+#include "thread.h"
 
 #define EVERY_S 10
 
@@ -141,18 +141,9 @@ run(void *unused)
 int
 metering_start(void)
 {
-    pthread_condattr_t monotonic;
-    int r;
-
-    (void)pthread_condattr_init(&monotonic);
-    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&metering.wake, &monotonic);
-    (void)pthread_condattr_destroy(&monotonic);
-    r = pthread_create(&metering.thread, NULL, run, NULL);
-    if (r != 0) {
-        nbdkit_error("lsvd: can't start a thread: %s", strerror(r));
+    thread_cond_init(&metering.wake);
+    if (thread_start(&metering.thread, run, NULL) < 0)
         return -1;
-    }
     metering.running = true;
     return 0;
 }

@@ -12,16 +12,16 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "exports.h"
+#include "thread.h"
 
 static struct {
     int fd;       /* connected to the supervisor's socket; -1: there is none */
-    int stop_fd;  /* eventfd */
+    int stop_fd;  /* event */
     int every_ms; /* between two signs of life */
     bool running; /* the thread exists */
     atomic_bool closing;
@@ -100,17 +100,12 @@ static int
 start_thread(void)
 {
     struct lsvd_status *status = malloc(sizeof(*status)); /* 100 KB */
-    int r;
 
-    supervisor.stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (status == NULL || supervisor.stop_fd < 0) {
+    supervisor.stop_fd = thread_event_open();
+    if (status == NULL)
         nbdkit_error("lsvd: can't watch the volumes: %m");
-        free(status);
-        return -1;
-    }
-    r = pthread_create(&supervisor.thread, NULL, show_life, status);
-    if (r != 0) {
-        nbdkit_error("lsvd: can't start a thread: %s", strerror(r));
+    if (status == NULL || supervisor.stop_fd < 0 ||
+        thread_start(&supervisor.thread, show_life, status) < 0) {
         free(status);
         return -1;
     }
@@ -148,10 +143,9 @@ supervisor_closing(void)
 void
 supervisor_stop(void)
 {
-    const uint64_t one = 1;
-
-    if (supervisor.running &&
-        write(supervisor.stop_fd, &one, sizeof(one)) == sizeof(one))
-        (void)pthread_join(supervisor.thread, NULL);
+    if (!supervisor.running)
+        return;
+    thread_event_signal(supervisor.stop_fd);
+    (void)pthread_join(supervisor.thread, NULL);
     supervisor.running = false;
 }

@@ -16,14 +16,19 @@
 
 /* Of who waits and the thread; the one who is last frees it. */
 struct attempt {
+    const struct job *job;
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool ended, given_up;
-    bool connects;           /* else it lists */
-    char name[REACH_NAME_BYTES];
-    int result;              /* a descriptor, 0, or negative errno */
-    struct reach_names names;
+    int result;               /* job->run's */
+    struct reach_names names; /* ret of a listing */
+    char name[REACH_NAME_BYTES]; /* what a connection is to */
     char directory[];
+};
+
+struct job {
+    int (*run)(struct attempt *a);
+    void (*drop)(struct attempt *a); /* the result: nobody wants it any more */
 };
 
 static bool
@@ -49,47 +54,19 @@ add_name(struct reach_names *names, const char *name)
 }
 
 static int
-list_names(const char *directory, struct reach_names *ret)
+list_names(struct attempt *a)
 {
-    DIR *dir = opendir(directory);
+    DIR *dir = opendir(a->directory);
     struct dirent *entry;
     int r = 0;
 
     while (dir && r == 0 && (entry = readdir(dir))) {
         if (is_socket_name(entry->d_name))
-            r = add_name(ret, entry->d_name);
+            r = add_name(&a->names, entry->d_name);
     }
     if (dir)
         (void)closedir(dir);
     return r;
-}
-
-static int
-connect_to(const char *directory, const char *name)
-{
-    int directory_fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    struct sockaddr_un address;
-    const void *at = &address;
-    int fd, r = 0;
-
-    if (directory_fd < 0)
-        return -errno;
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    control_address(directory, directory_fd, name, &address);
-    if (fd < 0 || connect(fd, at, sizeof address) != 0)
-        r = -errno;
-    (void)close(directory_fd);
-    if (r < 0 && fd >= 0)
-        (void)close(fd);
-    return r < 0 ? r : fd;
-}
-
-static void
-free_attempt(struct attempt *a)
-{
-    pthread_cond_destroy(&a->changed);
-    pthread_mutex_destroy(&a->lock);
-    free(a);
 }
 
 void
@@ -99,13 +76,49 @@ reach_names_done(struct reach_names *names)
     *names = (struct reach_names){0};
 }
 
-/* Nobody wants it any more. */
 static void
-drop_result(struct attempt *a)
+drop_names(struct attempt *a)
 {
-    if (a->connects && a->result >= 0)
-        (void)close(a->result);
     reach_names_done(&a->names);
+}
+
+static const struct job listing = { list_names, drop_names };
+
+static int
+connect_to(struct attempt *a)
+{
+    int directory_fd = open(a->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    struct sockaddr_un address;
+    const void *at = &address;
+    int fd, r = 0;
+
+    if (directory_fd < 0)
+        return -errno;
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    control_address(a->directory, directory_fd, a->name, &address);
+    if (fd < 0 || connect(fd, at, sizeof address) != 0)
+        r = -errno;
+    (void)close(directory_fd);
+    if (r < 0 && fd >= 0)
+        (void)close(fd);
+    return r < 0 ? r : fd;
+}
+
+static void
+drop_connection(struct attempt *a)
+{
+    if (a->result >= 0)
+        (void)close(a->result);
+}
+
+static const struct job connection = { connect_to, drop_connection };
+
+static void
+free_attempt(struct attempt *a)
+{
+    pthread_cond_destroy(&a->changed);
+    pthread_mutex_destroy(&a->lock);
+    free(a);
 }
 
 static void *
@@ -113,8 +126,7 @@ run(void *arg)
 {
     struct attempt *a = arg;
     bool given_up;
-    int r = a->connects ? connect_to(a->directory, a->name)
-                        : list_names(a->directory, &a->names);
+    int r = a->job->run(a);
 
     pthread_mutex_lock(&a->lock);
     a->result = r;
@@ -123,14 +135,14 @@ run(void *arg)
     pthread_cond_signal(&a->changed);
     pthread_mutex_unlock(&a->lock);
     if (given_up) {
-        drop_result(a);
+        a->job->drop(a);
         free_attempt(a);
     }
     return NULL;
 }
 
 static struct attempt *
-new_attempt(const char *directory)
+new_attempt(const struct job *job, const char *directory)
 {
     size_t bytes = strlen(directory) + 1;
     struct attempt *a = calloc(1, sizeof *a + bytes);
@@ -138,6 +150,7 @@ new_attempt(const char *directory)
 
     if (!a)
         return NULL;
+    a->job = job;
     memcpy(a->directory, directory, bytes);
     pthread_mutex_init(&a->lock, NULL);
     pthread_condattr_init(&monotonic);
@@ -188,7 +201,7 @@ begin_and_wait(struct attempt *a)
 int
 reach_list(const char *directory, struct reach_names *ret)
 {
-    struct attempt *a = new_attempt(directory);
+    struct attempt *a = new_attempt(&listing, directory);
     int r = a ? begin_and_wait(a) : -ENOMEM;
 
     *ret = (struct reach_names){0};
@@ -205,12 +218,11 @@ reach_list(const char *directory, struct reach_names *ret)
 int
 reach_connect(const char *directory, const char *name)
 {
-    struct attempt *a = new_attempt(directory);
+    struct attempt *a = new_attempt(&connection, directory);
     int r;
 
     if (!a)
         return -ENOMEM;
-    a->connects = true;
     (void)snprintf(a->name, sizeof a->name, "%s", name);
     r = begin_and_wait(a);
     if (r < 0)

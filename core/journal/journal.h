@@ -229,9 +229,9 @@ uint64_t journal_take_seq(struct journal *j);
  * 0. Group commit: the first waiter syncs for all. */
 int journal_sync(struct journal *j);
 
-/* For who watches whether the medium answers: 0, no append and no sync of
- * appends is under way (or it has failed, J5); else a number that stays the
- * same only as long as none has come back. */
+/* For who watches whether the medium answers: 0, no append, no sync of appends
+ * and no superblock is under way (or it has failed, J5); else a number that
+ * stays the same only as long as none has come back. */
 uint64_t journal_under_way(struct journal *j);
 
 /* Copy a block's newest live bytes to `to` (block_bytes), verified with the

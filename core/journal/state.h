@@ -57,6 +57,7 @@ struct journal {
     uint64_t written_seq;     /* J1: all up to here are in the file */
     uint64_t durable_seq;     /* all up to here survive a power cut */
     bool syncing;             /* a leader is in object_sync */
+    bool storing;             /* a superblock is being written */
     struct unfinished *oldest_unfinished, *newest_unfinished;
     struct segment *segments;
     uint64_t redo_bytes;      /* REDO records since the last advance */
@@ -65,7 +66,7 @@ struct journal {
     bool failed;              /* J5 */
     uint64_t failed_floor;    /* nothing from here on was finished */
     char failed_text[256];
-    uint64_t appended_bytes, syncs;
+    uint64_t appended_bytes, syncs, stores;
 
     /* of the one thread that makes the calls marked D */
     struct journal_identity identity;

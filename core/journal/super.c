@@ -281,16 +281,19 @@ journal_store_super(struct journal *j,
     pthread_mutex_lock(&j->lock);
     s.durable_seq = j->durable_seq; /* U1 */
     r = j->failed ? journal_failed_error_locked(j) : 0;
+    j->storing = r == 0;
     pthread_mutex_unlock(&j->lock);
     if (r < 0)
         return r;
     r = write_pair(j->object, &s);
-    if (r < 0) {
-        pthread_mutex_lock(&j->lock);
+    pthread_mutex_lock(&j->lock);
+    j->storing = false;
+    j->stores++;
+    if (r < 0)
         journal_fail_locked(j);
-        pthread_mutex_unlock(&j->lock);
+    pthread_mutex_unlock(&j->lock);
+    if (r < 0)
         return r;
-    }
     j->counter = s.counter;
     j->next_pair = 1 - (unsigned)(s.counter % 2);
     return 0;

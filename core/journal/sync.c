@@ -88,9 +88,11 @@ journal_under_way(struct journal *j)
     if (j->failed)
         mark = 0;
     else if (j->syncing)
-        mark = 2 * j->syncs + 1;
+        mark = 3 * j->syncs + 1;
+    else if (j->storing)
+        mark = 3 * j->stores + 2;
     else if (j->oldest_unfinished)
-        mark = 2 * j->oldest_unfinished->seq;
+        mark = 3 * j->oldest_unfinished->seq;
     pthread_mutex_unlock(&j->lock);
     return mark;
 }

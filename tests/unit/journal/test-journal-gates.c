@@ -308,6 +308,38 @@ late_comers_share_the_next_sync(void **state)
     rig_done(&rig);
 }
 
+/* Whatever it is that the medium does not answer to, it can be seen; and that
+ * something came back, too. */
+static void
+what_is_under_way_can_be_seen(void **state)
+{
+    static const struct { int kind; long after; } hold[] = {
+        { APPEND, 0 }, { SYNC, 0 },
+        { ADVANCE, 0 }, { ADVANCE, 1 }, { ADVANCE, 2 }, { ADVANCE, 3 },
+    };
+    uint64_t mark, before = 0;
+    struct call held;
+    struct rig rig;
+
+    (void)state;
+    flush_an_old_version(&rig);
+    for (unsigned i = 0; i < sizeof hold / sizeof hold[0]; i++) {
+        assert_int_equal(rig_write(&rig, 20, 1), 0);
+        assert_int_equal(journal_under_way(rig.j), 0);
+        cut_target_set_gate(&rig.cut, hold[i].after);
+        start(&held, &rig, hold[i].kind, 21, 1 + i);
+        cut_target_wait_gate(&rig.cut);
+        mark = journal_under_way(rig.j);
+        assert_int_not_equal(mark, 0);
+        assert_int_equal(journal_under_way(rig.j), mark);
+        assert_int_not_equal(mark, before);
+        before = mark;
+        cut_target_open_gate(&rig.cut);
+        assert_int_equal(finish(&held), 0);
+    }
+    rig_done(&rig);
+}
+
 int
 main(void)
 {
@@ -320,6 +352,7 @@ main(void)
         cmocka_unit_test(appends_go_on_while_the_tail_moves),
         cmocka_unit_test(a_sync_covers_what_came_before_it),
         cmocka_unit_test(late_comers_share_the_next_sync),
+        cmocka_unit_test(what_is_under_way_can_be_seen),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

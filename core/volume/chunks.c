@@ -289,12 +289,12 @@ fragment_load(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
     return state;
 }
 
-/* Is it known that there is no file that could be used? */
+/* Is it known whether there is a file that can be used? */
 static bool
 is_judged(enum fragment_state state)
 {
-    return state == FRAGMENT_MISSING || state == FRAGMENT_STALE ||
-           state == FRAGMENT_CORRUPT;
+    return state == FRAGMENT_OK || state == FRAGMENT_MISSING ||
+           state == FRAGMENT_STALE || state == FRAGMENT_CORRUPT;
 }
 
 static struct fragment *
@@ -316,9 +316,7 @@ fragment_get(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
         state = fragment_load(v, c, slot, to_write, &f);
         chunk_count_fragment(v, f);
         pthread_mutex_lock(&c->lock);
-        c->state[slot] = state == FRAGMENT_OK || is_judged(state)
-                             ? state
-                             : FRAGMENT_UNKNOWN;
+        c->state[slot] = is_judged(state) ? state : FRAGMENT_UNKNOWN;
         c->fragment[slot] = f;
         pthread_cond_broadcast(&c->changed);
         pthread_mutex_unlock(&c->lock);

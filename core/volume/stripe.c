@@ -83,8 +83,9 @@ keep_zeroes(struct lsvd_volume *v, struct rows *rows, uint32_t slot)
 void
 rows_trouble(int *trouble, int error)
 {
-    if (*trouble == 0 || *trouble == -EIO || error == -ENOMEM)
-        *trouble = error != 0 ? error : *trouble;
+    if (error != 0 &&
+        (*trouble == 0 || *trouble == -EIO || error == -ENOMEM))
+        *trouble = error;
 }
 
 int

@@ -205,7 +205,6 @@ add_name(void *ctx, const struct lsvd_listed *volume)
     return 0;
 }
 
-/* Those that are served first: no root is needed for them. */
 /* False: not all that are served could be asked. */
 static bool
 find_served(struct request *req, struct all *all)
@@ -225,6 +224,7 @@ find_served(struct request *req, struct all *all)
     return r == 0;
 }
 
+/* Those that are served first: no root is needed for them. */
 static void
 find_all(struct request *req, struct all *all)
 {

@@ -125,7 +125,7 @@ judge_header(const struct fragment *f, const struct fragment_header *h)
 }
 
 static int
-load_once(struct fragment *f, bool writable)
+load_once(struct fragment *f, bool writable, const struct object_stat *st)
 {
     uint8_t header[FRAGMENT_HEADER_BYTES];
     struct iovec iov[2] = {
@@ -134,15 +134,11 @@ load_once(struct fragment *f, bool writable)
     };
     uint64_t file_bytes = geometry_file_bytes(f->geometry, f->id.fragment);
     struct fragment_header h;
-    struct object_stat st;
     int r;
 
-    r = object_stat(f->object, &st);
-    if (r < 0)
-        return r;
-    if (st.size_bytes != file_bytes)
+    if (st->size_bytes != file_bytes)
         return err_set(-EBADMSG, "size is %" PRIu64 ", must be %" PRIu64,
-                       st.size_bytes, file_bytes);
+                       st->size_bytes, file_bytes);
     r = object_readv(f->object, iov, 2, 0);
     if (r < 0)
         return r;
@@ -165,14 +161,15 @@ load_once(struct fragment *f, bool writable)
 /* What is wrong must be so twice: bytes that went bad on their way here are no
  * damage, and taking them for a torn table would store them. */
 static int
-load(struct fragment *f, bool writable)
+load(struct fragment *f, bool writable, struct object_stat *st)
 {
-    int r = load_once(f, writable);
+    int r = load_once(f, writable, st);
 
     if (r != -EBADMSG && !(r == 0 && f->doubtful))
         return r;
     object_drop_cache(f->object);
-    return load_once(f, writable);
+    r = object_stat(f->object, st);
+    return r < 0 ? r : load_once(f, writable, st);
 }
 
 int
@@ -180,6 +177,7 @@ fragment_open(struct target *part, const struct geometry *g,
               const struct fragment_id *id, bool writable,
               struct fragment **ret)
 {
+    struct object_stat st;
     struct fragment *f;
     char name[NAME_BYTES];
     int r;
@@ -188,14 +186,15 @@ fragment_open(struct target *part, const struct geometry *g,
     if (r < 0)
         return r;
     fragment_name(id->chunk, name);
-    r = target_open(part, name, writable ? OBJECT_WRITE : 0, &f->object);
+    r = target_open_stat(part, name, writable ? OBJECT_WRITE : 0, &st,
+                         &f->object);
     if (r < 0) {
         f->object = NULL;
         fragment_close(f);
         return r;
     }
     f->writable = writable;
-    r = load(f, writable);
+    r = load(f, writable, &st);
     if (r < 0) {
         fragment_close(f);
         /* Other errors are the target's, and name the file. */

@@ -310,6 +310,16 @@ run_open(struct crew_op *base)
                        &to_inner(base->made)->object);
 }
 
+static int
+run_open_stat(struct crew_op *base)
+{
+    struct inner *made = to_inner(base->made);
+    struct op *op = to_op(base);
+
+    return target_open_stat(op->on->target, op->name, op->flags, &op->stat,
+                            &made->object);
+}
+
 /* Carry out op, which opens the target behind t; t->inner is NULL after a
  * failure. */
 static int
@@ -430,7 +440,7 @@ guard_subdir(struct target *target, const char *name, unsigned flags,
 /* As open_target, for an object. */
 static int
 open_object(struct guarded_target *t, struct guarded_object *o,
-            struct op *op)
+            struct op *op, struct object_stat *ret_stat)
 {
     struct op *back;
     int r;
@@ -440,13 +450,16 @@ open_object(struct guarded_target *t, struct guarded_object *o,
     r = op_call(op, t->guard, t->inner->thing.crew, o->name, 0, &back);
     if (back != NULL && r < 0)
         crew_thing_discard(&o->inner->thing);
+    if (back != NULL && r == 0 && ret_stat != NULL)
+        *ret_stat = back->stat;
     op_drop(back);
     return r;
 }
 
+/* ret_stat: NULL, not wanted. */
 static int
-guard_open(struct target *target, const char *name, unsigned flags,
-           struct object **ret)
+open_by(struct target *target, const char *name, unsigned flags,
+        struct object_stat *ret_stat, struct object **ret)
 {
     struct guarded_target *t = to_target(target);
     AUTO_FREE struct guarded_object *o = NULL;
@@ -458,7 +471,7 @@ guard_open(struct target *target, const char *name, unsigned flags,
     if (r == 0)
         r = join_path(target->path, name, &path);
     if (r == 0)
-        r = op_new_named(run_open, name, NULL, &op);
+        r = op_new_named(ret_stat ? run_open_stat : run_open, name, NULL, &op);
     if (r < 0)
         return r;
     op->flags = flags;
@@ -471,13 +484,27 @@ guard_open(struct target *target, const char *name, unsigned flags,
         op_free(&op->base);
         return r;
     }
-    r = open_object(t, o, op);
+    r = open_object(t, o, op, ret_stat);
     if (r < 0)
         return r;
     *ret = &o->base;
     path = NULL; /* both are the caller's now */
     o = NULL;
     return 0;
+}
+
+static int
+guard_open(struct target *target, const char *name, unsigned flags,
+           struct object **ret)
+{
+    return open_by(target, name, flags, NULL, ret);
+}
+
+static int
+guard_open_stat(struct target *target, const char *name, unsigned flags,
+                struct object_stat *ret_stat, struct object **ret)
+{
+    return open_by(target, name, flags, ret_stat, ret);
 }
 
 static void
@@ -1119,6 +1146,7 @@ guard_is_locked(struct object *o, uint64_t at, uint64_t bytes)
 
 static const struct target_ops guard_ops = {
     .open = guard_open,
+    .open_stat = guard_open_stat,
     .remove = guard_remove,
     .rename = guard_rename,
     .list = guard_list,

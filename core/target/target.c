@@ -15,6 +15,26 @@ target_open(struct target *t, const char *name, unsigned flags,
 }
 
 int
+target_open_stat(struct target *t, const char *name, unsigned flags,
+                 struct object_stat *ret_stat, struct object **ret)
+{
+    struct object *object;
+    int r;
+
+    if (t->ops->open_stat)
+        return t->ops->open_stat(t, name, flags, ret_stat, ret);
+    r = target_open(t, name, flags, &object);
+    if (r < 0)
+        return r;
+    r = object_stat(object, ret_stat);
+    if (r < 0)
+        object_close(object);
+    else
+        *ret = object;
+    return r;
+}
+
+int
 target_remove(struct target *t, const char *name)
 {
     return t->ops->remove(t, name);
@@ -38,16 +58,13 @@ target_stat_name(struct target *t, const char *name, uint64_t *ret_bytes)
 {
     struct object_stat stat;
     struct object *object;
-    int r;
+    int r = target_open_stat(t, name, 0, &stat, &object);
 
-    r = target_open(t, name, 0, &object);
     if (r < 0)
         return r;
-    r = object_stat(object, &stat);
     object_close(object);
-    if (r == 0)
-        *ret_bytes = stat.size_bytes;
-    return r;
+    *ret_bytes = stat.size_bytes;
+    return 0;
 }
 
 int

@@ -54,6 +54,10 @@ struct target_named {
 struct target_ops {
     int (*open)(struct target *t, const char *name, unsigned flags,
                 struct object **ret);
+    /* open, and stat of what was opened, where both together cost less. NULL:
+     * one after the other. */
+    int (*open_stat)(struct target *t, const char *name, unsigned flags,
+                     struct object_stat *ret_stat, struct object **ret);
     int (*remove)(struct target *t, const char *name); /* -ENOENT if none */
     int (*rename)(struct target *t, const char *from, const char *to);
     /* Every name but . and .. once, in any order; stops when cb returns
@@ -123,6 +127,8 @@ struct object {
 /* Thin callers; see the members of the table. */
 int target_open(struct target *t, const char *name, unsigned flags,
                 struct object **ret);
+int target_open_stat(struct target *t, const char *name, unsigned flags,
+                     struct object_stat *ret_stat, struct object **ret);
 int target_remove(struct target *t, const char *name);
 int target_rename(struct target *t, const char *from, const char *to);
 int target_list(struct target *t, int (*cb)(void *ctx, const char *name),

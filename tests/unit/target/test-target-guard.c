@@ -268,6 +268,36 @@ names_are_asked_at_once(void **state)
     let_return(w);
 }
 
+/* What every first use of a chunk does: one hand-over, not two. */
+static void
+opening_tells_the_size_at_once(void **state)
+{
+    struct world *w = *state;
+    struct guard_stats before, after;
+    struct object_stat st;
+    struct object *o;
+
+    assert_int_equal(object_write(w->b, "x", 1, 76), 0);
+    assert_int_equal(object_sync(w->b), 0);
+    before = stats_of(w->t);
+    assert_int_equal(target_open_stat(w->t, "b", 0, &st, &o), 0);
+    assert_int_equal(st.size_bytes, 77);
+    after = stats_of(w->t);
+    assert_int_equal(after.latency[GUARD_OTHER].count,
+                     before.latency[GUARD_OTHER].count + 1);
+    object_close(o);
+    assert_int_equal(target_open_stat(w->t, "none", 0, &st, &o), -ENOENT);
+    /* It was opened, and could not be asked; then it comes too late. */
+    gate_fail(&w->gate, GATE_STAT, -EIO);
+    assert_int_equal(target_open_stat(w->t, "b", 0, &st, &o), -EIO);
+    gate_fail(&w->gate, GATE_STAT, 0);
+    gate_shut(&w->gate, 1u << GATE_STAT, NULL);
+    guard_set_deadline(w->io, SHORT_MS);
+    assert_int_equal(target_open_stat(w->t, "b", 0, &st, &o), -ETIMEDOUT);
+    assert_usable_again(w);
+    assert_int_equal(w->gate.open_objects, 2);
+}
+
 static void
 errors_come_through_with_their_text(void **state)
 {
@@ -1151,6 +1181,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         TEST(calls_come_through),
         TEST(names_are_asked_at_once),
+        TEST(opening_tells_the_size_at_once),
         TEST(errors_come_through_with_their_text),
         TEST(writes_keep_their_order),
         TEST(reads_see_queued_writes),

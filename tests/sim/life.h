@@ -62,6 +62,7 @@ struct life {
     bool in_destage, dies_at_sync;
     uint64_t steps_to_death; /* 0: never */
     bool must_open, rolled_back;
+    bool needs_both; /* a start with one copy away was refused, rightly */
     struct sim_file *journal_copy[2];
     uint64_t copy_start[2], starts, alone, refused, refilled;
     /* parts.c; bit per directory of a part */

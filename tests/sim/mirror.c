@@ -177,7 +177,8 @@ life_mirror_before_open(struct life *l)
         l->must_open = true;
         return;
     }
-    if (prng_one_in(&l->prng, 4) && (l->truth & ~(1u << one)) != 0)
+    if (!l->needs_both && prng_one_in(&l->prng, 4) &&
+        (l->truth & ~(1u << one)) != 0)
         tamper(l, one);
     if (l->hide_next && !l->rolled_back)
         hide(l, l->hide_next);
@@ -322,6 +323,7 @@ life_mirror_after_open(struct life *l, bool opened)
     if (!l->policy.mirror)
         return false;
     if (opened && lsvd_can_write(l->v) && !simio_halted(l->s)) {
+        l->needs_both = false;
         l->truth = seen;
         l->rolled_back = false; /* both were seen: it was made equal */
         l->starts++;
@@ -333,6 +335,7 @@ life_mirror_after_open(struct life *l, bool opened)
     if (!opened && !simio_halted(l->s)) {
         if (l->must_open && !may_be_unproven(l))
             return false;
+        l->needs_both |= l->must_open;
         l->refused++;
         hide(l, 0);
         return true;

@@ -134,9 +134,23 @@ may_be_old(struct life *l, uint32_t dirs)
     return count_bits(left) >= write_quorum(l);
 }
 
-/* While it serves: the look at the parts notices, before another one fails. */
+static bool
+is_in_use(const struct life *l, uint32_t dir)
+{
+    for (uint32_t i = 0; l->v && i < life_parts(&l->policy); i++) {
+        const struct part *p = &l->v->part[i];
+
+        if (l->v->usable & 1u << i && p->dir &&
+            strcmp(p->dir->path, l->dir[dir]) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* While it serves: the look at the parts notices, before another one fails.
+ * (One that was not in use may be found, filled and taken in meanwhile.) */
 static void
-notice_copy(struct life *l, uint32_t dir)
+notice_copy(struct life *l, uint32_t dir, bool was_in_use)
 {
     l->tampered |= 1u << dir;
     for (int i = 0; i < 2; i++)
@@ -144,14 +158,8 @@ notice_copy(struct life *l, uint32_t dir)
     lsvd_destage_step(l->v);
     if (simio_halted(l->s))
         return;
-    for (uint32_t i = 0; i < life_parts(&l->policy); i++) {
-        const struct part *p = &l->v->part[i];
-
-        if (l->v->usable & 1u << i && p->dir &&
-            strcmp(p->dir->path, l->dir[dir]) == 0)
-            life_fail(l, "WA2: %s is in use, but it is an old copy",
-                      l->dir[dir]);
-    }
+    if (was_in_use && is_in_use(l, dir))
+        life_fail(l, "WA2: %s is in use, but it is an old copy", l->dir[dir]);
     l->tampered = 0;
 }
 
@@ -176,6 +184,7 @@ is_being_filled(const struct life *l, uint32_t dir)
 static void
 put_copy(struct life *l, uint32_t dir)
 {
+    bool was_in_use = is_in_use(l, dir);
     struct label before, after;
 
     if (!l->dir_copy[dir] || l->sick_dirs & 1u << dir ||
@@ -196,7 +205,7 @@ put_copy(struct life *l, uint32_t dir)
     l->part_failures++;
     l->old_dirs |= 1u << dir;
     if (l->v)
-        notice_copy(l, dir);
+        notice_copy(l, dir, was_in_use);
 }
 
 /* ---- what is owed ---- */

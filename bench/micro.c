@@ -405,7 +405,8 @@ journal_anew(void *ctx)
     for (unsigned i = 0; i < 8; i++)
         j->identity.journal.b[i] = (uint8_t)next_random();
     must(journal_create(j->target, "micro.journal", j->file_bytes,
-                        &j->identity, 0, &j->journal), "journal_create");
+                        &j->identity, 0, false, &j->journal),
+         "journal_create");
     journal_set_chunk_blocks(j->journal, CHUNK_BLOCKS);
     journal_set_volume_blocks(j->journal, VOLUME_BLOCKS);
     journal_start(j->journal, 1);

@@ -260,7 +260,7 @@ journal_advance(struct journal *j, const uint64_t *part_ckpt)
     j->redo_seq = redo_seq;
     pthread_mutex_lock(&j->lock);
     publish_tail_locked(j, &tail);
-    j->redo_bytes = 0;
+    j->redo_bytes = j->area_used = 0;
     pthread_mutex_unlock(&j->lock);
     return 0;
 }
@@ -284,6 +284,7 @@ journal_space(struct journal *j, struct journal_space *ret)
         .cost_max = journal_cost_max(j->index_limit),
         .appended_bytes = j->appended_bytes,
         .syncs = j->syncs,
+        .area_bytes = j->area_bytes,
         .last_seq = j->last_seq,
         .failed = j->failed,
     };

@@ -10,6 +10,8 @@
  *      and the tail, can always go on. Until the next advance REDO records may
  *      take half of what is free: if a crash leaves them behind, the next
  *      try has room again.
+ * (A3) A body in the area is in the file before its record is: a chain that
+ *      has the record has the body.
  * Fails: no room -> nothing happened; the write fails -> J5, the record is
  * not indexed, its place is never reused. */
 #include "journal/state.h"
@@ -137,6 +139,13 @@ write_record(struct journal *j, struct append *a)
     int count = 0;
     int r;
 
+    if (a->header.type == RECORD_REDO_APART) {
+        r = object_write(j->object, a->payload, payload_bytes,
+                         a->header.first);
+        if (r < 0)
+            return r;
+        payload_bytes = 0;
+    }
     if (a->has_pad) {
         r = object_write(j->object, a->pad, sizeof a->pad,
                          file_at(j, a->pad_pos));
@@ -220,6 +229,27 @@ finish_locked(struct journal *j, struct append *a)
     return journal_failed_error_locked(j);
 }
 
+static int
+reserve_redo_locked(struct journal *j, struct append *a)
+{
+    uint64_t most = (free_locked(j) + j->redo_bytes) / 2, body = 0;
+
+    if (a->header.type == RECORD_REDO_APART)
+        body = round_up_512(a->header.payload_bytes);
+    if (j->redo_bytes + a->total_bytes > most ||
+        !fits_locked(j, a->total_bytes, 0) ||
+        body > j->area_bytes - j->area_used)
+        return err_set(-ENOSPC, "%s: no room for a redo record of %llu bytes",
+                       j->path,
+                       (unsigned long long)a->header.payload_bytes);
+    if (body > 0)
+        a->header.first = area_at(j) + j->area_used;
+    j->redo_bytes += a->total_bytes;
+    j->area_used += body;
+    j->appended_bytes += body;
+    return 0;
+}
+
 /* Room in the index and the ring, or an error and nothing done. */
 static int
 reserve_locked(struct journal *j, struct append *a)
@@ -227,17 +257,8 @@ reserve_locked(struct journal *j, struct append *a)
     const struct record_header *h = &a->header;
 
     a->cost = a->entries + a->nodes;
-    if (h->type == RECORD_REDO) {
-        uint64_t most = (free_locked(j) + j->redo_bytes) / 2;
-
-        if (j->redo_bytes + a->total_bytes > most ||
-            !fits_locked(j, a->total_bytes, 0))
-            return err_set(-ENOSPC, "%s: no room for a redo record of %llu "
-                           "bytes", j->path,
-                           (unsigned long long)a->total_bytes);
-        j->redo_bytes += a->total_bytes;
-        return 0;
-    }
+    if (h->type == RECORD_REDO || h->type == RECORD_REDO_APART)
+        return reserve_redo_locked(j, a);
     if (a->entries > j->index_limit / 2 || a->nodes > j->index_limit / 2)
         return err_set(-EFBIG, "%s: a record over %zu blocks and %zu chunks "
                        "is too much for an index of %zu", j->path, a->entries,
@@ -355,6 +376,10 @@ journal_append_redo(struct journal *j, const void *body, size_t bytes)
 
     assert(bytes > 0 && bytes <= JOURNAL_REDO_BYTES_MAX);
     append_init(&a, RECORD_REDO, 0, bytes, header);
+    if (j->area_bytes > 0) {
+        a.header.type = RECORD_REDO_APART;
+        a.total_bytes = a.header.header_bytes;
+    }
     a.header.payload_sum = sum_bytes(body, bytes);
     a.payload = body;
     pthread_mutex_lock(&j->lock);

@@ -1,7 +1,8 @@
 /* copy.c: a second copy of a journal is made equal to the first: before either
  * is used (follow, clone), or while the first is (fill).
  *
- * (Y1) The ring comes before the superblocks: a copy counts by its superblock.
+ * (Y1) The ring and the area come before the superblocks: a copy counts by its
+ *      superblock.
  * (Y2) What lies at the end of the chain is broken: a record that only the
  *      copy had there could follow what was just copied (records behind a gap
  *      are not answered writes, and must not come back to life).
@@ -15,6 +16,8 @@
  *      waited for and copied, one that gets it later goes to the copy as well.
  *      So none is missed, and what is copied is never newer than what it
  *      overwrites.
+ * (Y5) Bodies in the area are the role's, too: those that count are copied at
+ *      the end of a fill, which the role runs itself.
  * Fails: the copy is what it was, or has no valid superblock, or is cut short
  * as by a power cut; never more. */
 #include "journal/state.h"
@@ -70,6 +73,12 @@ copy_supers(const struct journal *j, struct object *to, unsigned first_pair)
     return r;
 }
 
+static int
+copy_area(const struct journal *j, struct object *to, uint64_t used)
+{
+    return copy_range(j->object, to, area_at(j), area_at(j) + used);
+}
+
 /* The next record would begin where the first live one does. */
 static bool
 is_full(const struct journal *j, const struct journal_end *end)
@@ -89,6 +98,9 @@ journal_follow(struct journal *j, const struct journal_end *end,
     if (j->file_bytes != to->file_bytes || j->salt != to->salt ||
         j->block_bytes != to->block_bytes)
         return err_set(-EINVAL, "%s: not a copy of %s", to->path, j->path);
+    if (j->area_bytes > 0 && to->redo_seq != j->redo_seq) /* Y1: while the area
+                         * is copied, what lies there must not count */
+        return err_set(-EINVAL, "%s: other bodies than %s", to->path, j->path);
     if (to_end->at == end->at && to_end->chain != end->chain)
         return err_set(-EINVAL, "%s: a whole lap behind %s", to->path,
                        j->path);
@@ -99,6 +111,8 @@ journal_follow(struct journal *j, const struct journal_end *end,
     } else {
         r = copy_range(j->object, to->object, to_end->at, end->at);
     }
+    if (r == 0)
+        r = copy_area(j, to->object, end->area_used);
     if (r == 0 && !is_full(j, end)) /* Y2 */
         r = object_write(to->object, nothing, sizeof nothing, end->at);
     if (r == 0)
@@ -142,7 +156,7 @@ journal_clone(struct journal *j, struct target *dir, const char *name)
     if (r == 0)
         r = blank(j, to);
     if (r == 0)
-        r = copy_range(j->object, to, RING_AT, RING_AT + j->ring_bytes);
+        r = copy_range(j->object, to, RING_AT, area_at(j) + j->area_bytes);
     if (r == 0)
         r = object_sync(to);
     if (r == 0)
@@ -177,8 +191,8 @@ journal_fill_begin(struct journal *j, struct object *to,
     if (r < 0)
         return r;
     *ret = (struct journal_fill){.to = to};
-    ret->zero_at = written ? RING_AT + j->ring_bytes : RING_AT;
-    ret->zero_end = RING_AT + j->ring_bytes;
+    ret->zero_end = area_at(j) + j->area_bytes;
+    ret->zero_at = written ? ret->zero_end : RING_AT;
     pthread_mutex_lock(&j->lock);
     ret->pos = j->tail.pos;
     ret->total = ret->zero_end - ret->zero_at + j->head_pos - j->tail.pos;
@@ -241,7 +255,7 @@ fill_range(struct journal *j, struct journal_fill *f, uint64_t end)
 int
 journal_fill_step(struct journal *j, struct journal_fill *f, uint64_t bytes)
 {
-    bool too_long = f->done > FILL_LAPS_MAX * j->ring_bytes;
+    bool too_long = f->done > FILL_LAPS_MAX * j->ring_bytes + j->area_bytes;
     uint64_t limit;
     int r;
 
@@ -292,5 +306,7 @@ journal_fill_end(struct journal *j, struct journal_fill *f,
     r = fill_join(j, join, ctx, &end);
     if (r == 0)
         r = fill_range(j, f, end);
+    if (r == 0)
+        r = copy_area(j, f->to, j->area_used); /* Y5 */
     return r < 0 ? r : fill_sync(f);
 }

@@ -8,7 +8,11 @@
 static const char super_magic[8] = "LSVDJSB1";
 static const char record_magic[8] = "LSVDJREC";
 
-enum { SUPER_VERSION = 1 };
+enum {
+    SUPER_VERSION = 1,
+    HAS_AREA = 1, /* incompat */
+    AREA_UNIT = 4096,
+};
 
 uint64_t
 super_at(uint64_t file_bytes, unsigned copy)
@@ -48,7 +52,7 @@ journal_super_encode(const struct journal_super *s, uint8_t *bytes)
     write_u64(&out, 0); /* the sum, below */
     write_u32(&out, SUPER_VERSION);
     write_u32(&out, id->block_bytes);
-    write_u64(&out, 0); /* incompat */
+    write_u64(&out, s->area_bytes > 0 ? HAS_AREA : 0);
     write_u64(&out, 0); /* ro_compat */
     write_u64(&out, 0); /* compat */
     write_uuid(&out, &id->volume);
@@ -63,7 +67,7 @@ journal_super_encode(const struct journal_super *s, uint8_t *bytes)
     write_u64(&out, s->redo_seq);
     write_u64(&out, s->index_limit);
     write_u32(&out, PARTS_MAX);
-    write_u32(&out, 0);
+    write_u32(&out, (uint32_t)(s->area_bytes / AREA_UNIT));
     for (unsigned i = 0; i < PARTS_MAX; i++)
         write_u64(&out, id->part_ckpt[i]);
     write_bytes(&out, host, sizeof host);
@@ -86,7 +90,10 @@ super_is_sane(const struct journal_super *s)
     if (s->file_bytes < JOURNAL_FILE_BYTES_MIN ||
         s->file_bytes > VOLUME_BYTES_MAX || s->file_bytes % 4096 != 0)
         return false;
-    return s->tail_at >= RING_AT && s->tail_at < s->file_bytes - RING_AT &&
+    if (s->area_bytes > (s->file_bytes - RING_OVERHEAD_BYTES) / 2)
+        return false;
+    return s->tail_at >= RING_AT &&
+           s->tail_at < s->file_bytes - RING_AT - s->area_bytes &&
            s->tail_at % JOURNAL_ALIGN_BYTES == 0 && s->tail_seq > 0;
 }
 
@@ -96,7 +103,7 @@ journal_super_decode(const uint8_t *bytes, struct journal_super *ret)
     struct byte_reader in = { bytes + 16, SUPER_BYTES - 16, false };
     struct byte_reader view_in;
     struct journal_super s = { 0 };
-    uint32_t version, slots, view_bytes;
+    uint32_t version, slots, area, view_bytes;
     uint64_t incompat, ro_compat;
     const uint8_t *view;
 
@@ -109,7 +116,8 @@ journal_super_decode(const uint8_t *bytes, struct journal_super *ret)
     incompat = read_u64(&in);
     ro_compat = read_u64(&in);
     (void)read_u64(&in);
-    if (version != SUPER_VERSION || incompat != 0 || ro_compat != 0)
+    if (version != SUPER_VERSION || (incompat & ~(uint64_t)HAS_AREA) != 0 ||
+        ro_compat != 0)
         return err_set(-EPROTO, "journal of a later format (version %u, "
                        "features %llx): needs a newer lsvd", version,
                        (unsigned long long)(incompat | ro_compat));
@@ -125,7 +133,9 @@ journal_super_decode(const uint8_t *bytes, struct journal_super *ret)
     s.redo_seq = read_u64(&in);
     s.index_limit = read_u64(&in);
     slots = read_u32(&in);
-    (void)read_u32(&in);
+    area = read_u32(&in);
+    if (incompat & HAS_AREA)
+        s.area_bytes = (uint64_t)area * AREA_UNIT;
     for (unsigned i = 0; i < PARTS_MAX; i++)
         s.identity.part_ckpt[i] = read_u64(&in);
     read_bytes(&in, s.identity.host, sizeof s.identity.host);

@@ -2,10 +2,10 @@
  * index of what it holds that the parts do not have yet.
  *
  * Object "<volume UUID>.journal" of the cache directory, preallocated and
- * written once: superblock copies at 0 and 4096, the ring, superblock copies
- * in the last 8 KiB. A record is a header (with the sums of its blocks) padded
- * to 512 bytes, then its payload padded to 512; records never wrap (a PAD
- * record fills the end of the ring). docs/format.md has the bytes.
+ * written once: superblock copies at 0 and 4096, the ring, the area, superblock
+ * copies in the last 8 KiB. A record is a header (with the sums of its blocks)
+ * padded to 512 bytes, then its payload padded to 512; records never wrap (a
+ * PAD record fills the end of the ring). docs/format.md has the bytes.
  *
  * (J1) A write is answered only when its record and every record before it
  *      are in the file: the chain has no gap after kill -9.
@@ -22,6 +22,10 @@
  * (J7) What a crash has cut off stays cut off: a record that a replay did not
  *      take is never taken later. Its header could stay where it is while the
  *      sectors behind it are written again, with the same bytes by chance.
+ * (J8) Bodies of REDO records lie in an area of their own, whose space is free
+ *      again after each advance; in the ring they would lie between writes
+ *      that wait, and keep more of it busy than those do. (A journal made by a
+ *      version that had no area has them in the ring.)
  * Superblocks (faults.md 5): counter c is written to pair c % 2, pair 0 =
  * copies at 0 and end-8192, pair 1 = 4096 and end-4096, then synced. The
  * greatest counter that stands in both copies of its pair wins; one that
@@ -49,6 +53,7 @@ enum record_type {
     RECORD_ZERO = 2,  /* a range of blocks reads as zeroes */
     RECORD_REDO = 3,  /* opaque to the journal: final bytes of a chunk */
     RECORD_PAD = 4,
+    RECORD_REDO_APART = 5, /* as REDO, with its body in the area (J8) */
 };
 
 /* What the superblock carries beside the ring's own fields. */
@@ -71,12 +76,13 @@ struct journal_block {
 /* Make (or take over) the object, zero-written to `bytes` in all, with an
  * empty ring. bytes >= 64 KiB, rounded down to 4 KiB. Object locked
  * exclusively (-EBUSY). index_limit: most blocks the index may hold (0: from
- * the size). Also the way to reset a detached journal. identity->journal must
- * be new (random): the salt that tells this journal's records from those of
- * its predecessors is made from it. -EINVAL: too small for its blocks. */
+ * the size). has_area: there will be REDO records (J8). Also the way to reset a
+ * detached journal. identity->journal must be new (random): the salt that tells
+ * this journal's records from those of its predecessors is made from it.
+ * -EINVAL: too small for its blocks. */
 int journal_create(struct target *cache, const char *name, uint64_t bytes,
                    const struct journal_identity *identity,
-                   size_t index_limit, struct journal **ret);
+                   size_t index_limit, bool has_area, struct journal **ret);
 
 /* Open and lock an existing one; reads the superblock only. -ENOENT;
  * -EBADMSG: no valid superblock; -EPROTO; -EBUSY. Ready for journal_replay. */
@@ -123,6 +129,7 @@ struct journal_end {
     uint64_t seq;   /* of the last record */
     uint64_t at;    /* where the next one would begin */
     uint64_t chain; /* sum of the last header */
+    uint64_t area_used; /* bytes of the area that REDO records name (J8) */
 };
 
 struct journal_scan {
@@ -216,10 +223,11 @@ int journal_append_zero(struct journal *j, uint64_t first, uint64_t count,
                         bool (*present)(void *ctx, uint64_t chunk),
                         void *ctx);
 
-/* D. Append a REDO record from the space kept for destage; those between two
- * journal_advance may take half of what is left of it, so that crashes before
- * the advance always leave room for another try. -ENOSPC: destage less at
- * once. It is kept until the next journal_advance. */
+/* D. Append a REDO record, which is kept until the next journal_advance. Its
+ * body goes to the area, its header to the space kept for destage; in a journal
+ * that has no area, the body, too. Of that space the records between two
+ * journal_advance may take half of what is left, so that crashes before the
+ * advance always leave room for another try. -ENOSPC: destage less at once. */
 int journal_append_redo(struct journal *j, const void *body, size_t bytes);
 
 /* D. A sequence of its own for one destage of a chunk. */
@@ -312,8 +320,10 @@ struct journal_space {
     uint64_t live_blocks;      /* entries in the index */
     uint64_t dirty_chunks;
     uint64_t cost, cost_max;   /* of memory that a replay would need */
-    uint64_t appended_bytes;   /* since open, headers and padding included */
+    uint64_t appended_bytes;   /* since open; headers, padding, and bodies in
+                                * the area included */
     uint64_t syncs;            /* data syncs issued since open */
+    uint64_t area_bytes;       /* for bodies of REDO records; 0: in the ring */
     uint64_t last_seq;
     bool failed;               /* J5 */
 };
@@ -328,6 +338,7 @@ struct journal_super {
     uint64_t tail_seq;            /* no live record is older */
     uint64_t durable_seq;         /* known durable when written */
     uint64_t redo_seq;            /* REDO records below are done with */
+    uint64_t area_bytes;          /* for bodies of REDO records; 0: none */
     uint64_t index_limit;         /* bounds what a replay may need */
 };
 int journal_super_decode(const uint8_t *bytes, struct journal_super *ret);

@@ -1,15 +1,16 @@
 /* journal_format.h: the bytes of the journal's file, and the only code that
  * reads or writes them. Little endian, fixed width; reserved bytes are zero.
  *
- * File: superblock copies at 0 and 4096, the ring from 8192 on, superblock
- * copies in the last 8192 bytes. Records begin at multiples of 512.
+ * File: superblock copies at 0 and 4096, the ring from 8192 on, the area for
+ * bodies of REDO records behind it, superblock copies in the last 8192 bytes.
+ * Records, and bodies in the area, begin at multiples of 512.
  *
  * Superblock copy, 4096 bytes:
  *    0  magic "LSVDJSB1"        8
  *    8  sum of bytes 16 … 4095  8
  *   16  version                 4   1
  *   20  block_bytes             4
- *   24  incompat, ro_compat, compat  8 each
+ *   24  incompat, ro_compat, compat  8 each; incompat 1: there is an area
  *   48  volume, journal UUID    16 each
  *   80  counter                 8   newest wins; pair = counter % 2
  *   88  file_bytes              8
@@ -21,7 +22,8 @@
  *  136  redo_seq                8   older REDO records are done with; 0: no
  *                                   claim with it was complete yet
  *  144  index_limit             8   bounds what a replay may need
- *  152  slots of part_ckpt      4   PARTS_MAX; then 4 reserved
+ *  152  slots of part_ckpt      4   PARTS_MAX
+ *  156  size of the area        4   in 4096 bytes; 0 without incompat 1
  *  160  part_ckpt               8 each (20)
  *  320  host                    64  ends with a zero byte
  *  384  bytes of the view       4   then 4 reserved
@@ -37,10 +39,12 @@
  *   48  at                      8   place of this header in the file
  *   56  type                    4   enum record_type
  *   60  header_bytes            4   with sums and padding
- *   64  first                   8   block (WRITE, ZERO)
+ *   64  first                   8   block (WRITE, ZERO); REDO_APART: place of
+ *                                   the body in the file
  *   72  count                   8   blocks (WRITE, ZERO)
- *   80  payload_bytes           8   before padding
- *   88  payload_sum             8   REDO: of the body
+ *   80  payload_bytes           8   before padding; REDO_APART: of the body,
+ *                                   which does not follow here
+ *   88  payload_sum             8   REDO, REDO_APART: of the body
  *   96  reserved                32 */
 #ifndef LSVD_JOURNAL_JOURNAL_FORMAT_H
 #define LSVD_JOURNAL_JOURNAL_FORMAT_H

@@ -41,8 +41,10 @@ struct replay {
     const struct replay_callbacks *cb;
     struct replay_stats *stats;
     struct window window;
+    uint8_t *body;        /* of a REDO_APART record; NULL until one comes */
     uint64_t pos, end;    /* next record; where the tail's segment is again */
     uint64_t chain, seq;  /* of the last good record */
+    uint64_t area_used;   /* by bodies that count */
     bool is_cut;          /* the record at pos was begun by us */
     struct journal_scan *scan; /* NULL: replay */
     const struct journal_end *through;
@@ -118,6 +120,7 @@ static int
 judge_fields(const struct replay *rp, const struct record_header *h,
              uint64_t *ret)
 {
+    uint64_t payload_bytes = h->payload_bytes; /* in the ring */
     uint32_t sum_count = 0;
     bool ok = h->durable < h->seq;
 
@@ -135,6 +138,15 @@ judge_fields(const struct replay *rp, const struct record_header *h,
         ok = ok && h->payload_bytes > 0 &&
              h->payload_bytes <= JOURNAL_REDO_BYTES_MAX;
         break;
+    case RECORD_REDO_APART:
+        ok = ok && h->payload_bytes > 0 &&
+             h->payload_bytes <= JOURNAL_REDO_BYTES_MAX &&
+             h->payload_bytes <= rp->j->area_bytes &&
+             h->first >= area_at(rp->j) &&
+             h->first - area_at(rp->j) <=
+                 rp->j->area_bytes - h->payload_bytes;
+        payload_bytes = 0;
+        break;
     case RECORD_PAD:
         ok = ok && h->payload_bytes == 0;
         break;
@@ -147,22 +159,50 @@ judge_fields(const struct replay *rp, const struct record_header *h,
         return nonsense(rp, h);
     *ret = h->type == RECORD_PAD
          ? left_in_lap(rp->j, rp->pos)
-         : h->header_bytes + round_up_512(h->payload_bytes);
+         : h->header_bytes + round_up_512(payload_bytes);
     if (*ret > left_in_lap(rp->j, rp->pos) || *ret > rp->end - rp->pos)
         return nonsense(rp, h);
     return 0;
 }
 
+static bool
+is_done_with(const struct replay *rp, const struct record_header *h)
+{
+    return h->seq < rp->j->redo_seq;
+}
+
+/* The same of a body in the area, which is then in rp->body. */
+static int
+judge_body(struct replay *rp, const struct record_header *h)
+{
+    int r = 0;
+
+    if (is_done_with(rp, h))
+        return 1; /* and perhaps written over */
+    if (h->first != area_at(rp->j) + rp->area_used)
+        return nonsense(rp, h); /* they lie one behind the other */
+    if (!rp->body)
+        r = mem_new_aligned(JOURNAL_REDO_BYTES_MAX, &rp->body);
+    if (r == 0)
+        r = object_read(rp->j->object, rp->body, (size_t)h->payload_bytes,
+                        h->first);
+    return r < 0 ? r
+                 : sum_bytes(rp->body, (size_t)h->payload_bytes) ==
+                       h->payload_sum;
+}
+
 /* Are the payload's bytes those that the header names? Negative: nonsense. */
 static int
-judge_payload(const struct replay *rp, const struct record_header *h,
+judge_payload(struct replay *rp, const struct record_header *h,
               const uint8_t *bytes)
 {
     const uint8_t *payload = bytes + h->header_bytes;
     size_t block_bytes = rp->j->block_bytes;
 
+    if (h->type == RECORD_REDO_APART)
+        return judge_body(rp, h);
     if (h->type == RECORD_REDO)
-        return h->seq < rp->j->redo_seq ||
+        return is_done_with(rp, h) ||
                sum_bytes(payload, h->payload_bytes) == h->payload_sum;
     if (h->type != RECORD_WRITE)
         return 1;
@@ -275,11 +315,25 @@ apply_zero(struct replay *rp, const struct record_header *h)
     return 0;
 }
 
+static int
+apply_redo(struct replay *rp, const struct record_header *h,
+           const uint8_t *bytes)
+{
+    const uint8_t *body = h->type == RECORD_REDO_APART
+                              ? rp->body : bytes + h->header_bytes;
+
+    return rp->cb->redo ? rp->cb->redo(rp->cb->ctx, h->seq, body,
+                                       (size_t)h->payload_bytes)
+                        : 0;
+}
+
 static void
 step(struct replay *rp, const struct record_header *h, uint64_t total)
 {
     if (h->type != RECORD_PAD)
         rp->stats->records++;
+    if (h->type == RECORD_REDO_APART && !is_done_with(rp, h))
+        rp->area_used += round_up_512(h->payload_bytes);
     rp->stats->bytes += total;
     rp->pos += total;
     rp->chain = h->sum;
@@ -298,9 +352,9 @@ apply(struct replay *rp, const struct record_header *h, const uint8_t *bytes,
         r = apply_write(rp, h, bytes);
     else if (h->type == RECORD_ZERO)
         r = apply_zero(rp, h);
-    else if (h->type == RECORD_REDO && h->seq >= j->redo_seq && rp->cb->redo)
-        r = rp->cb->redo(rp->cb->ctx, h->seq, bytes + h->header_bytes,
-                         (size_t)h->payload_bytes);
+    else if (!is_done_with(rp, h) &&
+             (h->type == RECORD_REDO || h->type == RECORD_REDO_APART))
+        r = apply_redo(rp, h, bytes);
     if (r == 0)
         step(rp, h, total);
     return r;
@@ -415,6 +469,7 @@ replay_run(struct replay *rp)
         return r;
     r = walk(rp); /* without the lock: nobody else is here yet */
     free(rp->window.bytes);
+    free(rp->body);
     return r;
 }
 
@@ -434,6 +489,7 @@ journal_replay(struct journal *j, const struct replay_callbacks *cb,
     j->head_pos = rp.pos;
     j->head_chain = rp.chain;
     j->is_cut = rp.is_cut;
+    j->area_used = rp.area_used;
     j->last_seq = ret->max_seq;
     j->last_record_seq = j->written_seq = j->durable_seq = rp.seq;
     return 0;
@@ -458,6 +514,7 @@ journal_scan(struct journal *j, const struct replay_callbacks *cb,
         .seq = rp.seq,
         .at = file_at(j, rp.pos),
         .chain = rp.chain,
+        .area_used = rp.area_used,
     };
     return 0;
 }

@@ -6,7 +6,11 @@
  *     tail_pos <= every live record < head_pos <= start of the tail's segment
  *                                                 one lap further
  *
- * so that no segment ever holds records of two laps. */
+ * so that no segment ever holds records of two laps.
+ *
+ * Behind the ring lies the area. Bodies of REDO records are written there one
+ * after the other, and from its beginning again after each advance: they are
+ * done with then. */
 #ifndef LSVD_JOURNAL_STATE_H
 #define LSVD_JOURNAL_STATE_H
 
@@ -37,6 +41,7 @@ struct journal {
 
     /* fixed at open */
     uint64_t file_bytes, ring_bytes, segment_bytes;
+    uint64_t area_bytes;    /* 0: bodies of REDO records are in the ring */
     uint64_t reserve_bytes; /* of the ring, kept for REDO */
     uint32_t segment_count;
     uint32_t block_bytes;
@@ -60,7 +65,8 @@ struct journal {
     bool storing;             /* a superblock is being written */
     struct unfinished *oldest_unfinished, *newest_unfinished;
     struct segment *segments;
-    uint64_t redo_bytes;      /* REDO records since the last advance */
+    uint64_t redo_bytes;      /* REDO records since the last advance, … */
+    uint64_t area_used;       /* … and their bodies apart */
     uint64_t cost;            /* sum over the segments since the tail */
     struct index index;
     bool failed;              /* J5 */
@@ -79,6 +85,12 @@ static inline uint64_t
 file_at(const struct journal *j, uint64_t pos)
 {
     return RING_AT + pos % j->ring_bytes;
+}
+
+static inline uint64_t
+area_at(const struct journal *j)
+{
+    return RING_AT + j->ring_bytes;
 }
 
 static inline uint32_t

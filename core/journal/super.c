@@ -6,7 +6,12 @@
  * (U2) The tail moves in memory after it has moved on disk.
  * (U3) A copy that can't be read may be the newest: its fellow stands for the
  *      pair then, and without that nothing does. An older superblock must not
- *      be believed because a newer one was not to be had just now. */
+ *      be believed because a newer one was not to be had just now.
+ * (U4) What any copy of the same journal says of the past is true, also one
+ *      that does not count: it was written after the sync. An older superblock
+ *      would take the REDO records before the last advance for ones that count,
+ *      but their bodies may be written over. Only the tail, and who the journal
+ *      belongs to, are for the one that counts to say. */
 #include "journal/state.h"
 
 #include "base/err.h"
@@ -20,6 +25,7 @@
 
 #define SEGMENTS_WANTED 256u
 #define SEGMENT_BYTES_MIN 4096u
+#define AREA_RECORDS_MAX 64u
 #define INDEX_MIN 64u
 #define INDEX_DEFAULT_MIN 4096u
 #define ZERO_WRITE_BYTES (1u << 20)
@@ -45,17 +51,41 @@ clamp_index_limit(uint64_t limit, uint64_t ring_bytes, uint32_t block_bytes)
     return (size_t)(limit > INDEX_MIN ? limit : INDEX_MIN);
 }
 
-/* An eighth, but room for a whole REDO record and the padding before it where
- * that leaves half of the ring for writes. */
+/* For REDO records, their bodies included: an eighth, but room for a whole one
+ * and the padding before it where that leaves half for writes. */
 static uint64_t
-reserve_for(uint64_t ring_bytes)
+redo_share(uint64_t bytes)
 {
-    uint64_t reserve = ring_bytes / 8;
+    uint64_t share = bytes / 8;
     uint64_t wanted = 2 * (JOURNAL_REDO_BYTES_MAX + SEGMENT_BYTES_MIN);
 
-    if (reserve < wanted)
-        reserve = wanted;
-    return reserve < ring_bytes / 2 ? reserve : ring_bytes / 2;
+    if (share < wanted)
+        share = wanted;
+    return share < bytes / 2 ? share : bytes / 2;
+}
+
+/* Of a new journal. A batch has no more than AREA_RECORDS_MAX records, and at
+ * its end all of the area is free. */
+static uint64_t
+area_for(uint64_t file_bytes)
+{
+    uint64_t share = redo_share(file_bytes - RING_OVERHEAD_BYTES);
+    uint64_t most = (uint64_t)AREA_RECORDS_MAX * JOURNAL_REDO_BYTES_MAX;
+
+    if (share > most)
+        share = most;
+    return share - share % 4096;
+}
+
+static uint64_t
+reserve_for(uint64_t ring_bytes, uint64_t area_bytes)
+{
+    uint64_t reserve = ring_bytes / 64 - ring_bytes / 64 % JOURNAL_ALIGN_BYTES;
+
+    if (area_bytes == 0)
+        return redo_share(ring_bytes);
+    return reserve > 2 * JOURNAL_ALIGN_BYTES ? reserve
+                                             : 2 * JOURNAL_ALIGN_BYTES;
 }
 
 size_t
@@ -74,10 +104,11 @@ journal_payload_max(const struct journal *j)
 /* A record of the smallest kind fits even if the end of the ring must be
  * padded before it and the reserve and the tail's segment are not ours. */
 static bool
-ring_is_enough(uint64_t ring_bytes, uint32_t block_bytes)
+ring_is_enough(uint64_t ring_bytes, uint64_t area_bytes, uint32_t block_bytes)
 {
     return 3 * ((uint64_t)block_bytes + JOURNAL_ALIGN_BYTES) +
-           SEGMENT_BYTES_MIN <= ring_bytes - reserve_for(ring_bytes);
+               SEGMENT_BYTES_MIN + reserve_for(ring_bytes, area_bytes) <=
+           ring_bytes;
 }
 
 /* ---- the object in memory ---- */
@@ -88,7 +119,7 @@ journal_new(struct object *object, const char *directory, const char *name,
             struct journal **ret)
 {
     struct journal *j;
-    uint64_t ring_bytes = s->file_bytes - RING_OVERHEAD_BYTES;
+    uint64_t ring_bytes = s->file_bytes - RING_OVERHEAD_BYTES - s->area_bytes;
     uint32_t block_bytes = s->identity.block_bytes;
     char path[PATH_TEXT_MAX];
     int r = mem_new(1, sizeof *j, &j);
@@ -97,12 +128,13 @@ journal_new(struct object *object, const char *directory, const char *name,
         return r;
     j->file_bytes = s->file_bytes;
     j->ring_bytes = ring_bytes;
+    j->area_bytes = s->area_bytes;
     j->segment_bytes = round_up_512(ring_bytes / SEGMENTS_WANTED);
     if (j->segment_bytes < SEGMENT_BYTES_MIN)
         j->segment_bytes = SEGMENT_BYTES_MIN;
     j->segment_count = (uint32_t)((ring_bytes + j->segment_bytes - 1) /
                                   j->segment_bytes);
-    j->reserve_bytes = reserve_for(ring_bytes);
+    j->reserve_bytes = reserve_for(ring_bytes, s->area_bytes);
     j->block_bytes = block_bytes;
     j->salt = s->salt;
     j->volume_blocks = VOLUME_BYTES_MAX / block_bytes;
@@ -270,6 +302,7 @@ journal_store_super(struct journal *j,
         .tail_chain = tail->chain,
         .tail_seq = tail->seq,
         .redo_seq = redo_seq,
+        .area_bytes = j->area_bytes,
         .index_limit = j->index_limit > j->stored_index_limit
                      ? j->index_limit : j->stored_index_limit,
     };
@@ -394,6 +427,22 @@ choose_copy(const struct super_set *set)
     return best;
 }
 
+/* U4. */
+static void
+learn_from_all(struct journal *j, const struct super_set *set)
+{
+    for (unsigned copy = 0; copy < 4; copy++) {
+        const struct journal_super *s = &set->super[copy];
+
+        if (!set->valid[copy] || s->salt != j->salt)
+            continue;
+        if (s->durable_seq > j->durable_seq)
+            j->durable_seq = s->durable_seq;
+        if (s->redo_seq > j->redo_seq)
+            j->redo_seq = s->redo_seq;
+    }
+}
+
 /* Open the object and take the lock. */
 static int
 open_locked(struct target *cache, const char *name, unsigned flags,
@@ -457,6 +506,7 @@ journal_open(struct target *cache, const char *name, size_t index_limit,
     if (r == 0) {
         (*ret)->counter = set->counter_max;
         (*ret)->next_pair = 1 - (unsigned)chosen / 2;
+        learn_from_all(*ret, set);
     } else {
         r = err_wrap(r, "%s/%s", cache->path, name);
         object_close(object);
@@ -577,7 +627,7 @@ create_in(struct target *cache, const char *name, struct object *object,
 int
 journal_create(struct target *cache, const char *name, uint64_t bytes,
                const struct journal_identity *identity, size_t index_limit,
-               struct journal **ret)
+               bool has_area, struct journal **ret)
 {
     uint64_t ring_bytes;
     struct journal_super s = {
@@ -594,8 +644,9 @@ journal_create(struct target *cache, const char *name, uint64_t bytes,
     if (s.file_bytes < JOURNAL_FILE_BYTES_MIN)
         return err_set(-EINVAL, "%s/%s: a journal needs %u bytes",
                        cache->path, name, JOURNAL_FILE_BYTES_MIN);
-    ring_bytes = s.file_bytes - RING_OVERHEAD_BYTES;
-    if (!ring_is_enough(ring_bytes, identity->block_bytes))
+    s.area_bytes = has_area ? area_for(s.file_bytes) : 0;
+    ring_bytes = s.file_bytes - RING_OVERHEAD_BYTES - s.area_bytes;
+    if (!ring_is_enough(ring_bytes, s.area_bytes, identity->block_bytes))
         return err_set(-EINVAL, "%s/%s: %" PRIu64 " bytes are too few for a "
                        "journal of blocks of %u bytes", cache->path, name,
                        bytes, identity->block_bytes);

@@ -35,7 +35,6 @@
 #include <string.h>
 
 #define BATCH_CHUNKS_MIN 8
-#define BATCH_CHUNKS_MAX 64
 #define BATCH_BYTES_MAX (32u << 20)
 #define BATCH_THREADS 16
 #define BATCH_NS UINT64_C(1000000000) /* half of it to all of it is right */
@@ -135,25 +134,8 @@ make_whole(struct lsvd_volume *v, uint64_t chunk, uint32_t broken)
     return r < 0 ? r : 0;
 }
 
-/* Rows whose parity fits into one redo record, which is no longer than
- * space_admit has kept room for at the end of the ring. */
-static uint32_t
-redo_rows_max(struct lsvd_volume *v)
-{
-    uint64_t bytes = JOURNAL_REDO_BYTES_MAX - 4096u, rows;
-    struct journal_space now;
-
-    if (!v->g.is_ec)
-        return UINT32_MAX;
-    journal_space(v->journal, &now);
-    if (bytes > now.ring_bytes / 16)
-        bytes = now.ring_bytes / 16;
-    rows = bytes / redo_row_bytes(v);
-    return rows > 0 ? (uint32_t)rows : 1;
-}
-
-/* all: also from the last sixteenth of the ring, which is kept for the rows
- * that hold the tail (D8). */
+/* all: also from the last sixteenth of a ring without an area for bodies, which
+ * is kept for the rows that hold the tail (D8). */
 static int
 log_redo(struct lsvd_volume *v, const struct plan *plan, bool all)
 {
@@ -164,7 +146,7 @@ log_redo(struct lsvd_volume *v, const struct plan *plan, bool all)
 
     r = redo_encode(v, plan, &body, &bytes);
     journal_space(v->journal, &now);
-    if (r == 0 && body && !all &&
+    if (r == 0 && body && !all && now.area_bytes == 0 &&
         now.used_bytes + bytes > now.ring_bytes - now.ring_bytes / 16)
         r = -ENOSPC;
     if (r == 0 && body)
@@ -174,15 +156,18 @@ log_redo(struct lsvd_volume *v, const struct plan *plan, bool all)
 }
 
 /* 0: added; 1: no journal space for its redo record, the batch is full.
- * (D8) A full ring always empties: when the record of a whole chunk does not
- *      fit, only the rows that hold the tail are destaged. Their parity is a
- *      few times what one segment of the ring holds, and the reserve is many
- *      segments; with them the tail moves. */
+ * (D8) A full ring always empties. The first record of a batch finds all of the
+ *      area free, and fits (space_redo_rows_max); its header is in the reserve.
+ *      Without an area, when the record of a whole chunk does not fit, only the
+ *      rows that hold the tail are destaged: their parity is a few times what
+ *      one segment of the ring holds, and the reserve is many segments; with
+ *      them the tail moves. */
 static int
 batch_add(struct lsvd_volume *v, uint64_t chunk)
 {
-    uint32_t rows = redo_rows_max(v);
+    uint32_t rows = space_redo_rows_max(v);
     uint64_t before = UINT64_MAX;
+    bool only_tail = false;
     struct plan *plan;
     int r;
 
@@ -190,16 +175,17 @@ batch_add(struct lsvd_volume *v, uint64_t chunk)
         r = plan_build(v, chunk, rows, before, &plan);
         if (r < 0)
             return r;
-        r = log_redo(v, plan, before != UINT64_MAX);
+        r = log_redo(v, plan, only_tail);
         if (r == 0)
             break;
-        if (before != UINT64_MAX)
+        if (only_tail)
             rows = plan->redo_rows / 2;
         plan_free(plan);
         if (r != -ENOSPC)
             return r;
         if (v->batch->count > 0)
             return 1;
+        only_tail = true;
         before = journal_tail_bound(v->journal);
         if (rows == 0)
             return err_set(-EIO, "the journal is too small to destage");
@@ -451,10 +437,22 @@ tables_set(struct lsvd_volume *v, const struct plan *plan)
     return r;
 }
 
+int
+destage_checkpoint(struct lsvd_volume *v)
+{
+    uint64_t ckpts[PARTS_MAX], ckpt = journal_checkpoint_seq(v->journal);
+    int r = volume_labels_checkpoint(v, ckpt);
+
+    if (r < 0)
+        return r;
+    for (uint32_t i = 0; i < PARTS_MAX; i++)
+        ckpts[i] = v->usable & UINT32_C(1) << i ? ckpt : 0;
+    return journal_advance(v->journal, ckpts);
+}
+
 static int
 batch_checkpoint(struct lsvd_volume *v)
 {
-    uint64_t ckpts[PARTS_MAX], ckpt;
     uint32_t parts = v->usable;
     struct plan *plan;
     int r = 0;
@@ -477,13 +475,7 @@ batch_checkpoint(struct lsvd_volume *v)
         journal_forget(v->journal, plan->chunk - 1, plan->blocks,
                        plan->block_count, plan->zero_seq);
     }
-    ckpt = journal_checkpoint_seq(v->journal);
-    r = volume_labels_checkpoint(v, ckpt);
-    if (r < 0)
-        return r;
-    for (uint32_t i = 0; i < PARTS_MAX; i++)
-        ckpts[i] = v->usable & UINT32_C(1) << i ? ckpt : 0;
-    return journal_advance(v->journal, ckpts);
+    return destage_checkpoint(v);
 }
 
 /* After a failed sync nothing is known of what was written: all of it goes

@@ -573,7 +573,7 @@ journal_make(struct lsvd_volume *v, const struct view *view)
     if (r < 0)
         return err_wrap(r, "cache directory (for the journal; see cache=)");
     r = journal_create(v->cache_dir, name, v->meta.journal_bytes, &identity, 0,
-                       &v->journal);
+                       v->g.is_ec, &v->journal);
     if (r < 0)
         return err_wrap(r, "journal of volume %s", v->meta.name);
     journal_set_chunk_blocks(v->journal, v->g.chunk_blocks);

@@ -423,6 +423,8 @@ redo_and_checkpoint(struct lsvd_volume *v, struct redo_list *list)
         r = redo_apply_all(v, list);
         if (r == 0)
             r = redo_checkpoint(v, list);
+        if (r == 0 && !redo_list_is_empty(list))
+            r = destage_checkpoint(v); /* so that their space is free */
         failed = v->failed & v->usable;
         if (r == 0 || !parts_are_to_blame(v, failed, r))
             return r;

@@ -288,6 +288,12 @@ redo_list_new(void)
     return mem_new(1, sizeof *list, &list) < 0 ? NULL : list;
 }
 
+bool
+redo_list_is_empty(const struct redo_list *list)
+{
+    return !list->first;
+}
+
 void
 redo_list_free(struct redo_list *list)
 {

@@ -255,11 +255,36 @@ space_wait(struct lsvd_volume *v)
     return 0;
 }
 
+/* What a redo record takes of the ring, with the padding that it may need, but
+ * without a body. */
+#define RECORD_COST (2 * 512u)
+
 /* What one more row may cost the ring: it may get a record of its own. */
 static uint64_t
-row_cost(const struct lsvd_volume *v)
+row_cost(const struct lsvd_volume *v, const struct journal_space *now)
 {
-    return redo_row_bytes(v) + 2 * 512;
+    return RECORD_COST + (now->area_bytes > 0 ? 0 : redo_row_bytes(v));
+}
+
+static uint32_t
+redo_rows_max(const struct lsvd_volume *v, const struct journal_space *now)
+{
+    uint64_t bytes = JOURNAL_REDO_BYTES_MAX - 4096u, rows, most;
+
+    most = now->area_bytes > 0 ? now->area_bytes - 512 : now->ring_bytes / 16;
+    rows = (bytes < most ? bytes : most) / redo_row_bytes(v);
+    return rows > 0 ? (uint32_t)rows : 1;
+}
+
+uint32_t
+space_redo_rows_max(struct lsvd_volume *v)
+{
+    struct journal_space now;
+
+    if (!v->g.is_ec)
+        return UINT32_MAX;
+    journal_space(v->journal, &now);
+    return redo_rows_max(v, &now);
 }
 
 /* Rows of which these blocks are only a part. */
@@ -282,20 +307,33 @@ partial_rows(const struct lsvd_volume *v, uint64_t first, uint64_t count)
 /* A ring's end may have to be padded by the longest redo record, and the
  * tail's segment is not ours. */
 static uint64_t
-slack(const struct lsvd_volume *v, uint64_t ring_bytes)
+slack(const struct lsvd_volume *v, const struct journal_space *now)
 {
-    uint64_t longest = ring_bytes / 16;
+    uint64_t longest = now->area_bytes > 0 ? 0 : now->ring_bytes / 16;
+    uint64_t one = row_cost(v, now);
 
-    return (longest > row_cost(v) ? longest : row_cost(v)) +
-           ring_bytes / 128 + 8192;
+    return (longest > one ? longest : one) + now->ring_bytes / 128 + 8192;
 }
 
 /* What the redo records of all that the ring holds may take. Caller holds
  * state_lock. */
 static uint64_t
-redo_bytes_max(const struct lsvd_volume *v, uint64_t rows, uint64_t blocks)
+redo_bytes_max(const struct lsvd_volume *v, const struct journal_space *now,
+               uint64_t rows, uint64_t blocks)
 {
-    return (rows < blocks ? rows : blocks) * row_cost(v);
+    uint64_t records = rows < blocks ? rows : blocks, of_chunks;
+
+    if (now->area_bytes > 0) {
+        uint32_t rows_max = redo_rows_max(v, now);
+
+        /* one for a chunk, or a few; and those of the batch under way, whose
+         * chunks may be written to again meanwhile */
+        of_chunks = (now->dirty_chunks + v->admitted_blocks +
+                     BATCH_CHUNKS_MAX) * ((v->g.rows - 1) / rows_max + 1);
+        if (records > of_chunks)
+            records = of_chunks;
+    }
+    return records * row_cost(v, now);
 }
 
 static uint32_t
@@ -315,8 +353,8 @@ space_fill(struct lsvd_volume *v)
     need = now.used_bytes;
     if (v->g.is_ec) {
         pthread_mutex_lock(&v->state_lock);
-        need += redo_bytes_max(v, v->redo_rows, now.live_blocks) +
-                slack(v, now.ring_bytes);
+        need += redo_bytes_max(v, &now, v->redo_rows, now.live_blocks) +
+                slack(v, &now);
         pthread_mutex_unlock(&v->state_lock);
     }
     fill = part_of(need, v->g.is_ec ? now.ring_bytes
@@ -372,8 +410,8 @@ space_admit(struct lsvd_volume *v, struct admission *a, uint64_t first,
     if (now.dirty_chunks == 0 && v->admitted_blocks == 0)
         v->redo_rows = 0;
     rows = v->redo_rows + a->rows;
-    need = redo_bytes_max(v, rows, blocks) + a->bytes + v->admitted_bytes +
-           slack(v, now.ring_bytes);
+    need = redo_bytes_max(v, &now, rows, blocks) + a->bytes +
+           v->admitted_bytes + slack(v, &now);
     if (now.ring_bytes - now.used_bytes < need &&
         (now.dirty_chunks > 0 || v->admitted_blocks > 0)) {
         r = -EAGAIN;

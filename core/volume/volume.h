@@ -808,6 +808,8 @@ void space_admitted(struct lsvd_volume *v, const struct admission *a,
 void space_redone(struct lsvd_volume *v, uint64_t rows);
 /* After replay: any block of the journal may need one. */
 void space_recovered(struct lsvd_volume *v);
+/* EC: rows whose parity fits into one redo record. */
+uint32_t space_redo_rows_max(struct lsvd_volume *v);
 /* Bytes of a redo record that one row takes, and of one row alone. */
 uint64_t redo_row_bytes(const struct lsvd_volume *v);
 
@@ -838,6 +840,8 @@ struct plan {
     struct plan_memory *memory; /* chain of what the plan owns */
 };
 
+#define BATCH_CHUNKS_MAX 64 /* plans that destage carries out together */
+
 /* Everything that destaging this chunk needs, read and computed; nothing
  * written. rows_max bounds the rows that need a redo record; only rows with a
  * block of a sequence below `before` are taken (UINT64_MAX: all). */
@@ -848,6 +852,9 @@ void plan_free(struct plan *plan); /* NULL is fine; holds no pin */
 void *plan_alloc(struct plan *plan, size_t count, size_t bytes);
 /* Give the pin back. */
 void plan_release(struct lsvd_volume *v, struct plan *plan);
+/* With no batch under way, or at its end: the labels, then the journal, say how
+ * far the parts are, and the space of what they have is free. The role's. */
+int destage_checkpoint(struct lsvd_volume *v);
 /* Put the bytes in place on the parts of the mask; no sync. Idempotent. Parts
  * that fail are noted (part_failed), the others get them all the same. A plan
  * that removes does nothing here, but in plan_remove, once the tables call the
@@ -876,6 +883,7 @@ int redo_remember(void *ctx, uint64_t seq, const uint8_t *body, size_t bytes);
 int redo_apply_all(struct lsvd_volume *v, struct redo_list *list);
 int redo_checkpoint(struct lsvd_volume *v, struct redo_list *list);
 struct redo_list *redo_list_new(void);
+bool redo_list_is_empty(const struct redo_list *list);
 void redo_list_free(struct redo_list *list);
 /* All tables in use alike, and stored: what one says is durable on all members
  * of the view (D4). A table that lagged behind could later, with the others

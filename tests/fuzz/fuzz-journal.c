@@ -18,7 +18,8 @@
 
 #define NAME "f.journal"
 #define FILE_BYTES 65536u
-#define RING_BYTES (FILE_BYTES - RING_OVERHEAD_BYTES)
+#define RING_BYTES (FILE_BYTES - RING_OVERHEAD_BYTES) /* with the area */
+#define AREA_UNIT 4096u
 #define BLOCK_BYTES 512u
 #define CHUNK_BLOCKS 8u
 #define VOLUME_BLOCKS 500u
@@ -72,12 +73,33 @@ static void
 pin_super(uint8_t *super)
 {
     put_le32(super + 20, BLOCK_BYTES);
+    put_le64(super + 24, get_le64(super + 24) & 1); /* an area, or none */
+    put_le32(super + 156, RING_BYTES / 2 / AREA_UNIT);
     put_le64(super + 80, 4);
     put_le64(super + 88, FILE_BYTES);
     put_le64(super + 96, SALT);
     put_le64(super + 104, RING_AT);
     put_le64(super + 112, SALT);
     put_le64(super + 120, 1);
+}
+
+static uint64_t
+area_of(const uint8_t *super)
+{
+    uint64_t bytes = (uint64_t)get_le32(super + 156) * AREA_UNIT;
+
+    return get_le64(super + 24) == 1 && bytes < RING_BYTES ? bytes : 0;
+}
+
+/* Correct the sum of a REDO's body in the area, if it is there. */
+static void
+fix_body(const uint8_t *ring, uint8_t *header)
+{
+    uint64_t at = get_le64(header + 64) - RING_AT;
+    uint64_t bytes = get_le64(header + 80);
+
+    if (at < RING_BYTES && bytes <= RING_BYTES - at)
+        put_le64(header + 88, sum_bytes(ring + at, (size_t)bytes));
 }
 
 /* Correct the sums of a WRITE's blocks or of a REDO's body, if they are in
@@ -108,18 +130,20 @@ fix_payload(uint8_t *header, uint8_t *end)
 
 /* Walk the ring and make each record fit behind the one before. */
 static void
-fix_records(uint8_t *ring, uint8_t flags, uint64_t salt, uint64_t chain)
+fix_records(uint8_t *ring, uint8_t flags, uint64_t salt, uint64_t chain,
+            uint64_t ring_bytes)
 {
     uint64_t at = 0, seq = 0, total;
 
-    while (RING_BYTES - at >= JOURNAL_ALIGN_BYTES) {
+    while (ring_bytes - at >= JOURNAL_ALIGN_BYTES) {
         uint8_t *header = ring + at;
         uint32_t header_bytes = get_le32(header + 60);
-        uint64_t payload = get_le64(header + 80);
+        bool apart = get_le32(header + 56) == RECORD_REDO_APART;
+        uint64_t payload = apart ? 0 : get_le64(header + 80);
 
         if (header_bytes < JOURNAL_ALIGN_BYTES ||
             header_bytes > RECORD_HEADER_BYTES_MAX ||
-            header_bytes > RING_BYTES - at)
+            header_bytes > ring_bytes - at)
             return;
         memcpy(header, "LSVDJREC", 8);
         put_le64(header + 16, salt);
@@ -129,14 +153,16 @@ fix_records(uint8_t *ring, uint8_t flags, uint64_t salt, uint64_t chain)
             put_le64(header + 24, ++seq);
             put_le64(header + 40, get_le64(header + 40) % seq);
         }
-        if (flags & FIX_PAYLOADS)
-            fix_payload(header, ring + RING_BYTES);
+        if (flags & FIX_PAYLOADS && apart)
+            fix_body(ring, header);
+        else if (flags & FIX_PAYLOADS)
+            fix_payload(header, ring + ring_bytes);
         chain = sum_bytes(header + 16, header_bytes - 16);
         put_le64(header + 8, chain);
-        if (payload > RING_BYTES)
+        if (payload > ring_bytes)
             return;
         total = header_bytes + round_up_512(payload);
-        if (total > RING_BYTES - at)
+        if (total > ring_bytes - at)
             return;
         at += total;
     }
@@ -165,7 +191,7 @@ load(struct memory_file *file, const uint8_t *data, size_t size)
     salt = get_le64(super + 96);
     if (flags & FIX_RECORDS)
         fix_records(file->bytes + RING_AT, flags, salt,
-                    get_le64(super + 112));
+                    get_le64(super + 112), RING_BYTES - area_of(super));
 }
 
 /* Every entry is within the volume and its payload within the ring; destage
@@ -351,18 +377,16 @@ fuzz_seed(size_t idx, uint8_t *to, size_t room)
         { FIX_SUPER, true },
     };
     struct journal_identity identity = { .block_bytes = BLOCK_BYTES };
-    size_t ring_bytes;
     struct memory_file *file;
     struct memory_target t;
     struct journal *j;
 
     if (idx >= sizeof seeds / sizeof *seeds)
         return 0;
-    ring_bytes = seeds[idx].is_lap ? RING_BYTES : 16384; /* what is used */
-    FUZZ_CHECK(1 + SUPER_BYTES + ring_bytes <= room);
+    FUZZ_CHECK(1 + SUPER_BYTES + RING_BYTES <= room);
     memory_target_init(&t);
     FUZZ_CHECK(journal_create(&t.base, NAME, FILE_BYTES, &identity, 64,
-                              &j) == 0);
+                              true, &j) == 0);
     journal_set_chunk_blocks(j, CHUNK_BLOCKS);
     journal_set_volume_blocks(j, VOLUME_BLOCKS);
     FUZZ_CHECK(journal_start(j, 0) == 0);
@@ -377,7 +401,7 @@ fuzz_seed(size_t idx, uint8_t *to, size_t room)
     memcpy(to + 1, file->bytes + (get_le64(file->bytes + 80) <
                                   get_le64(file->bytes + SUPER_BYTES + 80)
                                   ? SUPER_BYTES : 0), SUPER_BYTES);
-    memcpy(to + 1 + SUPER_BYTES, file->bytes + RING_AT, ring_bytes);
+    memcpy(to + 1 + SUPER_BYTES, file->bytes + RING_AT, RING_BYTES);
     memory_target_done(&t);
-    return 1 + SUPER_BYTES + ring_bytes;
+    return 1 + SUPER_BYTES + RING_BYTES;
 }

@@ -343,6 +343,18 @@ remember_redo(void *ctx, uint64_t seq, const uint8_t *body, size_t bytes)
     return 0;
 }
 
+void
+rig_redo(struct rig *rig, size_t bytes)
+{
+    uint8_t *body = malloc(bytes);
+
+    assert_non_null(body);
+    for (size_t i = 0; i < bytes; i++)
+        body[i] = (uint8_t)(bytes + i);
+    assert_int_equal(journal_append_redo(rig->j, body, bytes), 0);
+    free(body);
+}
+
 static void
 set_up_journal(struct rig *rig)
 {
@@ -350,10 +362,10 @@ set_up_journal(struct rig *rig)
     journal_set_volume_blocks(rig->j, rig->blocks);
 }
 
-void
-rig_init(struct rig *rig, struct target *target, uint32_t block_bytes,
-         uint32_t chunk_blocks, uint64_t blocks, uint64_t file_bytes,
-         size_t index_limit)
+static void
+init(struct rig *rig, struct target *target, uint32_t block_bytes,
+     uint32_t chunk_blocks, uint64_t blocks, uint64_t file_bytes,
+     size_t index_limit, bool has_area)
 {
     struct journal_identity identity = { .block_bytes = block_bytes };
     int r;
@@ -379,11 +391,38 @@ rig_init(struct rig *rig, struct target *target, uint32_t block_bytes,
     memset(identity.volume.b, 1, 16);
     memset(identity.journal.b, 2, 16);
     r = journal_create(rig->target, RIG_NAME, file_bytes, &identity,
-                       index_limit, &rig->j);
+                       index_limit, has_area, &rig->j);
     if (r < 0)
         fail_msg("create: %s", err_text());
     set_up_journal(rig);
     assert_int_equal(journal_start(rig->j, rig->epoch++), 0);
+}
+
+void
+rig_init(struct rig *rig, struct target *target, uint32_t block_bytes,
+         uint32_t chunk_blocks, uint64_t blocks, uint64_t file_bytes,
+         size_t index_limit)
+{
+    init(rig, target, block_bytes, chunk_blocks, blocks, file_bytes,
+         index_limit, true);
+}
+
+void
+rig_init_without_area(struct rig *rig, uint32_t block_bytes,
+                      uint32_t chunk_blocks, uint64_t blocks,
+                      uint64_t file_bytes, size_t index_limit)
+{
+    init(rig, NULL, block_bytes, chunk_blocks, blocks, file_bytes, index_limit,
+         false);
+}
+
+uint64_t
+rig_area_at(struct rig *rig)
+{
+    struct journal_space space;
+
+    journal_space(rig->j, &space);
+    return RING_AT + space.ring_bytes;
 }
 
 void

@@ -68,6 +68,12 @@ struct rig {
 void rig_init(struct rig *rig, struct target *target, uint32_t block_bytes,
               uint32_t chunk_blocks, uint64_t blocks, uint64_t file_bytes,
               size_t index_limit);
+/* A journal without an area, in memory. */
+void rig_init_without_area(struct rig *rig, uint32_t block_bytes,
+                           uint32_t chunk_blocks, uint64_t blocks,
+                           uint64_t file_bytes, size_t index_limit);
+/* Where its area begins, or would. */
+uint64_t rig_area_at(struct rig *rig);
 void rig_done(struct rig *rig);
 
 uint64_t rig_seed(void *ctx, uint64_t block);
@@ -83,6 +89,8 @@ int rig_reopen(struct rig *rig);
 int rig_write(struct rig *rig, uint64_t first, uint32_t count);
 int rig_zero(struct rig *rig, uint64_t first, uint64_t count);
 int rig_sync(struct rig *rig);
+/* A REDO record; a replay checks that it is this one. */
+void rig_redo(struct rig *rig, size_t bytes);
 
 /* Sync, move the oldest chunks to the parts, forget; *ret_done of them. */
 int rig_destage(struct rig *rig, size_t max, size_t *ret_done);

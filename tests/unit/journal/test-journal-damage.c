@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/sum.h"
 #include "journal/journal_format.h"
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,14 +28,10 @@ flip(struct rig *rig, uint64_t at, unsigned bit)
 static void
 fill_and_sync(struct rig *rig)
 {
-    uint8_t body[512];
-
     rig_init(rig, NULL, BLOCK, 8, 64, 65536, 0);
-    for (size_t i = 0; i < sizeof body; i++)
-        body[i] = (uint8_t)(sizeof body + i);
     assert_int_equal(rig_write(rig, 0, 3), 0);
     assert_int_equal(rig_zero(rig, 1, 9), 0);
-    assert_int_equal(journal_append_redo(rig->j, body, sizeof body), 0);
+    rig_redo(rig, 512);
     assert_int_equal(rig_write(rig, 2, 1), 0);
     assert_int_equal(rig_sync(rig), 0);
 }
@@ -77,6 +74,7 @@ rot_that_a_later_record_knows_of(void **state)
     end = head_at(&rig);
     assert_int_equal(rig_write(&rig, 7, 2), 0);
     each_flip_is_corrupt(&rig, RING_AT, end);
+    each_flip_is_corrupt(&rig, rig_area_at(&rig), rig_area_at(&rig) + 512);
     rig_done(&rig);
 }
 
@@ -90,6 +88,7 @@ rot_that_the_superblock_knows_of(void **state)
     assert_int_equal(journal_store_identity(rig.j, journal_identity(rig.j)),
                      0);
     each_flip_is_corrupt(&rig, RING_AT, head_at(&rig));
+    each_flip_is_corrupt(&rig, rig_area_at(&rig), rig_area_at(&rig) + 512);
     rig_done(&rig);
 }
 
@@ -125,8 +124,10 @@ a_torn_tail_is_cut_off(void **state)
         memcpy(rig.cut.medium + from, whole, end - from);
     }
     free(whole);
-    /* What follows the end is nobody's business. */
+    /* What follows the end is nobody's business, but for the body. */
     for (uint64_t at = end; at < 65536 - RING_AT; at += 97) {
+        if (at >= rig_area_at(&rig) && at < rig_area_at(&rig) + 512)
+            continue;
         flip(&rig, at, at % 8);
         assert_int_equal(rig_reopen(&rig), 0);
         assert_false(rig.stats.torn_tail);
@@ -194,12 +195,39 @@ what_was_torn_never_heals(void **state)
     rig_done(&rig);
 }
 
+struct lie {
+    unsigned at; /* in the header */
+    uint64_t value;
+    unsigned bytes;
+};
+
+/* Of the header at this place, its sum made right again. */
+static void
+lie_is_refused(struct rig *rig, uint64_t header_at, const struct lie *lie)
+{
+    uint8_t *header = rig->cut.now + header_at;
+    uint8_t before[512];
+    int r;
+
+    memcpy(before, header, sizeof before);
+    if (lie->bytes == 8)
+        put_le64(header + lie->at, lie->value);
+    else
+        put_le32(header + lie->at, (uint32_t)lie->value);
+    put_le64(header + 8, sum_bytes(header + 16,
+                                   get_le32(header + 60) - 16));
+    r = rig_reopen(rig);
+    if (r != (lie->at == 56 ? -EPROTO : -EBADMSG))
+        fail_msg("lie %u %" PRIu64 ": %d %s", lie->at, lie->value, r,
+                 r < 0 ? err_text() : "");
+    memcpy(header, before, sizeof before);
+}
+
 /* A header that passes its sum and asks for the impossible. */
 static void
 nonsense_is_refused(void **state)
 {
-    static const struct { unsigned at; uint64_t value; unsigned bytes; }
-    lies[] = {
+    static const struct lie lies[] = {
         { 40, UINT64_MAX, 8 }, /* durable beyond itself */
         { 56, 9, 4 },          /* type */
         { 56, 0, 4 },
@@ -217,25 +245,65 @@ nonsense_is_refused(void **state)
 
     (void)state;
     fill_and_sync(&rig);
-    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
-        uint8_t *header = rig.cut.now + RING_AT;
-        uint8_t before[512];
-        int r;
-
-        memcpy(before, header, sizeof before);
-        if (lies[i].bytes == 8)
-            put_le64(header + lies[i].at, lies[i].value);
-        else
-            put_le32(header + lies[i].at, (uint32_t)lies[i].value);
-        put_le64(header + 8, sum_bytes(header + 16,
-                                       get_le32(header + 60) - 16));
-        r = rig_reopen(&rig);
-        if (r != (lies[i].at == 56 ? -EPROTO : -EBADMSG))
-            fail_msg("lie %zu: %d %s", i, r, r < 0 ? err_text() : "");
-        memcpy(header, before, sizeof before);
-    }
+    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++)
+        lie_is_refused(&rig, RING_AT, &lies[i]);
     assert_int_equal(rig_reopen(&rig), 0);
     rig_check(&rig);
+    rig_done(&rig);
+}
+
+/* … of a body in the area. */
+static void
+nonsense_about_the_area_is_refused(void **state)
+{
+    uint64_t area, area_bytes, header;
+    struct journal_space space;
+    struct rig rig;
+
+    (void)state;
+    fill_and_sync(&rig);
+    header = head_at(&rig);
+    rig_redo(&rig, 600);
+    assert_int_equal(rig_sync(&rig), 0);
+    assert_int_equal(rig_write(&rig, 5, 1), 0); /* knows that it was durable */
+    journal_space(rig.j, &space);
+    area = rig_area_at(&rig);
+    area_bytes = space.area_bytes;
+    const struct lie lies[] = {
+        { 64, area - 512, 8 },              /* before it */
+        { 64, area, 8 },                    /* where the other one is */
+        { 64, area + 1024, 8 },             /* with a gap */
+        { 64, area + area_bytes - 512, 8 }, /* longer than what is left */
+        { 64, area + area_bytes, 8 },
+        { 64, UINT64_MAX - 100, 8 },
+        { 80, 0, 8 },
+        { 80, area_bytes, 8 },
+        { 80, JOURNAL_REDO_BYTES_MAX + 1, 8 },
+        { 80, UINT64_MAX, 8 },
+        { 88, 1, 8 },                       /* the body's sum */
+    };
+    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++)
+        lie_is_refused(&rig, header, &lies[i]);
+    assert_int_equal(rig_reopen(&rig), 0);
+    assert_int_equal(rig.redo_count, 2);
+    rig_done(&rig);
+}
+
+/* In a journal without an area there are none. */
+static void
+an_area_that_is_not_there_is_refused(void **state)
+{
+    uint64_t header;
+    struct rig rig;
+
+    (void)state;
+    rig_init_without_area(&rig, BLOCK, 8, 64, 65536, 0);
+    header = head_at(&rig);
+    rig_redo(&rig, 512);
+    put_le32(rig.cut.now + header + 56, RECORD_REDO_APART);
+    put_le64(rig.cut.now + header + 8,
+             sum_bytes(rig.cut.now + header + 16, 512 - 16));
+    assert_int_equal(rig_reopen(&rig), -EBADMSG);
     rig_done(&rig);
 }
 
@@ -253,6 +321,7 @@ superblocks_are_what_they_were(void **state)
         .tail_seq = 8,
         .durable_seq = 9,
         .redo_seq = 10,
+        .area_bytes = 12 << 12,
         .index_limit = 11,
     }, got;
     uint8_t bytes[SUPER_BYTES];
@@ -270,7 +339,7 @@ superblocks_are_what_they_were(void **state)
         assert_int_equal(journal_super_decode(bytes, &got), -EBADMSG);
         bytes[at] ^= 16;
     }
-    bytes[24] = 1; /* an incompatible feature */
+    bytes[24] |= 2; /* an incompatible feature */
     put_le64(bytes + 8, sum_bytes(bytes + 16, SUPER_BYTES - 16));
     assert_int_equal(journal_super_decode(bytes, &got), -EPROTO);
 }
@@ -346,6 +415,46 @@ damaged_superblocks_never_mislead(void **state)
     assert_true(count.fine > 60 * 6);
     assert_true(count.refused >= 60);
     rig_done(&rig);
+}
+
+/* U4: one copy of the newest superblock went bad, so an older one counts, which
+ * takes a REDO record for needed whose body was written over. What the good
+ * copy knows helps; also once it has been replaced by newer ones. */
+static void
+one_bad_copy_costs_nothing(void **state)
+{
+    (void)state;
+    for (unsigned laps = 1; laps <= 4; laps++)
+        for (unsigned bad = 0; bad < 2; bad++) {
+            struct rig rig;
+            unsigned newest;
+
+            rig_init(&rig, NULL, BLOCK, 8, 64, 65536, 0);
+            assert_int_equal(rig_write(&rig, 0, 1), 0); /* keeps the tail */
+            for (unsigned lap = 0; lap < laps; lap++) {
+                rig_redo(&rig, 600 + lap);
+                assert_int_equal(rig_write(&rig, 1 + lap, 1), 0);
+                assert_int_equal(rig_advance(&rig), 0);
+            }
+            rig_redo(&rig, 700);
+            assert_int_equal(rig_sync(&rig), 0);
+            newest = get_le64(rig.cut.now + 80) <
+                     get_le64(rig.cut.now + SUPER_BYTES + 80);
+            flip(&rig, super_at(rig.file_bytes, 2 * newest + bad) + 500, 1);
+            for (unsigned run = 0; run < 3; run++) {
+                if (rig_reopen(&rig) < 0)
+                    fail_msg("laps %u bad %u run %u: %s", laps, bad, run,
+                             err_text());
+                assert_int_equal(rig.redo_count, run == 2 ? 2 : 1);
+                assert_int_equal(rig.redo_bytes[0], 700);
+                rig_check(&rig);
+                assert_int_equal(journal_store_identity(
+                                     rig.j, journal_identity(rig.j)), 0);
+                if (run == 1)
+                    rig_redo(&rig, 800);
+            }
+            rig_done(&rig);
+        }
 }
 
 /* U3: copies that can't be read make none older than they are. */
@@ -492,8 +601,11 @@ main(void)
         cmocka_unit_test(what_was_cut_off_never_returns),
         cmocka_unit_test(what_was_torn_never_heals),
         cmocka_unit_test(nonsense_is_refused),
+        cmocka_unit_test(nonsense_about_the_area_is_refused),
+        cmocka_unit_test(an_area_that_is_not_there_is_refused),
         cmocka_unit_test(superblocks_are_what_they_were),
         cmocka_unit_test(damaged_superblocks_never_mislead),
+        cmocka_unit_test(one_bad_copy_costs_nothing),
         cmocka_unit_test(unreadable_superblocks_never_mislead),
         cmocka_unit_test(only_the_next_record_follows),
         cmocka_unit_test(a_half_written_superblock_is_not_used),

@@ -15,13 +15,16 @@ struct shape {
     uint32_t block_bytes, chunk_blocks;
     uint64_t blocks, file_bytes;
     size_t index_limit;
+    bool in_ring; /* REDO bodies: no area */
 };
 
 static const struct shape shapes[] = {
-    { 512, 8, 100, 65536, 0 },
-    { 4096, 4, 41, 65536, 64 },
-    { 512, 16, 500, 200000, 128 },
-    { 4096, 8, 64, 300000, 0 },
+    { 512, 8, 100, 65536, 0, false },
+    { 4096, 4, 41, 65536, 64, false },
+    { 512, 16, 500, 200000, 128, false },
+    { 4096, 8, 64, 300000, 0, false },
+    { 512, 8, 100, 65536, 0, true },
+    { 4096, 8, 64, 300000, 0, true },
 };
 
 /* One step of work. 0; or -EIO once the medium is dead. */
@@ -91,8 +94,12 @@ work(struct rig *rig, uint64_t *random, unsigned steps)
 static void
 init_shape(struct rig *rig, const struct shape *s)
 {
-    rig_init(rig, NULL, s->block_bytes, s->chunk_blocks, s->blocks,
-             s->file_bytes, s->index_limit);
+    if (s->in_ring)
+        rig_init_without_area(rig, s->block_bytes, s->chunk_blocks, s->blocks,
+                              s->file_bytes, s->index_limit);
+    else
+        rig_init(rig, NULL, s->block_bytes, s->chunk_blocks, s->blocks,
+                 s->file_bytes, s->index_limit);
 }
 
 static void

@@ -1,0 +1,160 @@
+/* A copy that is made before a start has all that the first one has, bodies of
+ * REDO records included: it is replayed alone. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "rig.h"
+
+#include "base/err.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define BLOCK 512u
+#define FILE_BYTES 65536u
+
+static const struct replay_callbacks only_seeds = { .seed = rig_seed };
+
+/* A copy as mirror writes leave it: equal so far. */
+static void
+copy_medium(struct cut_target *to, const struct cut_target *from)
+{
+    cut_target_init(to, FILE_BYTES);
+    to->now = realloc(to->now, from->bytes);
+    to->medium = realloc(to->medium, from->bytes);
+    assert_true(to->now && to->medium);
+    memcpy(to->now, from->now, from->bytes);
+    memcpy(to->medium, from->now, from->bytes);
+    to->bytes = from->bytes;
+    to->exists = true;
+}
+
+static struct journal *
+open_again(struct target *t, struct journal_scan *ret)
+{
+    struct journal *j;
+
+    if (journal_open(t, RIG_NAME, 0, &j) < 0)
+        fail_msg("open: %s", err_text());
+    journal_set_chunk_blocks(j, 8);
+    journal_set_volume_blocks(j, 64);
+    if (journal_scan(j, &only_seeds, NULL, ret) < 0)
+        fail_msg("scan: %s", err_text());
+    return j;
+}
+
+/* From now on the copy is all there is. */
+static void
+go_on_with(struct rig *rig, struct cut_target *copy)
+{
+    rig->target = &copy->base;
+    if (rig_reopen(rig) < 0)
+        fail_msg("the copy: %s", err_text());
+    rig_check(rig);
+}
+
+static void
+a_clone_has_it_all(void **state)
+{
+    struct journal_scan scan;
+    struct cut_target copy;
+    struct rig rig;
+
+    (void)state;
+    rig_init(&rig, NULL, BLOCK, 8, 64, FILE_BYTES, 0);
+    assert_int_equal(rig_write(&rig, 3, 4), 0);
+    rig_redo(&rig, 700);
+    rig_redo(&rig, 900);
+    assert_int_equal(rig_sync(&rig), 0);
+    journal_close(rig.j);
+    cut_target_init(&copy, FILE_BYTES);
+    rig.j = open_again(rig.target, &scan);
+    assert_int_equal(scan.end.area_used, 1024 + 1024);
+    assert_int_equal(journal_clone(rig.j, &copy.base, RIG_NAME), 0);
+    go_on_with(&rig, &copy);
+    assert_int_equal(rig.redo_count, 2);
+    rig_done(&rig);
+    cut_target_done(&copy);
+}
+
+/* The copy missed the end, or nothing. */
+static void
+a_follower_gets_what_it_lacks(void **state)
+{
+    (void)state;
+    for (unsigned missed = 0; missed < 3; missed++) {
+        struct journal_scan scan, copy_scan;
+        struct cut_target copy;
+        struct journal *to;
+        struct rig rig;
+
+        rig_init(&rig, NULL, BLOCK, 8, 64, FILE_BYTES, 0);
+        assert_int_equal(rig_write(&rig, 3, 4), 0);
+        if (missed == 2)
+            copy_medium(&copy, &rig.cut);
+        rig_redo(&rig, 700);
+        if (missed == 1)
+            copy_medium(&copy, &rig.cut);
+        rig_redo(&rig, 900);
+        assert_int_equal(rig_write(&rig, 9, 1), 0);
+        assert_int_equal(rig_sync(&rig), 0);
+        if (missed == 0)
+            copy_medium(&copy, &rig.cut);
+        journal_close(rig.j);
+        to = open_again(&copy.base, &copy_scan);
+        rig.j = open_again(rig.target, &scan);
+        assert_int_equal(journal_follow(rig.j, &scan.end, to,
+                                        &copy_scan.end), 0);
+        journal_close(to);
+        go_on_with(&rig, &copy);
+        assert_int_equal(rig.redo_count, 2);
+        rig_done(&rig);
+        cut_target_done(&copy);
+    }
+}
+
+/* It takes other bodies for ones that count than the first copy does: while
+ * they were copied it would be neither. */
+static void
+a_copy_with_other_bodies_does_not_follow(void **state)
+{
+    struct journal_scan scan, copy_scan;
+    struct cut_target copy;
+    struct journal *to;
+    struct rig rig;
+
+    (void)state;
+    rig_init(&rig, NULL, BLOCK, 8, 64, FILE_BYTES, 0);
+    assert_int_equal(rig_write(&rig, 3, 4), 0);
+    rig_redo(&rig, 700);
+    assert_int_equal(rig_sync(&rig), 0);
+    copy_medium(&copy, &rig.cut);
+    assert_int_equal(rig_advance(&rig), 0);
+    rig_redo(&rig, 900);
+    assert_int_equal(rig_sync(&rig), 0);
+    journal_close(rig.j);
+    to = open_again(&copy.base, &copy_scan);
+    rig.j = open_again(rig.target, &scan);
+    assert_int_equal(journal_follow(rig.j, &scan.end, to, &copy_scan.end),
+                     -EINVAL);
+    journal_close(to);
+    assert_int_equal(journal_clone(rig.j, &copy.base, RIG_NAME), 0);
+    go_on_with(&rig, &copy);
+    assert_int_equal(rig.redo_count, 1);
+    rig_done(&rig);
+    cut_target_done(&copy);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_clone_has_it_all),
+        cmocka_unit_test(a_follower_gets_what_it_lacks),
+        cmocka_unit_test(a_copy_with_other_bodies_does_not_follow),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

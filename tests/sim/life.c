@@ -65,11 +65,12 @@ life_policy_text(const struct sim_policy *policy, char *text, size_t bytes)
         snprintf(redundancy, sizeof redundancy, "ec=%u+%u", policy->ec_data,
                  policy->ec_parity);
     snprintf(text, bytes,
-             "--config %s --block-size %u%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s",
+             "--config %s --block-size %u%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s",
              redundancy, policy->block_bytes,
              policy->missing ? " --missing" : "",
              policy->rot ? " --rot" : "",
              policy->read_cache ? " --read-cache" : "",
+             policy->redo_in_ring ? " --redo-in-ring" : "",
              policy->blind ? " --bug blind" : "",
              policy->bugs & SIM_BUG_NO_JOURNAL_SYNC ? " --bug journal-sync"
                                                     : "",

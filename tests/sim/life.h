@@ -31,6 +31,7 @@ struct sim_policy {
     bool small;   /* one chunk, few shapes: for exhaustive search */
     unsigned bugs; /* enum simio_bug */
     bool skip_redo;
+    bool redo_in_ring; /* journals have no area */
     unsigned member_bugs; /* enum member_bug */
     bool mirror;          /* two cache directories */
     bool conceal_losses;  /* and the bugs of that */

@@ -6,8 +6,19 @@ int __real_journal_append_redo(struct journal *j, const void *body,
                                size_t bytes);
 int __wrap_journal_append_redo(struct journal *j, const void *body,
                                size_t bytes);
+int __real_journal_create(struct target *cache, const char *name,
+                          uint64_t bytes,
+                          const struct journal_identity *identity,
+                          size_t index_limit, bool has_area,
+                          struct journal **ret);
+int __wrap_journal_create(struct target *cache, const char *name,
+                          uint64_t bytes,
+                          const struct journal_identity *identity,
+                          size_t index_limit, bool has_area,
+                          struct journal **ret);
 
-static bool skipping; /* of the whole program: the linker has no context */
+/* of the whole program: the linker has no context */
+static bool skipping, no_area;
 
 void
 redo_skip(bool skip)
@@ -15,8 +26,23 @@ redo_skip(bool skip)
     skipping = skip;
 }
 
+void
+redo_in_ring(bool in_ring)
+{
+    no_area = in_ring;
+}
+
 int
 __wrap_journal_append_redo(struct journal *j, const void *body, size_t bytes)
 {
     return skipping ? 0 : __real_journal_append_redo(j, body, bytes);
+}
+
+int
+__wrap_journal_create(struct target *cache, const char *name, uint64_t bytes,
+                      const struct journal_identity *identity,
+                      size_t index_limit, bool has_area, struct journal **ret)
+{
+    return __real_journal_create(cache, name, bytes, identity, index_limit,
+                                 has_area && !no_area, ret);
 }

@@ -45,6 +45,8 @@ static const char usage[] =
     "                     back, be an old copy\n"
     "  --read-cache       copies of blocks are kept in the cache directory\n"
     "                     (not by default)\n"
+    "  --redo-in-ring     journals as they were before redo records had an\n"
+    "                     area of their own (not by default)\n"
     "  --rot              damage parts, and expect them healed\n"
     "  --replay SEED      live one life again (with the same options)\n"
     "  --life-cuts N      cuts in a life (default 25)\n"
@@ -178,8 +180,8 @@ static void
 parse(struct options *o, int argc, char **argv)
 {
     enum { SEED = 256, CUTS, SECONDS, CONFIG, BLOCK_SIZE, MISSING, MIRROR, ROT,
-           READ_CACHE, REPLAY, LIFE_CUTS, EXHAUSTIVE, LENGTH, FULL, SUBSETS,
-           NTH, ADMIN, BUG, EXPECT, VERBOSE, TRACE, HELP };
+           READ_CACHE, IN_RING, REPLAY, LIFE_CUTS, EXHAUSTIVE, LENGTH, FULL,
+           SUBSETS, NTH, ADMIN, BUG, EXPECT, VERBOSE, TRACE, HELP };
     static const struct option longs[] = {
         {"seed", required_argument, NULL, SEED},
         {"cuts", required_argument, NULL, CUTS},
@@ -190,6 +192,7 @@ parse(struct options *o, int argc, char **argv)
         {"mirror", no_argument, NULL, MIRROR},
         {"rot", no_argument, NULL, ROT},
         {"read-cache", no_argument, NULL, READ_CACHE},
+        {"redo-in-ring", no_argument, NULL, IN_RING},
         {"replay", required_argument, NULL, REPLAY},
         {"life-cuts", required_argument, NULL, LIFE_CUTS},
         {"exhaustive", no_argument, NULL, EXHAUSTIVE},
@@ -233,6 +236,9 @@ parse(struct options *o, int argc, char **argv)
             break;
         case READ_CACHE:
             all.read_cache = true;
+            break;
+        case IN_RING:
+            all.redo_in_ring = true;
             break;
         case ROT:
             all.rot = true;
@@ -284,6 +290,7 @@ parse(struct options *o, int argc, char **argv)
     if (optind < argc)
         stop("unexpected", argv[optind]);
     redo_skip(all.skip_redo);
+    redo_in_ring(all.redo_in_ring);
     readcache_be_blind(all.blind);
     losses_conceal(all.conceal_losses);
     losses_skip_rest(all.skip_rest);

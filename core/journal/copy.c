@@ -5,7 +5,8 @@
  *      superblock.
  * (Y2) What lies at the end of the chain is broken: a record that only the
  *      copy had there could follow what was just copied (records behind a gap
- *      are not answered writes, and must not come back to life).
+ *      are not answered writes, and must not come back to life). In a fill the
+ *      end moves; where something is appended, nothing older can follow it.
  * Stale records elsewhere in the copy can do nothing: a record counts only
  * behind the one whose sum it holds (J2).
  * (Y3) What is copied while others append lies before every append that is
@@ -295,6 +296,22 @@ fill_join(struct journal *j, bool (*join)(void *ctx), void *ctx,
     return r;
 }
 
+/* Y2. Before join: from then on others append there. */
+static int
+break_end(struct journal *j, struct journal_fill *f)
+{
+    static const uint8_t nothing[JOURNAL_ALIGN_BYTES];
+    uint64_t head;
+    bool full;
+
+    pthread_mutex_lock(&j->lock);
+    head = j->head_pos;
+    full = head == j->tail.pos + j->ring_bytes;
+    pthread_mutex_unlock(&j->lock);
+    return full ? 0 : object_write(f->to, nothing, sizeof nothing,
+                                   file_at(j, head));
+}
+
 int
 journal_fill_end(struct journal *j, struct journal_fill *f,
                  bool (*join)(void *ctx), void *ctx)
@@ -303,7 +320,9 @@ journal_fill_end(struct journal *j, struct journal_fill *f,
     int r;
 
     (void)fill_limit(j, f); /* what is dead needs no copy */
-    r = fill_join(j, join, ctx, &end);
+    r = break_end(j, f);
+    if (r == 0)
+        r = fill_join(j, join, ctx, &end);
     if (r == 0)
         r = fill_range(j, f, end);
     if (r == 0)

@@ -90,6 +90,7 @@ int rig_write(struct rig *rig, uint64_t first, uint32_t count);
 int rig_zero(struct rig *rig, uint64_t first, uint64_t count);
 int rig_sync(struct rig *rig);
 /* A REDO record; a replay checks that it is this one. */
+int rig_try_redo(struct rig *rig, size_t bytes);
 void rig_redo(struct rig *rig, size_t bytes);
 
 /* Sync, move the oldest chunks to the parts, forget; *ret_done of them. */

@@ -146,17 +146,13 @@ new_attempt(const struct job *job, const char *directory)
 {
     size_t bytes = strlen(directory) + 1;
     struct attempt *a = calloc(1, sizeof *a + bytes);
-    pthread_condattr_t monotonic;
 
     if (!a)
         return NULL;
     a->job = job;
     memcpy(a->directory, directory, bytes);
     pthread_mutex_init(&a->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&a->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    pthread_cond_init(&a->changed, NULL);
     return a;
 }
 
@@ -172,7 +168,8 @@ wait_for(struct attempt *a)
     until.tv_sec += REACH_MS / 1000;
     pthread_mutex_lock(&a->lock);
     while (!a->ended && r == 0)
-        r = pthread_cond_timedwait(&a->changed, &a->lock, &until);
+        r = pthread_cond_clockwait(&a->changed, &a->lock, CLOCK_MONOTONIC,
+                                   &until);
     ended = a->ended;
     a->given_up = !ended;
     pthread_mutex_unlock(&a->lock);

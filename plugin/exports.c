@@ -65,12 +65,13 @@ static struct {
     bool closing; /* the same */
     bool revives; /* the thread exists */
     pthread_t reviver;
-    pthread_cond_t end; /* of the reviver, on the monotonic clock */
+    pthread_cond_t end; /* of the reviver */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct export *head; /* under the lock */
 } served = {
     .lock = PTHREAD_MUTEX_INITIALIZER,
+    .end = PTHREAD_COND_INITIALIZER,
     .changed = PTHREAD_COND_INITIALIZER,
 };
 
@@ -359,7 +360,8 @@ revive_all(void *unused)
     while (!served.ending) {
         clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += LOOK_S;
-        (void)pthread_cond_timedwait(&served.end, &served.lock, &until);
+        (void)pthread_cond_clockwait(&served.end, &served.lock,
+                                     CLOCK_MONOTONIC, &until);
         for (struct export *e = served.head; e != NULL && !served.ending;
              e = e->next)
             if (e->state == EXPORT_OPEN && !atomic_load(&e->settled))
@@ -372,7 +374,6 @@ revive_all(void *unused)
 static int
 start_reviver(void)
 {
-    thread_cond_init(&served.end);
     if (thread_start(&served.reviver, revive_all, NULL) < 0)
         return -1;
     served.revives = true;

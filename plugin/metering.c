@@ -31,6 +31,7 @@ static struct {
     pthread_t thread;
 } metering = {
     .lock = PTHREAD_MUTEX_INITIALIZER,
+    .wake = PTHREAD_COND_INITIALIZER,
 };
 
 static void
@@ -128,8 +129,8 @@ run(void *unused)
         until = in_a_while();
         pthread_mutex_lock(&metering.lock);
         while (!metering.stop &&
-               pthread_cond_timedwait(&metering.wake, &metering.lock,
-                                      &until) != ETIMEDOUT)
+               pthread_cond_clockwait(&metering.wake, &metering.lock,
+                                      CLOCK_MONOTONIC, &until) != ETIMEDOUT)
             continue;
         stop = metering.stop;
         pthread_mutex_unlock(&metering.lock);
@@ -141,7 +142,6 @@ run(void *unused)
 int
 metering_start(void)
 {
-    thread_cond_init(&metering.wake);
     if (thread_start(&metering.thread, run, NULL) < 0)
         return -1;
     metering.running = true;

@@ -6,7 +6,6 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 int
@@ -18,17 +17,6 @@ thread_start(pthread_t *ret, void *(*run)(void *), void *ctx)
         return 0;
     nbdkit_error("lsvd: can't start a thread: %s", strerror(r));
     return -1;
-}
-
-void
-thread_cond_init(pthread_cond_t *cond)
-{
-    pthread_condattr_t monotonic;
-
-    (void)pthread_condattr_init(&monotonic);
-    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(cond, &monotonic);
-    (void)pthread_condattr_destroy(&monotonic);
 }
 
 int

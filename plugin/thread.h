@@ -1,4 +1,4 @@
-/* thread.h: the plugin's threads and what wakes them. */
+/* thread.h: the plugin's threads and what ends them. */
 #ifndef LSVD_PLUGIN_THREAD_H
 #define LSVD_PLUGIN_THREAD_H
 
@@ -6,9 +6,6 @@
 
 /* 0, or -1 after an nbdkit_error. */
 int thread_start(pthread_t *ret, void *(*run)(void *), void *ctx);
-
-/* A condition on the monotonic clock. */
-void thread_cond_init(pthread_cond_t *cond);
 
 /* A descriptor (eventfd) that is readable, for good, once it was signalled;
  * -1 after an nbdkit_error. */

@@ -218,22 +218,18 @@ object_close(struct object *o)
 }
 
 static int
-load_object(struct object *o, const char *name, size_t max_bytes,
-            uint8_t **ret, size_t *ret_bytes)
+load_object(struct object *o, const struct object_stat *st, const char *name,
+            size_t max_bytes, uint8_t **ret, size_t *ret_bytes)
 {
     AUTO_FREE uint8_t *bytes = NULL;
-    struct object_stat st;
     size_t count;
     int r;
 
-    r = object_stat(o, &st);
-    if (r < 0)
-        return r;
-    if (st.size_bytes > max_bytes)
+    if (st->size_bytes > max_bytes)
         return err_set(-EBADMSG, "%s/%s: has %ju bytes, more than the %zu "
                        "that it can have", o->target->path, name,
-                       (uintmax_t)st.size_bytes, max_bytes);
-    count = (size_t)st.size_bytes;
+                       (uintmax_t)st->size_bytes, max_bytes);
+    count = (size_t)st->size_bytes;
     r = mem_new(count + 1, 1, &bytes);
     if (r < 0)
         return r;
@@ -250,14 +246,15 @@ int
 target_load(struct target *t, const char *name, size_t max_bytes,
             uint8_t **ret, size_t *ret_bytes)
 {
+    struct object_stat st;
     struct object *o;
     int r;
 
     assert(max_bytes < SIZE_MAX);
-    r = target_open(t, name, 0, &o);
+    r = target_open_stat(t, name, 0, &st, &o);
     if (r < 0)
         return r;
-    r = load_object(o, name, max_bytes, ret, ret_bytes);
+    r = load_object(o, &st, name, max_bytes, ret, ret_bytes);
     object_close(o);
     return r;
 }

@@ -257,7 +257,7 @@ reserve_locked(struct journal *j, struct append *a)
     const struct record_header *h = &a->header;
 
     a->cost = a->entries + a->nodes;
-    if (h->type == RECORD_REDO || h->type == RECORD_REDO_APART)
+    if (record_is_redo(h))
         return reserve_redo_locked(j, a);
     if (a->entries > j->index_limit / 2 || a->nodes > j->index_limit / 2)
         return err_set(-EFBIG, "%s: a record over %zu blocks and %zu chunks "

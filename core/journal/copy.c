@@ -99,8 +99,8 @@ journal_follow(struct journal *j, const struct journal_end *end,
     if (j->file_bytes != to->file_bytes || j->salt != to->salt ||
         j->block_bytes != to->block_bytes)
         return err_set(-EINVAL, "%s: not a copy of %s", to->path, j->path);
-    if (j->area_bytes > 0 && to->redo_seq != j->redo_seq) /* Y1: while the area
-                         * is copied, what lies there must not count */
+    /* Y1: while the area is copied, what lies there must not count. */
+    if (j->area_bytes > 0 && to->redo_seq != j->redo_seq)
         return err_set(-EINVAL, "%s: other bodies than %s", to->path, j->path);
     if (to_end->at == end->at && to_end->chain != end->chain)
         return err_set(-EINVAL, "%s: a whole lap behind %s", to->path,

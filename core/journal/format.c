@@ -11,7 +11,6 @@ static const char record_magic[8] = "LSVDJREC";
 enum {
     SUPER_VERSION = 1,
     HAS_AREA = 1, /* incompat */
-    AREA_UNIT = 4096,
 };
 
 uint64_t
@@ -67,7 +66,7 @@ journal_super_encode(const struct journal_super *s, uint8_t *bytes)
     write_u64(&out, s->redo_seq);
     write_u64(&out, s->index_limit);
     write_u32(&out, PARTS_MAX);
-    write_u32(&out, (uint32_t)(s->area_bytes / AREA_UNIT));
+    write_u32(&out, (uint32_t)(s->area_bytes / JOURNAL_UNIT_BYTES));
     for (unsigned i = 0; i < PARTS_MAX; i++)
         write_u64(&out, id->part_ckpt[i]);
     write_bytes(&out, host, sizeof host);
@@ -88,7 +87,8 @@ super_is_sane(const struct journal_super *s)
         (block_bytes & (block_bytes - 1)) != 0)
         return false;
     if (s->file_bytes < JOURNAL_FILE_BYTES_MIN ||
-        s->file_bytes > VOLUME_BYTES_MAX || s->file_bytes % 4096 != 0)
+        s->file_bytes > VOLUME_BYTES_MAX ||
+        s->file_bytes % JOURNAL_UNIT_BYTES != 0)
         return false;
     if (s->area_bytes > (s->file_bytes - RING_OVERHEAD_BYTES) / 2)
         return false;
@@ -135,7 +135,7 @@ journal_super_decode(const uint8_t *bytes, struct journal_super *ret)
     slots = read_u32(&in);
     area = read_u32(&in);
     if (incompat & HAS_AREA)
-        s.area_bytes = (uint64_t)area * AREA_UNIT;
+        s.area_bytes = (uint64_t)area * JOURNAL_UNIT_BYTES;
     for (unsigned i = 0; i < PARTS_MAX; i++)
         s.identity.part_ckpt[i] = read_u64(&in);
     read_bytes(&in, s.identity.host, sizeof s.identity.host);

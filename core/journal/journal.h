@@ -44,6 +44,8 @@
 #define JOURNAL_ALIGN_BYTES 512u
 #define JOURNAL_RECORD_PAYLOAD_MAX (1u << 20) /* of a WRITE record */
 #define JOURNAL_REDO_BYTES_MAX (4u << 20)     /* body of a REDO record */
+#define JOURNAL_REDO_RECORDS_MAX 64u /* between two advances, at most: what the
+                                      * area is made for */
 #define JOURNAL_ZERO_CHUNKS_MAX 1024u /* chunks that one ZERO record touches */
 
 struct journal;

@@ -55,6 +55,7 @@
 #define RING_AT 8192u              /* the ring's place in the file */
 #define RING_OVERHEAD_BYTES 16384u /* superblocks at both ends */
 #define JOURNAL_FILE_BYTES_MIN 65536u
+#define JOURNAL_UNIT_BYTES 4096u   /* of the sizes of file and area */
 #define RECORD_FIXED_BYTES 128u
 #define RECORD_SUMS_MAX (JOURNAL_RECORD_PAYLOAD_MAX / BLOCK_BYTES_MIN)
 #define RECORD_HEADER_BYTES_MAX (512u + RECORD_SUMS_MAX * 8u)
@@ -75,6 +76,12 @@ round_up_512(uint64_t bytes)
 {
     return (bytes + JOURNAL_ALIGN_BYTES - 1) &
            ~(uint64_t)(JOURNAL_ALIGN_BYTES - 1);
+}
+
+static inline bool
+record_is_redo(const struct record_header *h)
+{
+    return h->type == RECORD_REDO || h->type == RECORD_REDO_APART;
 }
 
 /* Bytes of a header with this many block sums. */

@@ -352,8 +352,7 @@ apply(struct replay *rp, const struct record_header *h, const uint8_t *bytes,
         r = apply_write(rp, h, bytes);
     else if (h->type == RECORD_ZERO)
         r = apply_zero(rp, h);
-    else if (!is_done_with(rp, h) &&
-             (h->type == RECORD_REDO || h->type == RECORD_REDO_APART))
+    else if (record_is_redo(h) && !is_done_with(rp, h))
         r = apply_redo(rp, h, bytes);
     if (r == 0)
         step(rp, h, total);

@@ -25,7 +25,6 @@
 
 #define SEGMENTS_WANTED 256u
 #define SEGMENT_BYTES_MIN 4096u
-#define AREA_RECORDS_MAX 64u
 #define INDEX_MIN 64u
 #define INDEX_DEFAULT_MIN 4096u
 #define ZERO_WRITE_BYTES (1u << 20)
@@ -64,28 +63,29 @@ redo_share(uint64_t bytes)
     return share < bytes / 2 ? share : bytes / 2;
 }
 
-/* Of a new journal. A batch has no more than AREA_RECORDS_MAX records, and at
- * its end all of the area is free. */
+/* Of a new journal. */
 static uint64_t
 area_for(uint64_t file_bytes)
 {
     uint64_t share = redo_share(file_bytes - RING_OVERHEAD_BYTES);
-    uint64_t most = (uint64_t)AREA_RECORDS_MAX * JOURNAL_REDO_BYTES_MAX;
+    uint64_t most = (uint64_t)JOURNAL_REDO_RECORDS_MAX *
+                    JOURNAL_REDO_BYTES_MAX;
 
     if (share > most)
         share = most;
-    return share - share % 4096;
+    return share - share % JOURNAL_UNIT_BYTES;
 }
 
+/* Of the ring; with an area only for the headers. */
 static uint64_t
 reserve_for(uint64_t ring_bytes, uint64_t area_bytes)
 {
-    uint64_t reserve = ring_bytes / 64 - ring_bytes / 64 % JOURNAL_ALIGN_BYTES;
+    uint64_t least = 2 * JOURNAL_ALIGN_BYTES, reserve = ring_bytes / 64;
 
     if (area_bytes == 0)
         return redo_share(ring_bytes);
-    return reserve > 2 * JOURNAL_ALIGN_BYTES ? reserve
-                                             : 2 * JOURNAL_ALIGN_BYTES;
+    reserve -= reserve % JOURNAL_ALIGN_BYTES;
+    return reserve > least ? reserve : least;
 }
 
 size_t
@@ -470,7 +470,8 @@ load_super(struct object *object, const struct object_stat *st,
 {
     int chosen, r;
 
-    if (st->size_bytes < JOURNAL_FILE_BYTES_MIN || st->size_bytes % 4096 != 0)
+    if (st->size_bytes < JOURNAL_FILE_BYTES_MIN ||
+        st->size_bytes % JOURNAL_UNIT_BYTES != 0)
         return err_set(-EBADMSG, "a journal of %" PRIu64 " bytes was cut "
                        "short or never finished", st->size_bytes);
     r = load_copies(object, st->size_bytes, set);
@@ -632,7 +633,7 @@ journal_create(struct target *cache, const char *name, uint64_t bytes,
     uint64_t ring_bytes;
     struct journal_super s = {
         .identity = *identity,
-        .file_bytes = bytes - bytes % 4096,
+        .file_bytes = bytes - bytes % JOURNAL_UNIT_BYTES,
         .tail_at = RING_AT,
         .tail_seq = 1,
     };

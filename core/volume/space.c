@@ -257,7 +257,7 @@ space_wait(struct lsvd_volume *v)
 
 /* What a redo record takes of the ring, with the padding that it may need, but
  * without a body. */
-#define RECORD_COST (2 * 512u)
+#define RECORD_COST (2 * JOURNAL_ALIGN_BYTES)
 
 /* What one more row may cost the ring: it may get a record of its own. */
 static uint64_t
@@ -271,7 +271,8 @@ redo_rows_max(const struct lsvd_volume *v, const struct journal_space *now)
 {
     uint64_t bytes = JOURNAL_REDO_BYTES_MAX - 4096u, rows, most;
 
-    most = now->area_bytes > 0 ? now->area_bytes - 512 : now->ring_bytes / 16;
+    most = now->area_bytes > 0 ? now->area_bytes - JOURNAL_ALIGN_BYTES
+                               : now->ring_bytes / 16;
     rows = (bytes < most ? bytes : most) / redo_row_bytes(v);
     return rows > 0 ? (uint32_t)rows : 1;
 }

@@ -840,7 +840,8 @@ struct plan {
     struct plan_memory *memory; /* chain of what the plan owns */
 };
 
-#define BATCH_CHUNKS_MAX 64 /* plans that destage carries out together */
+/* Plans that destage carries out together, each with a redo record at most. */
+#define BATCH_CHUNKS_MAX JOURNAL_REDO_RECORDS_MAX
 
 /* Everything that destaging this chunk needs, read and computed; nothing
  * written. rows_max bounds the rows that need a redo record; only rows with a

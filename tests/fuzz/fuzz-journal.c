@@ -19,7 +19,6 @@
 #define NAME "f.journal"
 #define FILE_BYTES 65536u
 #define RING_BYTES (FILE_BYTES - RING_OVERHEAD_BYTES) /* with the area */
-#define AREA_UNIT 4096u
 #define BLOCK_BYTES 512u
 #define CHUNK_BLOCKS 8u
 #define VOLUME_BLOCKS 500u
@@ -74,7 +73,7 @@ pin_super(uint8_t *super)
 {
     put_le32(super + 20, BLOCK_BYTES);
     put_le64(super + 24, get_le64(super + 24) & 1); /* an area, or none */
-    put_le32(super + 156, RING_BYTES / 2 / AREA_UNIT);
+    put_le32(super + 156, RING_BYTES / 2 / JOURNAL_UNIT_BYTES);
     put_le64(super + 80, 4);
     put_le64(super + 88, FILE_BYTES);
     put_le64(super + 96, SALT);
@@ -86,7 +85,7 @@ pin_super(uint8_t *super)
 static uint64_t
 area_of(const uint8_t *super)
 {
-    uint64_t bytes = (uint64_t)get_le32(super + 156) * AREA_UNIT;
+    uint64_t bytes = (uint64_t)get_le32(super + 156) * JOURNAL_UNIT_BYTES;
 
     return get_le64(super + 24) == 1 && bytes < RING_BYTES ? bytes : 0;
 }

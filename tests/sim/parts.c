@@ -135,15 +135,17 @@ may_be_old(struct life *l, uint32_t dirs)
 }
 
 static bool
+lies_in(const struct part *p, const struct life *l, uint32_t dir)
+{
+    return p->dir && strcmp(p->dir->path, l->dir[dir]) == 0;
+}
+
+static bool
 is_in_use(const struct life *l, uint32_t dir)
 {
-    for (uint32_t i = 0; l->v && i < life_parts(&l->policy); i++) {
-        const struct part *p = &l->v->part[i];
-
-        if (l->v->usable & 1u << i && p->dir &&
-            strcmp(p->dir->path, l->dir[dir]) == 0)
+    for (uint32_t i = 0; l->v && i < life_parts(&l->policy); i++)
+        if (l->v->usable & 1u << i && lies_in(&l->v->part[i], l, dir))
             return true;
-    }
     return false;
 }
 
@@ -174,8 +176,7 @@ is_being_filled(const struct life *l, uint32_t dir)
 
         if (offer)
             p = &offer->part;
-        if ((offer || !(l->v->usable & 1u << i)) && p->dir &&
-            strcmp(p->dir->path, l->dir[dir]) == 0)
+        if ((offer || !(l->v->usable & 1u << i)) && lies_in(p, l, dir))
             return true;
     }
     return false;

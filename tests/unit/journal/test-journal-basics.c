@@ -281,48 +281,72 @@ redo_comes_back_in_order_until_advance(void **state)
     temp_dir_done(&dir);
 }
 
+/* As many as there is room for. */
+static unsigned
+redo_until_full(struct rig *rig, size_t bytes)
+{
+    unsigned count = 0;
+    int r;
+
+    while ((r = rig_try_redo(rig, bytes)) == 0)
+        count++;
+    assert_int_equal(r, -ENOSPC);
+    return count;
+}
+
+static void
+write_until_full(struct rig *rig)
+{
+    int r;
+
+    while ((r = rig_write(rig, 1, 4)) == 0)
+        ;
+    assert_int_equal(r, -EAGAIN);
+}
+
+/* A full ring with nothing in the way of destage empties, and goes on. */
+static void
+destage_goes_on(struct rig *rig)
+{
+    size_t done;
+
+    rig_check(rig);
+    rig_redo(rig, 512);
+    assert_int_equal(rig_destage(rig, 8, &done), 0);
+    assert_int_equal(rig_advance(rig), 0);
+    rig_redo(rig, 512);
+    assert_int_equal(rig_write(rig, 1, 4), 0);
+    rig_check(rig);
+}
+
 /* Bodies that a crash leaves behind hold their area until the advance; then it
  * is all free again, also if the ring is full. */
 static void
 redo_left_behind_leaves_room(void **state)
 {
+    enum { BODY = 2048 };
     struct journal_space space;
-    uint8_t body[2048];
-    unsigned count = 0;
+    unsigned count;
     struct rig rig;
-    size_t done;
-    int r;
 
     (void)state;
-    for (size_t i = 0; i < sizeof body; i++)
-        body[i] = (uint8_t)(sizeof body + i);
     rig_init(&rig, NULL, 512, 8, 64, 65536, 0);
-    while ((r = journal_append_redo(rig.j, body, sizeof body)) == 0)
-        count++;
-    assert_int_equal(r, -ENOSPC);
+    count = redo_until_full(&rig, BODY);
     assert_int_equal(count, 12);
     journal_space(rig.j, &space); /* what the medium got: headers and bodies */
-    assert_int_equal(space.appended_bytes, count * (512 + sizeof body));
+    assert_int_equal(space.appended_bytes, count * (512 + BODY));
     assert_int_equal(rig_reopen(&rig), 0);
     assert_int_equal(rig.redo_count, count);
-    assert_int_equal(journal_append_redo(rig.j, body, sizeof body), -ENOSPC);
+    assert_int_equal(rig_try_redo(&rig, BODY), -ENOSPC);
     assert_int_equal(rig_advance(&rig), 0);
-    while ((r = rig_write(&rig, 1, 4)) == 0)
-        ;
-    assert_int_equal(r, -EAGAIN);
+    write_until_full(&rig);
     for (unsigned crash = 0; crash < 2; crash++) {
         rig_redo(&rig, 512);
         assert_int_equal(rig_reopen(&rig), 0);
         assert_int_equal(rig.redo_count, 1);
         assert_int_equal(rig_advance(&rig), 0);
     }
-    rig_check(&rig);
-    rig_redo(&rig, 512);
-    assert_int_equal(rig_destage(&rig, 8, &done), 0);
-    assert_int_equal(rig_advance(&rig), 0);
-    rig_redo(&rig, 512);
-    assert_int_equal(rig_write(&rig, 1, 4), 0);
-    rig_check(&rig);
+    destage_goes_on(&rig);
     rig_done(&rig);
 }
 
@@ -331,35 +355,17 @@ redo_left_behind_leaves_room(void **state)
 static void
 redo_left_behind_in_the_ring_leaves_room(void **state)
 {
-    uint8_t body[512];
     struct rig rig;
-    size_t done;
-    int r;
 
     (void)state;
-    for (size_t i = 0; i < sizeof body; i++)
-        body[i] = (uint8_t)(sizeof body + i);
     rig_init_without_area(&rig, 512, 8, 64, 65536, 0);
-    while ((r = rig_write(&rig, 1, 4)) == 0)
-        ;
-    assert_int_equal(r, -EAGAIN);
+    write_until_full(&rig);
     for (unsigned crash = 0; crash < 4; crash++) {
-        unsigned count = 0;
-
-        while ((r = journal_append_redo(rig.j, body, sizeof body)) == 0)
-            count++;
-        assert_int_equal(r, -ENOSPC);
-        assert_true(count > 0);
+        assert_true(redo_until_full(&rig, 512) > 0);
         assert_int_equal(rig_reopen(&rig), 0);
         assert_int_equal(rig_write(&rig, 1, 1), -EAGAIN);
     }
-    rig_check(&rig);
-    rig_redo(&rig, 512);
-    assert_int_equal(rig_destage(&rig, 8, &done), 0);
-    assert_int_equal(rig_advance(&rig), 0);
-    rig_redo(&rig, 512);
-    assert_int_equal(rig_write(&rig, 1, 4), 0);
-    rig_check(&rig);
+    destage_goes_on(&rig);
     rig_done(&rig);
 }
 
@@ -643,6 +649,7 @@ memory_may_run_out(void **state)
     rig_init(&rig, NULL, 512, 8, 4000, 1 << 20, 1000);
     for (uint64_t block = 0; block < 3900; block += 8)
         assert_int_equal(rig_write(&rig, block, 1), 0);
+    rig_redo(&rig, 700); /* a buffer of its own */
     rig.index_limit = 64; /* so that the index must grow */
     for (long nth = 0;; nth++) {
         int r;

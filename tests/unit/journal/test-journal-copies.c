@@ -22,9 +22,9 @@ static const struct replay_callbacks only_seeds = { .seed = rig_seed };
 static void
 copy_medium(struct cut_target *to, const struct cut_target *from)
 {
-    cut_target_init(to, FILE_BYTES);
-    to->now = realloc(to->now, from->bytes);
-    to->medium = realloc(to->medium, from->bytes);
+    cut_target_init(to, 1);
+    to->now = malloc(from->bytes);
+    to->medium = malloc(from->bytes);
     assert_true(to->now && to->medium);
     memcpy(to->now, from->now, from->bytes);
     memcpy(to->medium, from->now, from->bytes);
@@ -44,6 +44,22 @@ open_again(struct target *t, struct journal_scan *ret)
     if (journal_scan(j, &only_seeds, NULL, ret) < 0)
         fail_msg("scan: %s", err_text());
     return j;
+}
+
+/* As a start does. */
+static int
+follow(struct rig *rig, struct cut_target *copy)
+{
+    struct journal_scan scan, copy_scan;
+    struct journal *to;
+    int r;
+
+    journal_close(rig->j);
+    to = open_again(&copy->base, &copy_scan);
+    rig->j = open_again(rig->target, &scan);
+    r = journal_follow(rig->j, &scan.end, to, &copy_scan.end);
+    journal_close(to);
+    return r;
 }
 
 /* From now on the copy is all there is. */
@@ -70,7 +86,7 @@ a_clone_has_it_all(void **state)
     rig_redo(&rig, 900);
     assert_int_equal(rig_sync(&rig), 0);
     journal_close(rig.j);
-    cut_target_init(&copy, FILE_BYTES);
+    cut_target_init(&copy, 1);
     rig.j = open_again(rig.target, &scan);
     assert_int_equal(scan.end.area_used, 1024 + 1024);
     assert_int_equal(journal_clone(rig.j, &copy.base, RIG_NAME), 0);
@@ -86,9 +102,7 @@ a_follower_gets_what_it_lacks(void **state)
 {
     (void)state;
     for (unsigned missed = 0; missed < 3; missed++) {
-        struct journal_scan scan, copy_scan;
         struct cut_target copy;
-        struct journal *to;
         struct rig rig;
 
         rig_init(&rig, NULL, BLOCK, 8, 64, FILE_BYTES, 0);
@@ -103,12 +117,7 @@ a_follower_gets_what_it_lacks(void **state)
         assert_int_equal(rig_sync(&rig), 0);
         if (missed == 0)
             copy_medium(&copy, &rig.cut);
-        journal_close(rig.j);
-        to = open_again(&copy.base, &copy_scan);
-        rig.j = open_again(rig.target, &scan);
-        assert_int_equal(journal_follow(rig.j, &scan.end, to,
-                                        &copy_scan.end), 0);
-        journal_close(to);
+        assert_int_equal(follow(&rig, &copy), 0);
         go_on_with(&rig, &copy);
         assert_int_equal(rig.redo_count, 2);
         rig_done(&rig);
@@ -121,9 +130,7 @@ a_follower_gets_what_it_lacks(void **state)
 static void
 a_copy_with_other_bodies_does_not_follow(void **state)
 {
-    struct journal_scan scan, copy_scan;
     struct cut_target copy;
-    struct journal *to;
     struct rig rig;
 
     (void)state;
@@ -135,12 +142,7 @@ a_copy_with_other_bodies_does_not_follow(void **state)
     assert_int_equal(rig_advance(&rig), 0);
     rig_redo(&rig, 900);
     assert_int_equal(rig_sync(&rig), 0);
-    journal_close(rig.j);
-    to = open_again(&copy.base, &copy_scan);
-    rig.j = open_again(rig.target, &scan);
-    assert_int_equal(journal_follow(rig.j, &scan.end, to, &copy_scan.end),
-                     -EINVAL);
-    journal_close(to);
+    assert_int_equal(follow(&rig, &copy), -EINVAL);
     assert_int_equal(journal_clone(rig.j, &copy.base, RIG_NAME), 0);
     go_on_with(&rig, &copy);
     assert_int_equal(rig.redo_count, 1);

@@ -457,6 +457,23 @@ one_bad_copy_costs_nothing(void **state)
         }
 }
 
+/* A body that can't be read is no torn one: nothing is given up. */
+static void
+an_unreadable_body_is_an_error(void **state)
+{
+    struct rig rig;
+
+    (void)state;
+    fill_and_sync(&rig);
+    rig.cut.bad_at[0] = rig_area_at(&rig) + 1;
+    assert_int_equal(rig_reopen(&rig), -EIO);
+    rig.cut.bad_at[0] = 0;
+    assert_int_equal(rig_reopen(&rig), 0);
+    assert_int_equal(rig.redo_count, 1);
+    rig_check(&rig);
+    rig_done(&rig);
+}
+
 /* U3: copies that can't be read make none older than they are. */
 static void
 unreadable_superblocks_never_mislead(void **state)
@@ -606,6 +623,7 @@ main(void)
         cmocka_unit_test(superblocks_are_what_they_were),
         cmocka_unit_test(damaged_superblocks_never_mislead),
         cmocka_unit_test(one_bad_copy_costs_nothing),
+        cmocka_unit_test(an_unreadable_body_is_an_error),
         cmocka_unit_test(unreadable_superblocks_never_mislead),
         cmocka_unit_test(only_the_next_record_follows),
         cmocka_unit_test(a_half_written_superblock_is_not_used),

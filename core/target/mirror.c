@@ -413,11 +413,29 @@ mirror_is_locked(struct object *o, uint64_t at, uint64_t bytes)
     return r;
 }
 
+/* The overseer holds copies when it likes: nothing is taken down before it
+ * has gone. */
+static void
+end_threads(struct mirror *m)
+{
+    pthread_mutex_lock(&m->lock);
+    m->stopping = true;
+    pthread_cond_signal(&m->work);
+    pthread_cond_signal(&m->ending);
+    pthread_mutex_unlock(&m->lock);
+    if (m->threaded)
+        pthread_join(m->thread, NULL);
+    if (m->overseen)
+        pthread_join(m->overseer, NULL);
+    m->threaded = m->overseen = m->stopping = false;
+}
+
 static void
 mirror_object_close(struct object *o)
 {
     struct mirror *m = of_object(o);
 
+    end_threads(m);
     for (unsigned i = 0; i < MIRROR_COPIES_MAX; i++) {
         assert(m->copy[i].uses == 0);
         object_close(m->copy[i].object);
@@ -499,15 +517,7 @@ mirror_close(struct target *t)
     struct mirror *m = to_mirror(t);
 
     assert(!m->open);
-    pthread_mutex_lock(&m->lock);
-    m->stopping = true;
-    pthread_cond_signal(&m->work);
-    pthread_cond_signal(&m->ending);
-    pthread_mutex_unlock(&m->lock);
-    if (m->threaded)
-        pthread_join(m->thread, NULL);
-    if (m->overseen)
-        pthread_join(m->overseer, NULL);
+    end_threads(m);
     for (unsigned i = 0; i < MIRROR_COPIES_MAX; i++)
         target_close(m->copy[i].target);
     pthread_cond_destroy(&m->work);

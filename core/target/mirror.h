@@ -56,7 +56,7 @@ int mirror_new(mirror_lost_cb lost, void *ctx, struct target **ret);
 int mirror_add(struct target *mirror, struct target *copy);
 
 /* Start the threads that sync, and that look whether a copy hangs; not before a
- * fork. No thread to be had is no error. target_close ends them. */
+ * fork. No thread to be had is no error. They end with the object. */
 void mirror_start(struct target *mirror, unsigned patience_ms);
 /* MI7, from now on. */
 void mirror_set_patience(struct target *mirror, unsigned patience_ms);

@@ -165,9 +165,27 @@ class Server:
             raise AssertionError(f"{self.command} ended: "
                                  f"{self.process.returncode}\n{self.log()}")
         try:
-            return self.pidfile.read_text().endswith("\n")
+            return self.pidfile.read_text().endswith("\n") and self._answers()
         except FileNotFoundError:
             return False
+
+    def _answers(self):
+        """The pidfile is there a moment earlier than the control socket; who
+        is accepted as a client finds both."""
+        h = nbd.NBD()
+        h.set_opt_mode(True)
+        try:
+            self._dial(h)
+            h.opt_abort()
+        except nbd.Error:
+            return False
+        return True
+
+    def _dial(self, h):
+        if self.port:
+            h.connect_tcp("localhost", str(self.port))
+        else:
+            h.connect_unix(str(self.socket))
 
     def log(self):
         return self.log_path.read_text(errors="replace")
@@ -182,10 +200,7 @@ class Server:
         h.set_export_name(export)
         if contexts:
             h.add_meta_context("base:allocation")
-        if self.port:
-            h.connect_tcp("localhost", str(self.port))
-        else:
-            h.connect_unix(str(self.socket))
+        self._dial(h)
         return h
 
     def kill(self):

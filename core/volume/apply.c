@@ -163,14 +163,17 @@ apply_to_part(struct lsvd_volume *v, const struct plan *plan,
 
 /* While the chunks behind it are still being written. Without the lease: a disk
  * with much to write keeps the caller waiting, and readers of the chunk need
- * not. */
+ * not. Only where much is written: many single blocks cost more time begun
+ * fragment by fragment, in the way of those still to be put in place, than it
+ * saves the sync. */
 static void
 start_syncs(struct lsvd_volume *v, const struct plan *plan, uint32_t parts)
 {
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         struct fragment *f = NULL;
 
-        if (parts & UINT32_C(1) << i)
+        if ((parts & UINT32_C(1) << i) &&
+            plan->cell_count[i] >= v->g.rows / 2)
             f = chunk_fragment_to_write(v, plan->pin, i, NULL);
         if (f)
             fragment_start_sync(f);

@@ -35,7 +35,9 @@
 #include <string.h>
 
 #define BATCH_CHUNKS_MIN 8
+#define BATCH_BYTES_MIN (1u << 20)
 #define BATCH_BYTES_MAX (32u << 20)
+#define RING_BATCHES 8 /* so many fill the ring; see batch_bytes_max */
 #define BATCH_THREADS 16
 #define BATCH_NS UINT64_C(1000000000) /* half of it to all of it is right */
 
@@ -43,6 +45,7 @@ struct batch {
     struct plan *first, *last;
     size_t count;
     uint64_t bytes;
+    bool is_cut;   /* there was more that was due than it may have */
     bool in_place; /* durably; a retry only goes on from there (D6) */
 };
 
@@ -215,14 +218,32 @@ batch_chunks_max(const struct lsvd_volume *v)
     return now > 0 ? now : 1;
 }
 
+/* What a batch moves becomes room when it ends, at once: writers keep a steady
+ * pace (throttle.h) only if that is a part of what they are slowed down in. */
+static uint64_t
+batch_bytes_max(struct lsvd_volume *v)
+{
+    struct journal_space now;
+    uint64_t bytes;
+
+    journal_space(v->journal, &now);
+    bytes = now.ring_bytes / RING_BATCHES;
+    if (bytes < BATCH_BYTES_MIN)
+        return BATCH_BYTES_MIN;
+    return bytes < BATCH_BYTES_MAX ? bytes : BATCH_BYTES_MAX;
+}
+
 void
 batch_took(struct lsvd_volume *v, uint64_t ns)
 {
     size_t now = batch_chunks_max(v);
 
-    if (ns > BATCH_NS && now / 2 >= BATCH_CHUNKS_MIN)
+    if (v->batch->is_cut) /* what was opened beyond it was opened in vain */
+        v->batch_chunks = v->batch->count;
+    else if (ns > BATCH_NS && now / 2 >= BATCH_CHUNKS_MIN)
         v->batch_chunks = now / 2;
-    else if (ns < BATCH_NS / 2 && now * 2 <= BATCH_CHUNKS_MAX)
+    else if (ns < BATCH_NS / 2 && now * 2 <= BATCH_CHUNKS_MAX &&
+             v->batch->bytes < batch_bytes_max(v) / 2)
         v->batch_chunks = now * 2;
 }
 
@@ -240,14 +261,13 @@ batch_blocks(const struct lsvd_volume *v)
 static int
 batch_fill(struct lsvd_volume *v, struct looks *looks, size_t count)
 {
+    uint64_t bytes_max = batch_bytes_max(v);
     int r = 0;
 
     parallel_each(v->parallel ? BATCH_THREADS : 1, count, v->turn++, look_at,
                   looks, looks->result);
     for (size_t i = 0; i < count && r == 0; i++) {
-        if (v->batch->bytes >= BATCH_BYTES_MAX)
-            break;
-        r = looks->result[i].error;
+        r = v->batch->bytes < bytes_max ? looks->result[i].error : 1;
         if (r < 0)
             err_set(r, "%s", looks->result[i].text);
         if (r == 0)
@@ -255,7 +275,8 @@ batch_fill(struct lsvd_volume *v, struct looks *looks, size_t count)
         if (r == 0)
             r = batch_add(v, looks->chunk[i] + 1);
     }
-    return r;
+    v->batch->is_cut = r == 1;
+    return r < 0 ? r : 0;
 }
 
 static int

@@ -379,6 +379,7 @@ space_throttle(struct lsvd_volume *v, uint64_t blocks)
         return;
     now = v->io->ops->now_ns(v->io);
     pthread_mutex_lock(&v->state_lock);
+    pthread_cond_signal(&v->work); /* it may still rest: a fast burst */
     end = now + throttle_wait_ns(&v->throttle, fill, blocks, now);
     /* A millisecond is less than a timer's and a switch's noise. */
     while (now + 1000000 <= end && !atomic_load(&v->stopping) &&

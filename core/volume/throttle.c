@@ -4,6 +4,13 @@
 
 #define SECOND_NS UINT64_C(1000000000)
 
+/* Little of it is left after a few batches. */
+void
+throttle_begin(struct throttle *t, uint64_t ring_blocks)
+{
+    *t = (struct throttle){ring_blocks / 16, SECOND_NS / 4, 0};
+}
+
 /* Older batches count three quarters of what newer ones do; by time, so that
  * many small ones weigh no more than one long one. */
 void

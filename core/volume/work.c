@@ -494,11 +494,14 @@ destage_thread(void *arg)
 int
 lsvd_start(struct lsvd_volume *v)
 {
+    struct journal_space now;
     int r;
 
     read_cache_start(v);
     if (!v->attached)
         return 0;
+    journal_space(v->journal, &now);
+    throttle_begin(&v->throttle, now.ring_bytes / v->g.block_bytes);
     parts_sign(v);
     if (v->mirror)
         mirror_start(v->mirror, v->world.timeout_ms);

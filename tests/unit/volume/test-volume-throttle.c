@@ -46,9 +46,23 @@ test_nobody_waits_with_room(void **state)
     begin(&t);
     for (uint64_t i = 0; i < 1000; i++)
         assert_int_equal(throttle_wait_ns(&t, FILL_THROTTLED - 1, 256, i), 0);
-    memset(&t, 0, sizeof t); /* no batch has been seen */
-    for (uint64_t i = 0; i < 1000; i++)
-        assert_int_equal(throttle_wait_ns(&t, FILL_FULL, 256, i), 0);
+}
+
+/* A burst fills the journal before the first batch has ended: what is taken for
+ * the pace then is soon forgotten. */
+static void
+test_before_a_batch_was_seen(void **state)
+{
+    struct throttle t;
+
+    (void)state;
+    throttle_begin(&t, 4 * RATE);
+    assert_int_equal(throttle_rate(&t), RATE);
+    (void)throttle_wait_ns(&t, FILL_FULL, 256, SECOND);
+    assert_true(throttle_wait_ns(&t, FILL_FULL, 256, SECOND) > 0);
+    for (unsigned i = 0; i < 8; i++) /* of a tenth of a second */
+        throttle_note(&t, RATE, SECOND / 10);
+    assert_in_range(throttle_rate(&t), 9 * RATE, 10 * RATE);
 }
 
 static void
@@ -115,6 +129,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nobody_waits_with_room),
+        cmocka_unit_test(test_before_a_batch_was_seen),
         cmocka_unit_test(test_as_much_as_is_taken_away),
         cmocka_unit_test(test_no_wait_is_long),
         cmocka_unit_test(test_rate_is_by_time),

@@ -216,10 +216,7 @@ rig_check_from(struct rig *rig, unsigned parts)
 struct lsvd_status *
 rig_status(struct rig *rig)
 {
-    static struct lsvd_status status;
-
-    lsvd_get_status(rig->world.volume, &status);
-    return &status;
+    return world_status(&rig->world);
 }
 
 /* By hand; what fails is tried again by the next round. */

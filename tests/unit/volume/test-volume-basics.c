@@ -363,19 +363,6 @@ limit_descriptors(rlim_t count)
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
-static bool
-is_healthy(struct world *w)
-{
-    struct lsvd_status *status = malloc(sizeof *status);
-    bool healthy;
-
-    assert_non_null(status);
-    lsvd_get_status(w->volume, status);
-    healthy = status->healthy;
-    free(status);
-    return healthy;
-}
-
 /* A batch keeps to the limit, with many parts, too; and want of descriptors is
  * no fault of any part. */
 static void
@@ -407,7 +394,7 @@ test_few_descriptors(void **state)
     /* the files of a batch come on top of those that are kept */
     limit_descriptors(files_open() + FILES + FILES / 2 + PARTS);
     world_drain(&w);
-    assert_true(is_healthy(&w));
+    assert_true(world_status(&w)->healthy);
     limit_descriptors(usual.rlim_cur);
     (void)read_chunks(&w, CHUNKS);
     lsvd_limit_files(512);

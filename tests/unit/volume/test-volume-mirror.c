@@ -255,17 +255,16 @@ test_one_dies_under_load(void **state)
     struct rig *rig = rig_new(3);
     struct load load = {.refuse = REFUSE_WRITES | REFUSE_SYNCS, .from = 200,
                         .to = FOR_EVER};
-    struct lsvd_status *status = malloc(sizeof *status);
+    struct lsvd_status *status;
     unsigned tries = 0;
 
     (void)state;
-    assert_non_null(status);
     load_begin(rig, &load);
     for (; !was_said(rig, "cache2 is lost"); pause_ms(10))
         assert_true(tries++ < 6000);
     load_wait(&load, 200 * THREADS);
     load_end(&load);
-    lsvd_get_status(rig->world.volume, status);
+    status = world_status(&rig->world);
     assert_int_equal(status->health, LSVD_DEGRADED);
     assert_non_null(strstr(status->problem, "cache2"));
     check_all(rig);
@@ -282,10 +281,9 @@ test_one_dies_under_load(void **state)
     give(rig, 3);
     MUST(start(rig));
     check_all(rig);
-    lsvd_get_status(rig->world.volume, status);
+    status = world_status(&rig->world);
     assert_true(status->healthy);
     check_copies_equal(rig);
-    free(status);
     rig_free(rig);
 }
 
@@ -294,10 +292,9 @@ test_one_dies_under_load(void **state)
 static void
 fill_by_steps(struct rig *rig, unsigned stop)
 {
-    struct lsvd_status *status = malloc(sizeof *status);
+    struct lsvd_status *status;
     unsigned step = 0;
 
-    assert_non_null(status);
     for (unsigned i = 0; i < 20; i++)
         MUST(write_block(rig, i, 1));
     rig->io.refuse_cache[1] = REFUSE_WRITES;
@@ -308,7 +305,7 @@ fill_by_steps(struct rig *rig, unsigned stop)
     do {
         MUST(write_block(rig, 100 + step, (uint8_t)(3 + step)));
         assert_true(refill_step(rig->world.volume));
-        lsvd_get_status(rig->world.volume, status);
+        status = world_status(&rig->world);
         assert_true(status->journal_filling ==
                     (status->journal_copies == 1));
         assert_true(status->healthy == (status->journal_copies == 2));
@@ -317,7 +314,6 @@ fill_by_steps(struct rig *rig, unsigned stop)
     assert_true(stop > 0 || status->journal_copies == 2);
     assert_false(refill_step(rig->world.volume) && stop == 0);
     MUST(write_block(rig, 40, 9));
-    free(status);
 }
 
 /* JF6: at any step it is no copy, or one that has everything. */
@@ -353,15 +349,14 @@ test_one_is_refilled_under_load(void **state)
 {
     struct rig *rig = rig_new(3);
     struct load load = {.refuse = REFUSE_WRITES, .from = 50, .to = 100};
-    struct lsvd_status *status = malloc(sizeof *status);
+    struct lsvd_status *status;
     unsigned tries = 0;
 
     (void)state;
-    assert_non_null(status);
     load_begin(rig, &load);
     do {
         pause_ms(10);
-        lsvd_get_status(rig->world.volume, status);
+        status = world_status(&rig->world);
         assert_true(tries++ < 6000);
     } while (status->journal_copy_returns == 0);
     assert_int_equal(status->journal_copies, 2);
@@ -374,7 +369,6 @@ test_one_is_refilled_under_load(void **state)
     check_all(rig);
     world_close(&rig->world);
     world_check_sound(&rig->world);
-    free(status);
     rig_free(rig);
 }
 
@@ -414,10 +408,9 @@ static void
 journal_dies(unsigned caches)
 {
     struct rig *rig = rig_new(caches);
-    struct lsvd_status *status = malloc(sizeof *status);
+    struct lsvd_status *status;
     char path[600], away[620];
 
-    assert_non_null(status);
     for (unsigned i = 0; i < 10; i++)
         MUST(write_block(rig, i, (uint8_t)(1 + i)));
     rig->io.refuse_cache[0] = REFUSE_WRITES;
@@ -426,7 +419,7 @@ journal_dies(unsigned caches)
     assert_int_equal(write_block(rig, 21, 9), -EIO);
     assert_int_equal(lsvd_flush(rig->world.volume), -EIO);
     assert_true(was_said(rig, "lost, 40960 bytes not on the parts"));
-    lsvd_get_status(rig->world.volume, status);
+    status = world_status(&rig->world);
     assert_int_equal(status->health, LSVD_FAILED);
     check_all(rig); /* out of the journal, as long as it can be read */
     assert_int_not_equal(lsvd_close(rig->world.volume), 0);
@@ -442,7 +435,6 @@ journal_dies(unsigned caches)
     give(rig, caches);
     MUST(start(rig));
     check_all(rig);
-    free(status);
     rig_free(rig);
 }
 

@@ -231,10 +231,7 @@ spoil(struct world *w, const char *name)
 static const struct lsvd_part_status *
 part_b(struct world *w)
 {
-    static struct lsvd_status s;
-
-    lsvd_get_status(w->volume, &s);
-    return &s.part[1];
+    return &world_status(w)->part[1];
 }
 
 /* Every block of a file is bad: named, and dropped if that is wanted; it stays

@@ -130,15 +130,6 @@ volume_of(struct rig *rig)
     return rig->world.volume;
 }
 
-static struct lsvd_status *
-status(struct rig *rig)
-{
-    static struct lsvd_status s;
-
-    lsvd_get_status(volume_of(rig), &s);
-    return &s;
-}
-
 static void
 pass_seconds(struct rig *rig, uint64_t seconds)
 {
@@ -184,7 +175,7 @@ static void
 mark_path(struct rig *rig, char *text)
 {
     (void)snprintf(text, 600, "%s/%.36s.scrub", rig->world.cache,
-                   status(rig)->uuid);
+                   world_status(&rig->world)->uuid);
 }
 
 static bool
@@ -203,21 +194,21 @@ test_pass_is_spread(void **state)
 
     (void)state;
     assert_int_equal(steps(rig), 0); /* loads; the first is not due yet */
-    assert_true(status(rig)->scrub.active);
-    assert_int_equal(status(rig)->scrub.chunks_total, CHUNKS);
+    assert_true(world_status(&rig->world)->scrub.active);
+    assert_int_equal(world_status(&rig->world)->scrub.chunks_total, CHUNKS);
     for (unsigned i = 1; i <= CHUNKS; i++) {
         assert_int_equal(steps(rig), 0);
         pass_seconds(rig, 3600 / CHUNKS);
         /* the last one, then the end of the pass */
         assert_int_equal(steps(rig), i == CHUNKS ? 2 : 1);
         if (i < CHUNKS) {
-            assert_int_equal(status(rig)->scrub.chunks_done, i);
-            assert_int_equal(status(rig)->scrub_passes, 0);
+            assert_int_equal(world_status(&rig->world)->scrub.chunks_done, i);
+            assert_int_equal(world_status(&rig->world)->scrub_passes, 0);
         }
     }
-    assert_int_equal(status(rig)->scrub_passes, 1);
-    assert_true(status(rig)->scrub_last_end > 0);
-    assert_int_equal(status(rig)->scrub.chunks_done, 0);
+    assert_int_equal(world_status(&rig->world)->scrub_passes, 1);
+    assert_true(world_status(&rig->world)->scrub_last_end > 0);
+    assert_int_equal(world_status(&rig->world)->scrub.chunks_done, 0);
     assert_int_equal(events(rig, "scrub", "begins"), 1);
     assert_int_equal(events(rig, "scrub", "has ended"), 1);
     rig_free(rig);
@@ -249,8 +240,8 @@ test_off_is_off(void **state)
     world_flip(&rig->world, "a/1", -100);
     pass_seconds(rig, 86400 * 365);
     assert_int_equal(steps(rig), 0);
-    assert_false(status(rig)->scrub.active);
-    assert_int_equal(status(rig)->counters.bad_blocks, 0);
+    assert_false(world_status(&rig->world)->scrub.active);
+    assert_int_equal(world_status(&rig->world)->counters.bad_blocks, 0);
     assert_false(has_file(rig));
     rig_free(rig);
 }
@@ -264,8 +255,8 @@ test_destage_steps_do_not_scrub(void **state)
     (void)state;
     pass_seconds(rig, 86400 * 365);
     world_drain(&rig->world);
-    assert_false(status(rig)->scrub.active);
-    assert_int_equal(status(rig)->scrub.chunks_done, 0);
+    assert_false(world_status(&rig->world)->scrub.active);
+    assert_int_equal(world_status(&rig->world)->scrub.chunks_done, 0);
     world_close(&rig->world);
     world_open(&rig->world);
     assert_false(has_file(rig));
@@ -288,11 +279,11 @@ heals(const struct kind *kind)
     assert_int_equal(steps(rig), 0);
     pass_seconds(rig, 3600);
     assert_int_equal(steps(rig), CHUNKS + 1);
-    assert_int_equal(status(rig)->scrub_passes, 1);
+    assert_int_equal(world_status(&rig->world)->scrub_passes, 1);
     assert_int_equal(events(rig, "scrub", " 5 files healed, 0 that"), 1);
     assert_int_equal(events(rig, "lost", ""), 0);
-    assert_in_range(status(rig)->counters.bad_blocks, 5, 10);
-    assert_true(status(rig)->counters.healed_blocks >= 5);
+    assert_in_range(world_status(&rig->world)->counters.bad_blocks, 5, 10);
+    assert_true(world_status(&rig->world)->counters.healed_blocks >= 5);
     pass_seconds(rig, 3600);
     assert_int_equal(steps(rig), CHUNKS + 1);
     assert_int_equal(events(rig, "scrub", " 0 files healed, 0 that"), 1);
@@ -379,9 +370,9 @@ test_goes_on_after_a_restart(void **state)
     world_open(&rig->world);
     assert_true(has_file(rig));
     assert_int_equal(steps(rig), 0);
-    assert_int_equal(status(rig)->scrub.chunks_done, 3);
-    assert_int_equal(status(rig)->scrub.chunks_total, CHUNKS);
-    assert_int_equal(status(rig)->scrub.copied, 1);
+    assert_int_equal(world_status(&rig->world)->scrub.chunks_done, 3);
+    assert_int_equal(world_status(&rig->world)->scrub.chunks_total, CHUNKS);
+    assert_int_equal(world_status(&rig->world)->scrub.copied, 1);
     pass_seconds(rig, 5 * 3600 / CHUNKS);
     assert_int_equal(steps(rig), CHUNKS - 3 + 1);
     assert_int_equal(events(rig, "scrub", "goes on, after 3 of 8"), 1);
@@ -389,8 +380,8 @@ test_goes_on_after_a_restart(void **state)
     world_close(&rig->world);
     world_open(&rig->world);
     assert_int_equal(steps(rig), 0);
-    assert_int_equal(status(rig)->scrub_passes, 1);
-    assert_true(status(rig)->scrub_last_end > 0);
+    assert_int_equal(world_status(&rig->world)->scrub_passes, 1);
+    assert_true(world_status(&rig->world)->scrub_last_end > 0);
     rig_free(rig);
 }
 
@@ -408,7 +399,7 @@ test_is_stored_while_it_runs(void **state)
     rig->world.volume = NULL;
     world_open(&rig->world);
     assert_int_equal(steps(rig), 0);
-    assert_int_equal(status(rig)->scrub.chunks_done, 1);
+    assert_int_equal(world_status(&rig->world)->scrub.chunks_done, 1);
     rig_free(rig);
 }
 
@@ -427,8 +418,8 @@ test_damaged_file_begins_anew(void **state)
     assert_int_equal(truncate(path, 60), 0);
     world_open(&rig->world);
     assert_int_equal(steps(rig), 0);
-    assert_int_equal(status(rig)->scrub.chunks_done, 0);
-    assert_int_equal(status(rig)->scrub.chunks_total, CHUNKS);
+    assert_int_equal(world_status(&rig->world)->scrub.chunks_done, 0);
+    assert_int_equal(world_status(&rig->world)->scrub.chunks_total, CHUNKS);
     rig_free(rig);
 }
 
@@ -443,7 +434,7 @@ test_file_can_not_be_written(void **state)
     rig->io.refuse_cache[0] = REFUSE_WRITES;
     pass_seconds(rig, 3600);
     assert_int_equal(steps(rig), CHUNKS + 1);
-    assert_int_equal(status(rig)->scrub_passes, 1);
+    assert_int_equal(world_status(&rig->world)->scrub_passes, 1);
     rig->io.refuse_cache[0] = 0;
     world_close(&rig->world);
     world_check_sound(&rig->world);

@@ -95,60 +95,6 @@ test_redo_left_behind(void **state)
         redo_left_behind(rows);
 }
 
-static uint64_t
-only_in_journal(struct world *w)
-{
-    struct lsvd_status *status = malloc(sizeof *status); /* large */
-    uint64_t bytes;
-
-    assert_non_null(status);
-    lsvd_get_status(w->volume, status);
-    bytes = status->journal_only_bytes;
-    free(status);
-    return bytes;
-}
-
-/* Room comes back in parts that do not let writers run from a full journal to
- * one half empty and back; and a batch that is cut costs the next ones
- * nothing. */
-static void
-test_batches_are_a_part_of_the_ring(void **state)
-{
-    static const struct kind kind = {
-        .replicas = 1, .block_bytes = 4096, .chunk_bytes = 256 << 10,
-        .size_bytes = 16 << 20, .journal_bytes = 32 << 20,
-    };
-    uint8_t *chunk = malloc(kind.chunk_bytes);
-    uint64_t random = 3, left, most = 0;
-    struct world w;
-
-    (void)state;
-    assert_non_null(chunk);
-    world_init(&w, &kind);
-    world_open(&w);
-    for (uint64_t at = 0; at < kind.size_bytes; at += kind.chunk_bytes) {
-        random_fill(&random, chunk, kind.chunk_bytes);
-        MUST(lsvd_pwrite(w.volume, chunk, kind.chunk_bytes, at, 0));
-    }
-    left = only_in_journal(&w);
-    assert_in_range(left, kind.size_bytes, kind.journal_bytes);
-    while (left > 0) {
-        uint64_t before = left;
-
-        MUST(lsvd_destage_step(w.volume));
-        left = only_in_journal(&w);
-        assert_true(left < before);
-        most = before - left > most ? before - left : most;
-    }
-    /* Small ones would please writers, and cost the parts more syncs. */
-    assert_in_range(most, kind.journal_bytes / 16,
-                    kind.journal_bytes / 8 + kind.chunk_bytes);
-    world_close(&w);
-    world_check_sound(&w);
-    world_done(&w);
-    free(chunk);
-}
-
 int
 main(void)
 {
@@ -157,7 +103,6 @@ main(void)
         cmocka_unit_test(test_scattered_wide_stripes),
         cmocka_unit_test(test_scattered_over_chunks),
         cmocka_unit_test(test_redo_left_behind),
-        cmocka_unit_test(test_batches_are_a_part_of_the_ring),
     };
 
     return cmocka_run_group_tests_name("volume-space", tests, NULL, NULL);

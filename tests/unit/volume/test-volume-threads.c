@@ -272,10 +272,7 @@ run_churned(void *arg)
 static bool
 is_as_it_should_be(struct churn *churn, bool healthy)
 {
-    static struct lsvd_status status;
-
-    lsvd_get_status(churn->crowd.world.volume, &status);
-    return status.healthy == healthy;
+    return world_status(&churn->crowd.world)->healthy == healthy;
 }
 
 /* Between two looks, not instead of one. */

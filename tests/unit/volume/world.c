@@ -142,6 +142,15 @@ world_check_sound(struct world *w)
         assert_int_equal(report.part[i].unexpected, 0);
 }
 
+struct lsvd_status *
+world_status(struct world *w)
+{
+    static struct lsvd_status status;
+
+    lsvd_get_status(w->volume, &status);
+    return &status;
+}
+
 void
 world_drain(struct world *w)
 {

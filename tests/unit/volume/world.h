@@ -39,6 +39,8 @@ void world_path(const struct world *w, const char *rest, char *text);
 void world_flip(const struct world *w, const char *rest, int64_t at);
 /* A full verify of the closed volume finds nothing. */
 void world_check_sound(struct world *w);
+struct lsvd_status *world_status(struct world *w); /* valid until the next;
+                                                  * one thread */
 /* Destage until nothing is left. */
 void world_drain(struct world *w);
 

@@ -56,6 +56,9 @@ test_before_a_batch_was_seen(void **state)
     struct throttle t;
 
     (void)state;
+    memset(&t, 0, sizeof t); /* not even that is known */
+    for (uint64_t i = 0; i < 1000; i++)
+        assert_int_equal(throttle_wait_ns(&t, FILL_FULL, 256, i), 0);
     throttle_begin(&t, 4 * RATE);
     assert_int_equal(throttle_rate(&t), RATE);
     (void)throttle_wait_ns(&t, FILL_FULL, 256, SECOND);

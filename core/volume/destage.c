@@ -239,12 +239,14 @@ batch_took(struct lsvd_volume *v, uint64_t ns)
     size_t now = batch_chunks_max(v);
 
     if (v->batch->is_cut) /* what was opened beyond it was opened in vain */
-        v->batch_chunks = v->batch->count;
-    else if (ns > BATCH_NS && now / 2 >= BATCH_CHUNKS_MIN)
-        v->batch_chunks = now / 2;
-    else if (ns < BATCH_NS / 2 && now * 2 <= BATCH_CHUNKS_MAX &&
+        now = v->batch->count;
+    if (ns > BATCH_NS && now / 2 >= BATCH_CHUNKS_MIN)
+        now /= 2;
+    else if (!v->batch->is_cut && ns < BATCH_NS / 2 &&
+             now * 2 <= BATCH_CHUNKS_MAX &&
              v->batch->bytes < batch_bytes_max(v) / 2)
-        v->batch_chunks = now * 2;
+        now *= 2;
+    v->batch_chunks = now;
 }
 
 uint64_t

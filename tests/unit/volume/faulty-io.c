@@ -234,8 +234,18 @@ op_resize(struct object *o, uint64_t bytes)
 static int
 op_object_sync(struct object *o)
 {
+    struct faulty_io *world = of(o->target)->world;
+
     ASK_OBJECT(o, REFUSE_WRITES | REFUSE_SYNCS);
+    world->ahead_ns += world->sync_ns;
     return object_sync(real(o));
+}
+
+static void
+op_start_sync(struct object *o)
+{
+    of(o->target)->world->syncs_begun++;
+    object_start_sync(real(o));
 }
 
 static int
@@ -301,6 +311,7 @@ static const struct target_ops faulty_ops = {
     .allocate = op_allocate,
     .resize = op_resize,
     .object_sync = op_object_sync,
+    .start_sync = op_start_sync,
     .stat = op_stat,
     .next_data = op_next_data,
     .drop_cache = op_drop_cache,
@@ -326,6 +337,8 @@ io_now_ns(struct io *io)
 {
     struct faulty_io *f = (struct faulty_io *)io;
 
+    if (f->stopped)
+        return f->ahead_ns;
     return io_system()->ops->now_ns(io_system()) + f->ahead_ns;
 }
 

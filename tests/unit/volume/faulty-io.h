@@ -7,6 +7,7 @@
 #include "base/io.h"
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 
 enum {
     REFUSE_WRITES = 1, /* and syncs, names, sizes */
@@ -28,6 +29,9 @@ struct faulty_io {
     void (*on_open)(void *ctx, const char *name); /* NULL: nobody is told */
     void *on_open_ctx;
     atomic_uint_fast64_t ahead_ns; /* of the real clock is ours */
+    bool stopped;                  /* the real one: it counts for nothing */
+    atomic_uint_fast64_t sync_ns;  /* that a sync takes, by our clock */
+    atomic_uint syncs_begun;       /* before they were asked for */
     atomic_uint together; /* so many writes to chunk files must be under way at
                            * once before any goes on, or one gives up waiting:
                            * 0 from then on */

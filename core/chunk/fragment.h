@@ -103,6 +103,15 @@ int fragment_read_within(struct fragment *f, uint32_t row, uint32_t count,
 int fragment_write(struct fragment *f, uint32_t row, uint32_t count,
                    const struct iovec *iov, int iov_count);
 
+/* The same for many runs of cells, in any order; at most FRAGMENT_RUNS_MAX. */
+struct fragment_run {
+    uint32_t row, count;
+    uint8_t *cells; /* one behind the other */
+};
+#define FRAGMENT_RUNS_MAX 256
+int fragment_write_runs(struct fragment *f, const struct fragment_run *run,
+                        int count);
+
 /* Give the cells' space back. */
 int fragment_punch(struct fragment *f, uint32_t row, uint32_t count);
 

@@ -237,6 +237,24 @@ fragment_write(struct fragment *f, uint32_t row, uint32_t count,
 }
 
 int
+fragment_write_runs(struct fragment *f, const struct fragment_run *run,
+                    int count)
+{
+    struct object_piece piece[FRAGMENT_RUNS_MAX];
+
+    assert(count <= FRAGMENT_RUNS_MAX);
+    for (int i = 0; i < count; i++) {
+        assert(run[i].row < f->geometry->rows);
+        assert(run[i].count <= f->geometry->rows - run[i].row);
+        piece[i] = (struct object_piece){
+            geometry_cell_at(f->geometry, f->id.fragment, run[i].row),
+            {run[i].cells, (size_t)run[i].count * f->geometry->block_bytes},
+        };
+    }
+    return object_write_pieces(f->object, piece, count);
+}
+
+int
 fragment_punch(struct fragment *f, uint32_t row, uint32_t count)
 {
     assert(row < f->geometry->rows);

@@ -12,10 +12,12 @@
 #include "target/crew.h"
 #include "base/recycle.h"
 #include <assert.h>
+#include <stdalign.h>
 #include <stdio.h>
 #include <string.h>
 
 #define DATA_AT 4096u /* of large ones: whole pages, see direct.h */
+#define PIECE_ALIGNMENT alignof(struct object_piece)
 #define JOINED_PIECES_MAX 64
 #define JOINED_BYTES_MAX (1u << 20)
 
@@ -60,6 +62,7 @@ struct op {
     uint64_t at, bytes;
     uint64_t end;
     unsigned flags;
+    int pieces; /* of write_pieces */
     bool exclusive;
     const char *name, *to; /* in data */
     struct object_stat stat;
@@ -392,7 +395,7 @@ guard_open_dir(struct io *io, const char *path, unsigned flags,
                struct target **ret)
 {
     struct guard *g = (struct guard *)io;
-    struct op *op;
+    struct op *op = NULL;
     int r;
 
     r = op_new_named(run_open_dir, path, NULL, &op);
@@ -424,7 +427,7 @@ guard_subdir(struct target *target, const char *name, unsigned flags,
 {
     struct guarded_target *t = to_target(target);
     AUTO_FREE char *path = NULL;
-    struct op *op;
+    struct op *op = NULL;
     bool busy;
     int r;
 
@@ -467,7 +470,7 @@ open_by(struct target *target, const char *name, unsigned flags,
     struct guarded_target *t = to_target(target);
     AUTO_FREE struct guarded_object *o = NULL;
     AUTO_FREE char *path = NULL;
-    struct op *op;
+    struct op *op = NULL;
     int r;
 
     r = mem_new(1, sizeof *o, &o);
@@ -556,7 +559,7 @@ static int
 call_named(struct target *t, int (*run)(struct crew_op *op),
            const char *name, const char *to)
 {
-    struct op *op;
+    struct op *op = NULL;
     int r;
 
     r = op_new_named(run, name, to, &op);
@@ -622,7 +625,7 @@ static int
 guard_list(struct target *t, int (*cb)(void *ctx, const char *name),
            void *ctx)
 {
-    struct op *op;
+    struct op *op = NULL;
     int r;
 
     r = op_new(run_list, GUARD_OTHER, 0, &op);
@@ -688,7 +691,7 @@ run_sync(struct crew_op *base)
 static int
 guard_sync(struct target *t)
 {
-    struct op *op;
+    struct op *op = NULL;
     int r;
 
     r = op_new(run_sync, GUARD_SYNC, 0, &op);
@@ -708,7 +711,7 @@ run_space(struct crew_op *base)
 static int
 guard_space(struct target *t, struct target_space *ret)
 {
-    struct op *op;
+    struct op *op = NULL;
     int r;
 
     r = op_new(run_space, GUARD_OTHER, 0, &op);
@@ -923,6 +926,64 @@ guard_writev(struct object *o, const struct iovec *iov, int count,
     return queue_on_object(o, op);
 }
 
+static struct object_piece *
+pieces_of(const struct op *op)
+{
+    return (struct object_piece *)(void *)(op->data + op->bytes);
+}
+
+/* Copy the bytes one behind the other; what goes on where the one before ends
+ * is one piece from now on. */
+static void
+gather_pieces(struct op *op, const struct object_piece *piece, int count)
+{
+    struct object_piece *to = pieces_of(op), *last = NULL;
+    uint8_t *put = op->data;
+
+    for (int i = 0; i < count; i++) {
+        const struct iovec *iov = &piece[i].iov;
+
+        gather(iov, 1, put);
+        if (last != NULL && piece[i].at == last->at + last->iov.iov_len) {
+            last->iov.iov_len += iov->iov_len;
+        } else {
+            last = to++;
+            *last = (struct object_piece){piece[i].at, {put, iov->iov_len}};
+        }
+        put += iov->iov_len;
+    }
+    op->pieces = (int)(to - pieces_of(op));
+}
+
+static int
+run_write_pieces(struct crew_op *base)
+{
+    struct op *op = to_op(base);
+
+    return object_write_pieces(op->on->object, pieces_of(op), op->pieces);
+}
+
+/* Behind the bytes. */
+static int
+guard_write_pieces(struct object *o, const struct object_piece *piece,
+                   int count)
+{
+    size_t bytes = 0, room = (size_t)count * sizeof *piece;
+    struct op *op = NULL;
+    int r;
+
+    for (int i = 0; i < count; i++)
+        bytes += piece[i].iov.iov_len; /* of memory: the sum fits */
+    bytes = (bytes + PIECE_ALIGNMENT - 1) / PIECE_ALIGNMENT * PIECE_ALIGNMENT;
+    r = op_new(run_write_pieces, GUARD_WRITE, bytes + room, &op);
+    if (r < 0)
+        return r;
+    op->bytes = bytes;
+    gather_pieces(op, piece, count);
+    op->base.bytes = sizeof *op + bytes + room;
+    return queue_on_object(o, op);
+}
+
 static int
 run_punch(struct crew_op *base)
 {
@@ -934,7 +995,7 @@ run_punch(struct crew_op *base)
 static int
 guard_punch(struct object *o, uint64_t at, uint64_t bytes)
 {
-    struct op *op;
+    struct op *op = NULL;
     int r;
 
     r = op_new(run_punch, GUARD_WRITE, 0, &op);
@@ -956,7 +1017,7 @@ run_start_sync(struct crew_op *base)
 static void
 guard_start_sync(struct object *o)
 {
-    struct op *op;
+    struct op *op = NULL;
 
     if (op_new(run_start_sync, GUARD_OTHER, 0, &op) < 0)
         return; /* the sync will do all of it */
@@ -970,7 +1031,7 @@ static int
 call_ranged(struct object *o, int (*run)(struct crew_op *op), uint64_t at,
             uint64_t bytes, bool in_order)
 {
-    struct op *op;
+    struct op *op = NULL;
     int r;
 
     r = op_new(run, GUARD_OTHER, 0, &op);
@@ -1019,7 +1080,7 @@ run_object_sync(struct crew_op *base)
 static int
 guard_object_sync(struct object *o)
 {
-    struct op *op;
+    struct op *op = NULL;
     int r;
 
     r = op_new(run_object_sync, GUARD_SYNC, 0, &op);
@@ -1040,7 +1101,7 @@ run_stat(struct crew_op *base)
 static int
 guard_stat(struct object *o, struct object_stat *ret)
 {
-    struct op *op;
+    struct op *op = NULL;
     int r;
 
     r = op_new(run_stat, GUARD_OTHER, 0, &op);
@@ -1065,7 +1126,7 @@ static int
 guard_next_data(struct object *o, uint64_t at, uint64_t *ret_begin,
                 uint64_t *ret_end)
 {
-    struct op *op;
+    struct op *op = NULL;
     int r;
 
     r = op_new(run_next_data, GUARD_OTHER, 0, &op);
@@ -1105,7 +1166,7 @@ run_lock(struct crew_op *base)
 static int
 guard_lock(struct object *o, uint64_t at, uint64_t bytes, bool exclusive)
 {
-    struct op *op;
+    struct op *op = NULL;
     int r;
 
     r = op_new(run_lock, GUARD_OTHER, 0, &op);
@@ -1162,6 +1223,7 @@ static const struct target_ops guard_ops = {
     .readv = guard_readv,
     .try_readv = guard_try_readv,
     .writev = guard_writev,
+    .write_pieces = guard_write_pieces,
     .punch = guard_punch,
     .allocate = guard_allocate,
     .resize = guard_resize,

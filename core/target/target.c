@@ -7,6 +7,8 @@
 #include <assert.h>
 #include <string.h>
 
+#define PIECES_JOINED_MAX 64
+
 int
 target_open(struct target *t, const char *name, unsigned flags,
             struct object **ret)
@@ -140,6 +142,38 @@ object_write(struct object *o, const void *buffer, size_t bytes, uint64_t at)
     /* iovec has no const; a write only reads. */
     memcpy(&iov.iov_base, &buffer, sizeof buffer);
     return object_writev(o, &iov, 1, at);
+}
+
+/* How many pieces, from the first, one call can take: iov of them. */
+static int
+neighbours(const struct object_piece *piece, int count,
+           struct iovec iov[PIECES_JOINED_MAX])
+{
+    uint64_t end = piece[0].at;
+    int joined = 0;
+
+    while (joined < count && joined < PIECES_JOINED_MAX &&
+           piece[joined].at == end) {
+        iov[joined] = piece[joined].iov;
+        end += iov[joined++].iov_len;
+    }
+    return joined;
+}
+
+int
+object_write_pieces(struct object *o, const struct object_piece *piece,
+                    int count)
+{
+    struct iovec iov[PIECES_JOINED_MAX];
+    int r = 0, joined;
+
+    if (o->ops->write_pieces)
+        return o->ops->write_pieces(o, piece, count);
+    for (int i = 0; i < count && r == 0; i += joined) {
+        joined = neighbours(piece + i, count - i, iov);
+        r = object_writev(o, iov, joined, piece[i].at);
+    }
+    return r;
 }
 
 int

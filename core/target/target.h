@@ -47,6 +47,12 @@ struct target_space {
     uint64_t device;      /* equal for targets that share their space */
 };
 
+/* Bytes for a place in an object. */
+struct object_piece {
+    uint64_t at;
+    struct iovec iov;
+};
+
 /* What an object of that name would be. */
 struct target_named {
     int error; /* 0; -ENOENT; or another why it can't be told or opened */
@@ -88,6 +94,10 @@ struct target_ops {
                      uint64_t at);
     int (*writev)(struct object *o, const struct iovec *iov, int count,
                   uint64_t at);
+    /* As writev for each of them, in order, until one fails; those that go on
+     * where the one before ends are one. NULL: just so. */
+    int (*write_pieces)(struct object *o, const struct object_piece *piece,
+                        int count);
     /* The range reads as zeroes and gives its space back; size unchanged. */
     int (*punch)(struct object *o, uint64_t at, uint64_t bytes);
     /* Reserve the range's space: the size grows to cover it, bytes that were
@@ -153,6 +163,8 @@ int object_writev(struct object *o, const struct iovec *iov, int count,
 int object_read(struct object *o, void *buffer, size_t bytes, uint64_t at);
 int object_write(struct object *o, const void *buffer, size_t bytes,
                  uint64_t at);
+int object_write_pieces(struct object *o, const struct object_piece *piece,
+                        int count);
 int object_punch(struct object *o, uint64_t at, uint64_t bytes);
 int object_allocate(struct object *o, uint64_t at, uint64_t bytes);
 int object_resize(struct object *o, uint64_t bytes);

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RUN_CELLS_MAX 256
+#define RUNS_BYTES_MAX (1u << 20) /* that are handed on together */
 #define SYNC_THREADS 16
 
 void
@@ -57,37 +57,61 @@ settle_doubt(struct lsvd_volume *v, struct fragment *f)
     return r;
 }
 
+/* Cells with bytes, from the first on, up to one without or until it is enough:
+ * *ret_done of them. */
+static int
+write_some_cells(struct lsvd_volume *v, struct fragment *f,
+                 const struct plan_cell *cells, uint32_t count,
+                 uint32_t *ret_done)
+{
+    struct fragment_run run[FRAGMENT_RUNS_MAX], *last = NULL;
+    uint32_t most = RUNS_BYTES_MAX / v->g.block_bytes, i;
+    int runs = 0;
+
+    for (i = 0; i < count && i < most && cells[i].data; i++) {
+        if (last && cells[i].row == last->row + last->count &&
+            cells[i].data ==
+                last->cells + (size_t)last->count * v->g.block_bytes) {
+            last->count++;
+            continue;
+        }
+        if (runs == FRAGMENT_RUNS_MAX)
+            break;
+        last = &run[runs++];
+        *last = (struct fragment_run){cells[i].row, 1, cells[i].data};
+    }
+    *ret_done = i;
+    atomic_fetch_add(&v->count.part_bytes, (uint64_t)i * v->g.block_bytes);
+    return fragment_write_runs(f, run, runs);
+}
+
+/* Those that become zeroes. */
+static int
+punch_cells(struct fragment *f, const struct plan_cell *cells, uint32_t count,
+            bool fresh, uint32_t *ret_done)
+{
+    uint32_t i;
+
+    for (i = 1; i < count && !cells[i].data; i++) {
+        if (cells[i].row != cells[0].row + i)
+            break;
+    }
+    *ret_done = i;
+    return fresh ? 0 : fragment_punch(f, cells[0].row, i);
+}
+
 static int
 write_cells(struct lsvd_volume *v, struct fragment *f,
             const struct plan_cell *cells, uint32_t count, bool fresh)
 {
-    struct iovec iov[RUN_CELLS_MAX];
-    uint32_t run;
+    uint32_t done;
     int r = 0;
 
-    for (uint32_t i = 0; i < count && r == 0; i += run) {
-        int pieces = 0;
-
-        for (run = 0; i + run < count && run < RUN_CELLS_MAX; run++) {
-            const struct plan_cell *cell = &cells[i + run];
-
-            if (cell->row != cells[i].row + run ||
-                !cell->data != !cells[i].data)
-                break;
-            if (run > 0 && cell->data &&
-                cell->data == (uint8_t *)iov[pieces - 1].iov_base +
-                                  iov[pieces - 1].iov_len)
-                iov[pieces - 1].iov_len += v->g.block_bytes;
-            else
-                iov[pieces++] = (struct iovec){cell->data, v->g.block_bytes};
-        }
-        if (cells[i].data) {
-            r = fragment_write(f, cells[i].row, run, iov, pieces);
-            atomic_fetch_add(&v->count.part_bytes,
-                             (uint64_t)run * v->g.block_bytes);
-        } else if (!fresh) {
-            r = fragment_punch(f, cells[i].row, run);
-        }
+    for (uint32_t i = 0; i < count && r == 0; i += done) {
+        if (cells[i].data)
+            r = write_some_cells(v, f, cells + i, count - i, &done);
+        else
+            r = punch_cells(f, cells + i, count - i, fresh, &done);
     }
     return r;
 }

@@ -465,6 +465,35 @@ resize_and_allocate(void **state)
     object_close(o);
 }
 
+/* More neighbours than one call takes, and others; nothing in between. */
+static void
+pieces_land_in_their_places(void **state)
+{
+    enum { COUNT = 200, SIZE = 100, NEIGHBOURS = 150 };
+    struct object_piece piece[COUNT];
+    struct world *w = *state;
+    uint8_t bytes[COUNT * SIZE], model[2 * COUNT * SIZE] = {0};
+    uint8_t found[sizeof model];
+    struct object *o;
+
+    for (size_t i = 0; i < COUNT; i++) {
+        size_t place = i < NEIGHBOURS ? i : i + (i - NEIGHBOURS) / 2 * 3;
+
+        memset(bytes + i * SIZE, (int)(1 + i), SIZE);
+        memset(model + place * SIZE, (int)(1 + i), SIZE);
+        piece[i] = (struct object_piece){place * SIZE,
+                                         {bytes + i * SIZE, SIZE}};
+    }
+    assert_int_equal(target_open(w->t, "x", OBJECT_WRITE | OBJECT_CREATE, &o),
+                     0);
+    assert_int_equal(object_resize(o, sizeof model), 0);
+    assert_int_equal(object_write_pieces(o, piece, COUNT), 0);
+    assert_int_equal(object_sync(o), 0);
+    assert_int_equal(object_read(o, found, sizeof found, 0), 0);
+    assert_memory_equal(found, model, sizeof model);
+    object_close(o);
+}
+
 /* ---- OBJECT_BULK ---- */
 
 enum { BULK = 1 << 20 };
@@ -949,6 +978,7 @@ main(int argc, char **argv)
         TEST(long_vectors_are_whole),
         TEST(a_short_read_is_an_error),
         TEST(bytes_at_hand_are_the_bytes),
+        TEST(pieces_land_in_their_places),
         TEST(large_and_small_writes_agree),
         TEST(large_writes_leave_nothing_in_memory),
         TEST(punched_bytes_are_zero_and_free),

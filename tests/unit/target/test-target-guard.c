@@ -341,6 +341,40 @@ writes_keep_their_order(void **state)
         assert_int_equal(w->gate.file[0].bytes[i * 64 + 63], 192 + i);
 }
 
+/* One operation, in order with the others; the memory is the caller's again. */
+static void
+pieces_go_together(void **state)
+{
+    static const uint64_t places[] = {0, 64, 128, 1000, 4000, 4064, 500};
+    enum { COUNT = sizeof places / sizeof places[0], RUNS = 4 };
+    struct world *w = *state;
+    struct object_piece piece[COUNT];
+    uint8_t bytes[COUNT][64];
+
+    for (unsigned i = 0; i < COUNT; i++) {
+        memset(bytes[i], (int)(1 + i), sizeof bytes[i]);
+        piece[i] = (struct object_piece){places[i], {bytes[i], 64}};
+    }
+    gate_shut(&w->gate, 1u << GATE_WRITE, NULL);
+    assert_int_equal(object_write(w->a, "x", 1, 5000), 0);
+    gate_wait_inside(&w->gate, 1);
+    assert_int_equal(object_write_pieces(w->a, piece, COUNT), 0);
+    memset(bytes, 0xee, sizeof bytes);
+    assert_int_equal(object_write(w->a, "y", 1, 1000), 0);
+    assert_int_equal(stats_of(w->t).queued, 2);
+    gate_open(&w->gate);
+    assert_int_equal(object_sync(w->a), 0);
+    assert_int_equal(w->gate.logged, 1 + RUNS + 1);
+    for (unsigned i = 0; i < COUNT; i++)
+        assert_int_equal(w->gate.file[0].bytes[places[i] + 63], 1 + i);
+    assert_int_equal(w->gate.file[0].bytes[1000], 'y');
+
+    gate_fail(&w->gate, GATE_WRITE, -ENOSPC);
+    assert_int_equal(object_write_pieces(w->a, piece, COUNT), 0);
+    assert_int_equal(object_sync(w->a), -ENOSPC);
+    assert_int_equal(w->gate.logged, 1 + RUNS + 1 + 1); /* none behind it */
+}
+
 /* G5: even if the bytes are at hand. */
 static void
 reads_see_queued_writes(void **state)
@@ -1184,6 +1218,7 @@ main(void)
         TEST(opening_tells_the_size_at_once),
         TEST(errors_come_through_with_their_text),
         TEST(writes_keep_their_order),
+        TEST(pieces_go_together),
         TEST(reads_see_queued_writes),
         TEST(reads_do_not_wait_for_syncs),
         TEST(reads_go_before_queued_syncs),

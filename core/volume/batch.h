@@ -1,0 +1,23 @@
+/* batch.h: plans that destage carries out together. Private to batch.c, which
+ * gathers them, and destage.c. */
+#ifndef LSVD_VOLUME_BATCH_H
+#define LSVD_VOLUME_BATCH_H
+
+#include "volume/volume.h"
+
+#define BATCH_THREADS 16
+
+struct batch {
+    struct plan *first, *last;
+    size_t count;
+    uint64_t bytes;
+    bool is_cut;   /* there was more that was due than it may have */
+    bool in_place; /* durably; a retry only goes on from there (D6) */
+};
+
+/* Gather the next one into v->batch, which is NULL: 1. 0: nothing is in the
+ * journal. An error: nothing was gathered; v->failed tells which parts it was.
+ */
+int batch_build(struct lsvd_volume *v);
+
+#endif

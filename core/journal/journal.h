@@ -238,6 +238,8 @@ uint64_t journal_take_seq(struct journal *j);
 /* Everything appended before this call survives a power cut when it returns
  * 0. Group commit: the first waiter syncs for all. */
 int journal_sync(struct journal *j);
+/* Does everything up to this sequence survive one by now? Does not wait. */
+bool journal_is_durable(struct journal *j, uint64_t seq);
 
 /* For who watches whether the medium answers: 0, no append, no sync of appends
  * and no superblock is under way (or it has failed, J5); else a number that

@@ -79,6 +79,17 @@ journal_sync_to(struct journal *j, uint64_t want)
     return r;
 }
 
+bool
+journal_is_durable(struct journal *j, uint64_t seq)
+{
+    bool durable;
+
+    pthread_mutex_lock(&j->lock);
+    durable = !j->failed && j->durable_seq >= seq;
+    pthread_mutex_unlock(&j->lock);
+    return durable;
+}
+
 uint64_t
 journal_under_way(struct journal *j)
 {

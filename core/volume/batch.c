@@ -4,6 +4,7 @@
 #include "base/err.h"
 #include "base/memory.h"
 #include "base/parallel.h"
+#include <pthread.h>
 #include <stdlib.h>
 
 #define BATCH_CHUNKS_MIN 8
@@ -31,6 +32,7 @@ struct looks {
     struct lsvd_volume *v;
     uint64_t chunk[BATCH_CHUNKS_MAX];
     uint32_t broken[BATCH_CHUNKS_MAX]; /* bit per part */
+    bool is_bulk[BATCH_CHUNKS_MAX];    /* half of it is new, or more */
     struct parallel_result result[BATCH_CHUNKS_MAX];
 };
 
@@ -49,6 +51,7 @@ look_at(void *ctx, size_t i)
 
     looks->broken[i] = 0;
     journal_chunk_blocks(v->journal, chunk - 1, NULL, 0, &total, &zero_seq);
+    looks->is_bulk[i] = total >= v->g.chunk_blocks / 2;
     if (zero_seq != 0 || chunk_truth(v, chunk).state != CHUNK_PRESENT)
         return 0;
     r = chunk_get(v, chunk, &c);
@@ -205,26 +208,120 @@ batch_blocks(const struct lsvd_volume *v)
     return blocks;
 }
 
-/* Files are opened side by side, as each takes the way to its disk. */
-static int
-batch_fill(struct lsvd_volume *v, struct looks *looks, size_t count)
+/* Plans are made by one thread, one after the other; others take those with
+ * much in them as soon as they are made, so that disks have work meanwhile. */
+struct making {
+    struct looks *looks;
+    size_t count;
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t more;
+    struct plan *plan[BATCH_CHUNKS_MAX];
+    size_t made, taken;
+    bool over;
+    struct parallel_result result[1 + BATCH_CHUNKS_MAX];
+};
+
+static void
+offer(struct making *m, struct plan *plan)
 {
+    pthread_mutex_lock(&m->lock);
+    m->plan[m->made++] = plan;
+    pthread_cond_signal(&m->more);
+    pthread_mutex_unlock(&m->lock);
+}
+
+static void
+end_offers(struct making *m)
+{
+    pthread_mutex_lock(&m->lock);
+    m->over = true;
+    pthread_cond_broadcast(&m->more);
+    pthread_mutex_unlock(&m->lock);
+}
+
+/* NULL: there are no more. */
+static struct plan *
+take(struct making *m)
+{
+    struct plan *plan;
+
+    pthread_mutex_lock(&m->lock);
+    while (m->taken == m->made && !m->over)
+        pthread_cond_wait(&m->more, &m->lock);
+    plan = m->taken < m->made ? m->plan[m->taken++] : NULL;
+    pthread_mutex_unlock(&m->lock);
+    return plan;
+}
+
+static int
+make_all(struct making *m)
+{
+    struct lsvd_volume *v = m->looks->v;
     uint64_t bytes_max = batch_bytes_max(v);
     int r = 0;
 
-    parallel_each(v->parallel ? BATCH_THREADS : 1, count, v->turn++, look_at,
-                  looks, looks->result);
-    for (size_t i = 0; i < count && r == 0; i++) {
-        r = v->batch->bytes < bytes_max ? looks->result[i].error : 1;
+    for (size_t i = 0; i < m->count && r == 0; i++) {
+        const struct parallel_result *look = &m->looks->result[i];
+
+        r = v->batch->bytes < bytes_max ? look->error : 1;
         if (r < 0)
-            err_set(r, "%s", looks->result[i].text);
+            err_set(r, "%s", look->text);
         if (r == 0)
-            r = make_whole(v, looks->chunk[i] + 1, looks->broken[i]);
+            r = make_whole(v, m->looks->chunk[i] + 1, m->looks->broken[i]);
         if (r == 0)
-            r = batch_add(v, looks->chunk[i] + 1);
+            r = batch_add(v, m->looks->chunk[i] + 1);
+        if (r == 0 && m->looks->is_bulk[i])
+            offer(m, v->batch->last);
     }
+    end_offers(m);
     v->batch->is_cut = r == 1;
     return r < 0 ? r : 0;
+}
+
+/* The first makes, each of the others takes one at most. */
+static int
+make_or_take(void *ctx, size_t i)
+{
+    struct making *m = ctx;
+    struct plan *plan;
+
+    if (i == 0)
+        return make_all(m);
+    plan = take(m);
+    if (plan)
+        batch_apply_early(m->looks->v, plan);
+    return 0;
+}
+
+static int
+batch_fill(struct lsvd_volume *v, struct looks *looks, size_t count)
+{
+    struct making *m;
+    size_t takers = 0;
+    int r;
+
+    /* Files are opened side by side, as each takes the way to its disk. */
+    parallel_each(v->parallel ? BATCH_THREADS : 1, count, v->turn++, look_at,
+                  looks, looks->result);
+    r = mem_new(1, sizeof *m, &m);
+    if (r < 0)
+        return r;
+    /* The simulator, which has no threads, sees batches with and without. */
+    for (size_t i = 0; i < count; i++)
+        takers += looks->is_bulk[i] && (v->parallel || v->turn % 2);
+    m->looks = looks;
+    m->count = count;
+    pthread_mutex_init(&m->lock, NULL);
+    pthread_cond_init(&m->more, NULL);
+    parallel_each(v->parallel ? BATCH_THREADS : 1, 1 + takers, 0,
+                  make_or_take, m, m->result);
+    r = m->result[0].error;
+    if (r < 0)
+        err_set(r, "%s", m->result[0].text);
+    pthread_mutex_destroy(&m->lock);
+    pthread_cond_destroy(&m->more);
+    free(m);
+    return r;
 }
 
 int
@@ -239,8 +336,10 @@ batch_build(struct lsvd_volume *v)
     if (count == 0)
         return 0;
     r = mem_new(1, sizeof *v->batch, &v->batch);
-    if (r == 0)
+    if (r == 0) {
+        atomic_flag_clear(&v->batch->synced);
         r = batch_fill(v, &looks, count);
+    }
     if (r < 0 && v->batch && v->batch->count > 0) {
         /* What is ready can go; the failing chunk comes again. */
         log_event(&v->log, LOG_ERROR_LEVEL, "volume %s: destage: %s",

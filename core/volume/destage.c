@@ -30,13 +30,22 @@
 #include "base/parallel.h"
 #include <stdio.h>
 
+static void
+forget_applied(struct lsvd_volume *v)
+{
+    for (struct plan *plan = v->batch->first; plan; plan = plan->next)
+        plan->applied = 0;
+}
+
 /* What of the batch was being written to a part that is a member again may be
  * there or not. */
 void
 batch_begin_anew(struct lsvd_volume *v)
 {
-    if (v->batch)
-        v->batch->in_place = false;
+    if (!v->batch)
+        return;
+    v->batch->in_place = false;
+    forget_applied(v);
 }
 
 bool
@@ -47,22 +56,25 @@ journal_has_chunk(void *ctx, uint64_t chunk)
     return chunk_truth(v, chunk + 1).state == CHUNK_PRESENT;
 }
 
-/* Tell verify in another process which chunks are being changed. */
+/* Tell verify in another process that the chunk is being changed. */
 static void
-mark_flux(struct lsvd_volume *v, bool in_flux)
+mark_flux(struct lsvd_volume *v, const struct plan *plan, bool in_flux)
 {
     struct object *lock = NULL;
-    struct plan *plan;
 
     for (uint32_t i = 0; i < v->g.part_count && !lock; i++)
         lock = v->part[i].lock;
+    if (lock && in_flux)
+        (void)object_lock(lock, LOCK_CHUNK_AT + plan->chunk, 1, true);
+    else if (lock)
+        (void)object_unlock(lock, LOCK_CHUNK_AT + plan->chunk, 1);
+}
 
-    for (plan = v->batch->first; plan && lock; plan = plan->next) {
-        if (in_flux)
-            (void)object_lock(lock, LOCK_CHUNK_AT + plan->chunk, 1, true);
-        else
-            (void)object_unlock(lock, LOCK_CHUNK_AT + plan->chunk, 1);
-    }
+static void
+mark_all(struct lsvd_volume *v, bool in_flux)
+{
+    for (struct plan *plan = v->batch->first; plan; plan = plan->next)
+        mark_flux(v, plan, in_flux);
 }
 
 static int
@@ -85,14 +97,57 @@ struct applying {
     struct parallel_result result[BATCH_CHUNKS_MAX];
 };
 
+/* Where it has not been. */
+static int
+apply(struct lsvd_volume *v, struct plan *plan)
+{
+    uint32_t parts = v->usable | plan->also;
+    int r;
+
+    if ((plan->applied & parts) == parts)
+        return 0;
+    r = volume_check_ours(v); /* OW4, OW5 */
+    if (r == 0)
+        r = plan_apply(v, plan, parts);
+    if (r == 0)
+        plan->applied = parts;
+    return r;
+}
+
 static int
 apply_one(void *ctx, size_t i)
 {
     struct applying *all = ctx;
-    struct plan *plan = all->plan[i];
-    int r = volume_check_ours(all->v); /* OW4, OW5 */
 
-    return r < 0 ? r : plan_apply(all->v, plan, all->v->usable | plan->also);
+    return apply(all->v, all->plan[i]);
+}
+
+/* D3, without waiting for it more than once a batch: what was written after
+ * that has time until the batch is complete. */
+static bool
+is_safe_to_apply(struct lsvd_volume *v, const struct plan *plan)
+{
+    uint64_t newest = plan->zero_seq;
+
+    for (size_t i = 0; i < plan->block_count; i++) {
+        if (plan->blocks[i].seq > newest)
+            newest = plan->blocks[i].seq;
+    }
+    if (!journal_is_durable(v->journal, newest) &&
+        (atomic_flag_test_and_set(&v->batch->synced) ||
+         journal_sync(v->journal) < 0 ||
+         !journal_is_durable(v->journal, newest)))
+        return false;
+    return journal_is_settled(v);
+}
+
+void
+batch_apply_early(struct lsvd_volume *v, struct plan *plan)
+{
+    if (plan->remove || plan->redo_rows > 0 || !is_safe_to_apply(v, plan))
+        return;
+    mark_flux(v, plan, true);
+    (void)apply(v, plan); /* what fails is tried again, and told then */
 }
 
 /* All of them, whatever one says. names: the parts that got new ones. */
@@ -256,6 +311,7 @@ batch_close_files(struct lsvd_volume *v)
         chunk_forget_fragments(v, plan->pin);
         lease_put(&v->chunk_leases, &lease);
     }
+    forget_applied(v);
 }
 
 static int
@@ -264,7 +320,7 @@ batch_attempt(struct lsvd_volume *v)
     int r = 0;
 
     v->failed = 0;
-    mark_flux(v, true);
+    mark_all(v, true);
     if (!v->batch->in_place) {
         r = batch_put_in_place(v);
         v->batch->in_place = r == 0;
@@ -273,7 +329,7 @@ batch_attempt(struct lsvd_volume *v)
     }
     if (r == 0)
         r = batch_checkpoint(v);
-    mark_flux(v, false);
+    mark_all(v, false);
     return r;
 }
 

@@ -836,6 +836,7 @@ struct plan {
     bool *row_needs_redo; /* EC; rows entries, or NULL */
     uint32_t redo_rows;   /* how many do */
     struct chunk *pin;    /* from plan_apply on; released by plan_release */
+    uint32_t applied;     /* to these parts, not yet synced */
     struct plan *next;
     struct plan_memory *memory; /* chain of what the plan owns */
 };

@@ -149,6 +149,28 @@ test_syncs_are_begun_where_much_is_written(void **state)
     volume_end(t);
 }
 
+/* What goes early is not put in place again with the rest; whole chunks, that
+ * are new and that replace what is there. */
+static void
+test_bytes_go_out_once(void **state)
+{
+    struct volume *t = volume_new();
+    uint64_t before = 0;
+
+    (void)state;
+    for (unsigned round = 0; round < 6; round++) {
+        uint64_t now;
+
+        write_chunks(t, CHUNK);
+        world_drain(&t->world);
+        now = world_status(&t->world)->counters.part_bytes;
+        assert_in_range(now - before, kind.size_bytes,
+                        kind.size_bytes + CHUNKS * 32 * 1024);
+        before = now;
+    }
+    volume_end(t);
+}
+
 int
 main(void)
 {
@@ -157,6 +179,7 @@ main(void)
         cmocka_unit_test(test_what_was_cut_is_asked_for_again),
         cmocka_unit_test(test_a_slow_one_that_was_cut_is_halved),
         cmocka_unit_test(test_syncs_are_begun_where_much_is_written),
+        cmocka_unit_test(test_bytes_go_out_once),
     };
 
     return cmocka_run_group_tests_name("volume-batch", tests, NULL, NULL);

@@ -449,7 +449,8 @@ open_locked(struct target *cache, const char *name, unsigned flags,
             struct object **ret, struct object_stat *ret_stat)
 {
     struct object *object;
-    int r = target_open(cache, name, OBJECT_WRITE | flags, &object);
+    int r = target_open(cache, name, OBJECT_WRITE | OBJECT_EAGER | flags,
+                        &object);
 
     if (r < 0)
         return r;

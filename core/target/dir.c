@@ -39,6 +39,7 @@
 #include <unistd.h>
 
 #define AHEAD_BYTES_MIN (256u << 10)
+#define EAGER_BYTES_MIN (64u << 10)
 #define IOV_BATCH 256      /* pieces a system call; below IOV_MAX */
 #define OPEN_ATTEMPTS 1000 /* while the name is being replaced */
 #define ZERO_BYTES 65536u  /* a piece of written zeroes */
@@ -58,7 +59,7 @@ struct file {
     struct object base; /* first */
     int fd;
     bool writable;
-    bool bulk; /* OBJECT_BULK */
+    bool bulk, eager; /* OBJECT_BULK, OBJECT_EAGER */
     atomic_bool needs_fsync; /* metadata changed since the last sync (D3) */
     atomic_bool always_waits; /* the file system can't tell beforehand */
     char *name;              /* for messages; owned */
@@ -392,6 +393,7 @@ dir_open(struct target *t, const char *name, unsigned flags,
     f->fd = r;
     f->writable = flags & OBJECT_WRITE;
     f->bulk = flags & OBJECT_BULK;
+    f->eager = flags & OBJECT_EAGER;
     atomic_init(&f->needs_fsync, flags & OBJECT_CREATE);
     atomic_init(&f->always_waits, false);
     f->name = copy;
@@ -767,6 +769,9 @@ file_writev(struct object *o, const struct iovec *iov, int count, uint64_t at)
             return file_error(f, "can't write", errno);
         if (put == 0)
             return file_error(f, "can't write", EIO);
+        if (f->eager && (size_t)put >= EAGER_BYTES_MIN) /* else by the sync */
+            (void)sync_file_range(f->fd, (off_t)at, put,
+                                  SYNC_FILE_RANGE_WRITE);
         at += (uint64_t)put;
         cursor_advance(&c, (size_t)put);
     }

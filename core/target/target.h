@@ -34,6 +34,8 @@ enum {
     OBJECT_EXCL = 4,   /* with CREATE: -EEXIST if it is there */
     OBJECT_BULK = 8,   /* what is written in large pieces is not read again
                         * soon: it need not stay in memory */
+    OBJECT_EAGER = 16, /* what is written in large pieces is synced soon: the
+                        * medium is to begin with it at once */
 };
 
 struct object_stat {

@@ -177,7 +177,6 @@ fragment_open(struct target *part, const struct geometry *g,
               const struct fragment_id *id, bool writable,
               struct fragment **ret)
 {
-    unsigned flags = writable ? OBJECT_WRITE | OBJECT_BULK : 0;
     struct object_stat st;
     struct fragment *f;
     char name[NAME_BYTES];
@@ -187,7 +186,8 @@ fragment_open(struct target *part, const struct geometry *g,
     if (r < 0)
         return r;
     fragment_name(id->chunk, name);
-    r = target_open_stat(part, name, flags, &st, &f->object);
+    r = target_open_stat(part, name, writable ? OBJECT_WRITE : 0, &st,
+                         &f->object);
     if (r < 0) {
         f->object = NULL;
         fragment_close(f);
@@ -232,11 +232,11 @@ fragment_create(struct target *part, const char *name,
         return r;
     memset(f->table, 0, table_bytes(f));
     f->fresh = f->writable = true;
-    r = target_open(part, name, OBJECT_WRITE | OBJECT_BULK | OBJECT_CREATE |
-                                OBJECT_EXCL, &f->object);
+    r = target_open(part, name, OBJECT_WRITE | OBJECT_CREATE | OBJECT_EXCL,
+                    &f->object);
     if (r == -EEXIST) {
         made = false;
-        r = target_open(part, name, OBJECT_WRITE | OBJECT_BULK, &f->object);
+        r = target_open(part, name, OBJECT_WRITE, &f->object);
     }
     if (r < 0) {
         f->object = NULL;

@@ -1,6 +1,5 @@
 /* dir.c: a target that is a directory, and the rest of the real world (clocks,
- * random bytes): with direct.c the only file of core that makes storage system
- * calls.
+ * random bytes): the only file of core that makes storage system calls.
  *
  * (D1) A name is one component: no '/', not "." or "..", so it stays in its
  *      directory; the kernel is told so once more (RESOLVE_BENEATH).
@@ -19,7 +18,6 @@
 #include "base/err.h"
 #include "base/io.h"
 #include "base/memory.h"
-#include "target/direct.h"
 #include "target/target.h"
 
 #include <assert.h>
@@ -52,14 +50,13 @@ struct dir {
     struct target base; /* first */
     int fd;
     atomic_int place;
-    atomic_bool indirect; /* its file system can't do without the page cache */
 };
 
 struct file {
     struct object base; /* first */
     int fd;
     bool writable;
-    bool bulk, eager; /* OBJECT_BULK, OBJECT_EAGER */
+    bool eager; /* OBJECT_EAGER */
     atomic_bool needs_fsync; /* metadata changed since the last sync (D3) */
     atomic_bool always_waits; /* the file system can't tell beforehand */
     char *name;              /* for messages; owned */
@@ -185,7 +182,6 @@ dir_new(int fd, char *path, struct target **ret)
     d->base.path = path;
     d->fd = fd;
     atomic_init(&d->place, PLACE_UNKNOWN);
-    atomic_init(&d->indirect, false);
     *ret = &d->base;
     return 0;
 }
@@ -392,7 +388,6 @@ dir_open(struct target *t, const char *name, unsigned flags,
     f->base.target = t;
     f->fd = r;
     f->writable = flags & OBJECT_WRITE;
-    f->bulk = flags & OBJECT_BULK;
     f->eager = flags & OBJECT_EAGER;
     atomic_init(&f->needs_fsync, flags & OBJECT_CREATE);
     atomic_init(&f->always_waits, false);
@@ -729,24 +724,6 @@ file_try_readv(struct object *o, const struct iovec *iov, int count,
     return got >= 0 && (size_t)got == bytes ? 0 : -EAGAIN;
 }
 
-/* Past the page cache, if that will do. Not on NFS: there what is sent goes by
- * the descriptor that holds the lock (D4). */
-static ssize_t
-write_some(struct file *f, const struct iovec *iov, int count, uint64_t at)
-{
-    struct dir *d = to_dir(f->base.target);
-    ssize_t put;
-
-    if (f->bulk && direct_suits(iov, count, at) && !is_on_nfs(d) &&
-        !atomic_load_explicit(&d->indirect, memory_order_relaxed)) {
-        put = direct_pwritev(f->fd, iov, count, at);
-        if (put >= 0 || errno != 0)
-            return put;
-        atomic_store(&d->indirect, true);
-    }
-    return pwritev(f->fd, iov, count, (off_t)at);
-}
-
 static int
 file_writev(struct object *o, const struct iovec *iov, int count, uint64_t at)
 {
@@ -761,7 +738,8 @@ file_writev(struct object *o, const struct iovec *iov, int count, uint64_t at)
         return r;
     cursor_advance(&c, 0);
     while (c.left > 0) {
-        ssize_t put = write_some(f, batch, cursor_batch(&c, batch), at);
+        ssize_t put = pwritev(f->fd, batch, cursor_batch(&c, batch),
+                              (off_t)at);
 
         if (put < 0 && errno == EINTR)
             continue;

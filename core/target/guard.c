@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define DATA_AT 4096u /* of large ones: whole pages, see direct.h */
 #define PIECE_ALIGNMENT alignof(struct object_piece)
 #define JOINED_PIECES_MAX 64
 #define JOINED_BYTES_MAX (1u << 20)
@@ -69,7 +68,7 @@ struct op {
     struct target_space space;
     struct names names;
     size_t recycled_bytes; /* 0: it is ordinary memory */
-    uint8_t *data; /* behind the op; of large ones aligned to 4096 */
+    uint8_t *data; /* behind the op */
 };
 
 static const struct target_ops guard_ops;
@@ -155,29 +154,27 @@ op_free(struct crew_op *base)
         free(op);
 }
 
-/* With data_bytes behind it, which are not initialised; many are aligned to
- * pages. */
+/* With data_bytes behind it, which are not initialised. */
 static int
 op_new(int (*run)(struct crew_op *op), enum guard_kind kind,
        size_t data_bytes, struct op **ret)
 {
-    size_t at = data_bytes < RECYCLE_BYTES_MIN ? sizeof(struct op) : DATA_AT;
     struct op *op = NULL;
     size_t bytes = 0;
     int r;
 
-    static_assert(sizeof *op <= DATA_AT, "it lies before its data");
-    if (__builtin_add_overflow(at, data_bytes, &bytes))
+    if (__builtin_add_overflow(sizeof *op, data_bytes, &bytes))
         return err_set(-ENOMEM, "out of memory (%zu bytes)", data_bytes);
-    r = at < DATA_AT ? mem_new(1, bytes, &op) : recycle_get(bytes, &op);
+    r = bytes < RECYCLE_BYTES_MIN ? mem_new(1, bytes, &op)
+                                  : recycle_get(bytes, &op);
     if (r < 0)
         return r;
     memset(op, 0, sizeof *op);
-    op->recycled_bytes = at < DATA_AT ? 0 : bytes;
+    op->recycled_bytes = bytes < RECYCLE_BYTES_MIN ? 0 : bytes;
     op->base.run = run;
     op->base.free = op_free;
     op->base.kind = kind;
-    op->data = (uint8_t *)op + at;
+    op->data = (uint8_t *)(op + 1);
     *ret = op;
     return 0;
 }

@@ -32,9 +32,7 @@ enum {
     OBJECT_WRITE = 1,  /* else read only */
     OBJECT_CREATE = 2, /* make it if it is missing (mode 0600) */
     OBJECT_EXCL = 4,   /* with CREATE: -EEXIST if it is there */
-    OBJECT_BULK = 8,   /* what is written in large pieces is not read again
-                        * soon: it need not stay in memory */
-    OBJECT_EAGER = 16, /* what is written in large pieces is synced soon: the
+    OBJECT_EAGER = 8,  /* what is written in large pieces is synced soon: the
                         * medium is to begin with it at once */
 };
 

@@ -1,7 +1,7 @@
 /* The directory target on a real directory: what is refused, what lasts, who
  * may lock.
  *
- *   test-target-dir [guarded] [openat2] [fallocate] [seek] [direct]
+ *   test-target-dir [guarded] [openat2] [fallocate] [seek]
  * guarded: through a guard (target/guard.h), with the same results. The calls
  * named are missing, as in old kernels, containers that filter them, and file
  * systems (NFS v3) that can't: so the fallbacks are tested, too. Exit status
@@ -494,24 +494,21 @@ pieces_land_in_their_places(void **state)
     object_close(o);
 }
 
-/* ---- OBJECT_BULK ---- */
-
-enum { BULK = 1 << 20 };
-
-/* Large or small, in whole pages or not, from memory that is or not: what is
- * read is what was written last, also of what was in the page cache before. */
+/* Whether the medium is to begin with them at once or not: what is read is what
+ * was written last. */
 static void
-large_and_small_writes_agree(void **state)
+eager_writes_are_the_bytes(void **state)
 {
+    enum { BULK = 1 << 20 };
     struct world *w = *state;
     uint8_t *model = calloc(1, BULK), *found = malloc(BULK), *from = NULL;
     unsigned seed = 5;
     struct object *o;
 
-    assert_int_equal(mem_new_aligned(BULK + 4096, &from), 0);
+    assert_int_equal(mem_new_aligned(BULK, &from), 0);
     assert_true(model != NULL && found != NULL);
     assert_int_equal(target_open(w->t, "x", OBJECT_WRITE | OBJECT_CREATE |
-                                 OBJECT_BULK, &o), 0);
+                                 OBJECT_EAGER, &o), 0);
     assert_int_equal(object_resize(o, BULK), 0);
     for (unsigned i = 0; i < 200; i++) {
         uint32_t unit = rand_r(&seed) % 3 ? 4096 : 512;
@@ -521,10 +518,7 @@ large_and_small_writes_agree(void **state)
         at = (unsigned)rand_r(&seed) % ((BULK - bytes) / unit + 1) * unit;
         memset(from, (int)(1 + i), bytes + 512);
         memset(model + at, (int)(1 + i) & 0xff, bytes);
-        assert_int_equal(object_write(o, from + (rand_r(&seed) % 4 ? 0 : 512),
-                                      bytes, at), 0);
-        if (i % 4 == 0) /* some of it is in the page cache then */
-            assert_int_equal(object_read(o, found, bytes / 2, at), 0);
+        assert_int_equal(object_write(o, from, bytes, at), 0);
         if (i % 10 == 0) {
             assert_int_equal(object_read(o, found, BULK, 0), 0);
             assert_memory_equal(found, model, BULK);
@@ -538,67 +532,6 @@ large_and_small_writes_agree(void **state)
     object_close(o);
     free(model);
     free(found);
-    free(from);
-}
-
-/* Can these bytes be had without asking the medium? */
-static bool
-is_at_hand(const struct world *w, const char *name, size_t bytes)
-{
-    struct iovec iov = { malloc(bytes), bytes };
-    int fd = openat(w->fd, name, O_RDONLY);
-    ssize_t got;
-
-    assert_true(fd >= 0 && iov.iov_base != NULL);
-    got = preadv2(fd, &iov, 1, 0, RWF_NOWAIT);
-    (void)close(fd);
-    free(iov.iov_base);
-    return got == (ssize_t)bytes;
-}
-
-/* A file of these bytes, made with such flags: is it at hand? *ret_could: it
- * can be written so. */
-static bool
-probe(const struct world *w, const char *name, int flags, const uint8_t *from,
-      bool *ret_could)
-{
-    int fd = openat(w->fd, name, O_WRONLY | O_CREAT | flags, 0600);
-
-    *ret_could = fd >= 0 && pwrite(fd, from, BULK, 0) == BULK;
-    if (fd >= 0)
-        (void)close(fd);
-    return *ret_could && is_at_hand(w, name, BULK);
-}
-
-static void
-large_writes_leave_nothing_in_memory(void **state)
-{
-    struct world *w = *state;
-    bool could, can, bulk = false;
-    uint8_t *from = NULL;
-
-    assert_int_equal(mem_new_aligned(BULK, &from), 0);
-    memset(from, 1, BULK);
-    if (!probe(w, "cached", 0, from, &could)) {
-        print_message("skipped: can't ask here what the page cache holds\n");
-        free(from);
-        return;
-    }
-    can = !probe(w, "direct", O_DIRECT, from, &could) && could;
-    if (!can)
-        print_message("no O_DIRECT here: written through the page cache\n");
-    do {
-        const char *name = bulk ? "bulk" : "plain";
-        struct object *o;
-
-        assert_int_equal(target_open(w->t, name, OBJECT_WRITE | OBJECT_CREATE |
-                                     (bulk ? OBJECT_BULK : 0), &o), 0);
-        assert_int_equal(object_write(o, from, BULK, 0), 0);
-        assert_int_equal(object_sync(o), 0);
-        object_close(o);
-        assert_int_equal(is_at_hand(w, name, BULK), !bulk || !can);
-        bulk = !bulk;
-    } while (bulk);
     free(from);
 }
 
@@ -909,18 +842,17 @@ clocks_go_on_and_random_differs(void **state)
     assert_memory_not_equal(a, b, sizeof a);
 }
 
-/* From now on the call fails with this error, if its third argument compares
- * to value: BPF_JGE, or BPF_JSET (has one of its bits). */
+/* From now on the call fails with this error, if its third argument is at
+ * least `least`. */
 static int
-take_away(unsigned call, unsigned short compare, unsigned value,
-          unsigned error)
+take_away(unsigned call, unsigned least, unsigned error)
 {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 3),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
                  offsetof(struct seccomp_data, args[2])),
-        BPF_JUMP((unsigned short)(BPF_JMP | compare | BPF_K), value, 0, 1),
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, least, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
@@ -940,18 +872,16 @@ take_away_named(const char *name)
     int r = -1;
 
     if (strcmp(name, "openat2") == 0) {
-        r = take_away(SYS_openat2, BPF_JGE, 0, ENOSYS);
+        r = take_away(SYS_openat2, 0, ENOSYS);
         if (r == 0 && (syscall(SYS_openat2, -1, "", NULL, 0) != -1 ||
                        errno != ENOSYS))
             r = -1;
     } else if (strcmp(name, "fallocate") == 0) {
-        r = take_away(SYS_fallocate, BPF_JGE, 0, EOPNOTSUPP);
+        r = take_away(SYS_fallocate, 0, EOPNOTSUPP);
         lacks_fallocate = true;
     } else if (strcmp(name, "seek") == 0) {
-        r = take_away(SYS_lseek, BPF_JGE, SEEK_DATA, EINVAL);
+        r = take_away(SYS_lseek, SEEK_DATA, EINVAL);
         lacks_seek = true;
-    } else if (strcmp(name, "direct") == 0) {
-        r = take_away(SYS_openat, BPF_JSET, O_DIRECT, EINVAL);
     } else {
         (void)fprintf(stderr, "%s: not a call\n", name);
         return 64;
@@ -979,8 +909,7 @@ main(int argc, char **argv)
         TEST(a_short_read_is_an_error),
         TEST(bytes_at_hand_are_the_bytes),
         TEST(pieces_land_in_their_places),
-        TEST(large_and_small_writes_agree),
-        TEST(large_writes_leave_nothing_in_memory),
+        TEST(eager_writes_are_the_bytes),
         TEST(punched_bytes_are_zero_and_free),
         TEST(data_is_found_between_holes),
         TEST(allocating_keeps_the_bytes),

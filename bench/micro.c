@@ -275,7 +275,7 @@ offer_piece(void *ctx, unsigned i)
     struct caching *c = ctx;
 
     (void)i;
-    cache_offer(c->cache, CACHE_BLOCKS + c->next++, c->block);
+    cache_offer(c->cache, CACHE_BLOCKS + c->next++, c->block, true);
 }
 
 static void

@@ -117,6 +117,18 @@ cache_peek(struct cache *c, uint64_t block, void *to)
     return slot != SHARD_NONE;
 }
 
+static uint32_t
+offer_any(struct shard *s, uint64_t block)
+{
+    return shard_offer(s, block, true);
+}
+
+static uint32_t
+offer_touched(struct shard *s, uint64_t block)
+{
+    return shard_offer(s, block, false);
+}
+
 static void
 put(struct cache *c, uint64_t block, const void *data,
     uint32_t (*take)(struct shard *s, uint64_t block))
@@ -145,9 +157,9 @@ cache_put(struct cache *c, uint64_t block, const void *data)
 }
 
 void
-cache_offer(struct cache *c, uint64_t block, const void *data)
+cache_offer(struct cache *c, uint64_t block, const void *data, bool untouched)
 {
-    put(c, block, data, shard_offer);
+    put(c, block, data, untouched ? offer_any : offer_touched);
 }
 
 static void

@@ -44,8 +44,11 @@ void cache_put(struct cache *c, uint64_t block, const void *data);
 
 /* The same for a block of a long request. One that is not here yet gets room
  * that nobody has, or room like any other if it came before, not long ago.
- * Else it is only remembered: a scan costs no copy and no eviction. */
-void cache_offer(struct cache *c, uint64_t block, const void *data);
+ * Else it is only remembered: a scan costs no copy and no eviction. untouched:
+ * room that nobody has ever had counts, too; its memory has to be made first,
+ * which costs several times the copy. */
+void cache_offer(struct cache *c, uint64_t block, const void *data,
+                 bool untouched);
 
 /* Forget blocks [first, end). Cost: the smaller of the range and the cache. */
 void cache_drop(struct cache *c, uint64_t first, uint64_t end);

@@ -215,11 +215,11 @@ shard_take(struct shard *s, uint64_t block)
 }
 
 uint32_t
-shard_offer(struct shard *s, uint64_t block)
+shard_offer(struct shard *s, uint64_t block, bool untouched)
 {
     uint64_t hash = shard_hash(block);
 
-    if (has_room(s))
+    if (s->free_list != SHARD_NONE || (untouched && has_room(s)))
         return shard_take(s, block);
     if (ghost_take(&s->ghost, hash))
         return insert(s, block, SHARD_MAIN);

@@ -121,8 +121,9 @@ void shard_done(struct shard *s);
 uint32_t shard_take(struct shard *s, uint64_t block);
 
 /* The same, but evicts only for a block that is remembered; SHARD_NONE for any
- * other, which is remembered then. */
-uint32_t shard_offer(struct shard *s, uint64_t block);
+ * other, which is remembered then. untouched: whether slots that were never
+ * used may go to one that is not. */
+uint32_t shard_offer(struct shard *s, uint64_t block, bool untouched);
 
 void shard_drop(struct shard *s, uint32_t slot);
 

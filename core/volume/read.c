@@ -312,13 +312,13 @@ volume_read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
 
 void
 volume_cache(struct lsvd_volume *v, uint64_t first, uint32_t count,
-             const uint8_t *data)
+             const uint8_t *data, bool is_new)
 {
     size_t bytes = v->g.block_bytes;
 
     for (uint32_t i = 0; i < count; i++) {
         if (count * bytes >= SCAN_BYTES)
-            cache_offer(v->cache, first + i, data + i * bytes);
+            cache_offer(v->cache, first + i, data + i * bytes, is_new);
         else
             cache_put(v->cache, first + i, data + i * bytes);
     }
@@ -340,7 +340,7 @@ fetch_leased_chunk(struct lsvd_volume *v, struct chunk *c, uint64_t first,
         r = read_cache_fetch(v, c, geometry_block_in_chunk(&v->g, first),
                              count, to);
         if (r == 0)
-            volume_cache(v, first, count, to);
+            volume_cache(v, first, count, to, false);
     }
     lease_put(&v->chunk_leases, &lease);
     return r;

@@ -748,9 +748,11 @@ int volume_read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
 /* The file of the replica that is asked first; NULL: none can be. */
 struct fragment *volume_preferred_fragment(struct lsvd_volume *v,
                                            struct chunk *c);
-/* Whole blocks, newest content, into RAM; the caller holds a lease on them. */
+/* Whole blocks, newest content, into RAM; the caller holds a lease on them.
+ * is_new: they were written. What a long read brings is not worth memory that
+ * has to be made for it, the first time. */
 void volume_cache(struct lsvd_volume *v, uint64_t first, uint32_t count,
-                  const uint8_t *data);
+                  const uint8_t *data, bool is_new);
 uint64_t volume_block_seed(const struct lsvd_volume *v, uint64_t block);
 int volume_check_range(const struct lsvd_volume *v, uint64_t count,
                        uint64_t offset);

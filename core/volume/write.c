@@ -82,7 +82,7 @@ write_blocks(struct lsvd_volume *v, uint64_t first, uint32_t count,
         r = append(v, first, count, sums, data);
     if (r < 0)
         return r;
-    volume_cache(v, first, count, data);
+    volume_cache(v, first, count, data, true);
     return 0;
 }
 

@@ -57,7 +57,7 @@ replay_cache(struct cache *c, const struct trace *t)
             if (!r->is_write && cache_get(c, block, 0, BLOCK, data))
                 continue;
             if (r->count >= REPLAY_LONG)
-                cache_offer(c, block, data);
+                cache_offer(c, block, data, r->is_write);
             else
                 cache_put(c, block, data);
         }

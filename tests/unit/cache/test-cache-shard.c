@@ -191,16 +191,37 @@ test_offers(void **state)
     make_full(&s);
     shard_drop(&s, shard_find(&s, 7));
     shard_drop(&s, shard_find(&s, 70));
-    assert_int_not_equal(shard_offer(&s, 1000), SHARD_NONE);
-    assert_int_not_equal(shard_offer(&s, 1001), SHARD_NONE);
-    assert_int_equal(shard_offer(&s, 1002), SHARD_NONE);
+    assert_int_not_equal(shard_offer(&s, 1000, true), SHARD_NONE);
+    assert_int_not_equal(shard_offer(&s, 1001, true), SHARD_NONE);
+    assert_int_equal(shard_offer(&s, 1002, true), SHARD_NONE);
     assert_int_equal(s.evictions, 0);
-    assert_int_not_equal(shard_offer(&s, 1002), SHARD_NONE);
+    assert_int_not_equal(shard_offer(&s, 1002, true), SHARD_NONE);
     assert_int_equal(queue_of(&s, 1002), SHARD_MAIN);
     assert_int_equal(s.evictions, 1);
     shard_drop(&s, shard_find(&s, 1002)); /* and so is not remembered (Q4) */
     (void)shard_take(&s, 1003);
-    assert_int_equal(shard_offer(&s, 1002), SHARD_NONE);
+    assert_int_equal(shard_offer(&s, 1002, true), SHARD_NONE);
+    assert_true(shard_ok(&s));
+    shard_done(&s);
+}
+
+/* Nobody has had the room: a block gets it the second time. */
+static void
+test_offers_for_room_that_was_used(void **state)
+{
+    struct shard s = {0};
+
+    (void)state;
+    assert_int_equal(shard_init(&s, SLOTS, 1), 0);
+    assert_int_equal(shard_offer(&s, 1, false), SHARD_NONE);
+    assert_int_equal(s.touched, 0);
+    assert_int_not_equal(shard_offer(&s, 1, false), SHARD_NONE);
+    assert_int_equal(s.touched, 1);
+    shard_drop(&s, shard_find(&s, 1));
+    assert_int_not_equal(shard_offer(&s, 2, false), SHARD_NONE);
+    assert_int_equal(shard_offer(&s, 3, false), SHARD_NONE);
+    assert_int_not_equal(shard_offer(&s, 4, true), SHARD_NONE);
+    assert_int_equal(s.touched, 2);
     assert_true(shard_ok(&s));
     shard_done(&s);
 }
@@ -228,7 +249,7 @@ do_anything(uint32_t slots)
         } else if (slot != SHARD_NONE) {
             shard_use(&s, &s.slots[slot]);
         } else if (v >> 30 == 1) {
-            (void)shard_offer(&s, block);
+            (void)shard_offer(&s, block, v & 1);
         } else {
             slot = shard_take(&s, block);
             assert_int_equal(shard_find(&s, block), slot);
@@ -299,6 +320,7 @@ main(void)
         cmocka_unit_test(test_tick),
         cmocka_unit_test(test_bounded_steps),
         cmocka_unit_test(test_offers),
+        cmocka_unit_test(test_offers_for_room_that_was_used),
         cmocka_unit_test(test_any_order),
         cmocka_unit_test(test_ghost),
         cmocka_unit_test(test_no_ghost),

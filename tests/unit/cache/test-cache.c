@@ -47,7 +47,7 @@ offer(struct cache *c, uint64_t block, uint64_t version)
     uint64_t data[BLOCK / 8];
 
     make(block, version, data);
-    cache_offer(c, block, data);
+    cache_offer(c, block, data, true);
 }
 
 /* What a long request offers takes free room, replaces older content, and

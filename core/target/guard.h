@@ -20,7 +20,8 @@
  *      none of its given-up operations is left, the closing of what was
  *      opened before included; until then opening it fails at once with
  *      -ETIMEDOUT. Objects and targets opened before stay dead.
- * (G4) object_writev and object_punch return when they are queued; bytes
+ * (G4) object_writev, object_write_pieces (one operation, whose pieces count
+ *      together in G1) and object_punch return when they are queued; bytes
  *      queued are bounded (a caller waits for room as in G1). They are carried
  *      out in order for one object, side by side for several, and joined where
  *      one goes on where the other ends. A later object_sync of the object

@@ -11,7 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RUNS_BYTES_MAX (1u << 20) /* that are handed on together */
+/* What is handed on together: it has one deadline (G1), which a slow disk must
+ * be able to meet. */
+#define RUNS_BYTES_MAX (1u << 20)
+#define RUNS_PLACES_MAX 32 /* apart from each other */
 #define SYNC_THREADS 16
 
 void
@@ -65,10 +68,13 @@ write_some_cells(struct lsvd_volume *v, struct fragment *f,
                  uint32_t *ret_done)
 {
     struct fragment_run run[FRAGMENT_RUNS_MAX], *last = NULL;
-    uint32_t most = RUNS_BYTES_MAX / v->g.block_bytes, i;
+    uint32_t most = RUNS_BYTES_MAX / v->g.block_bytes, places = 0, i;
     int runs = 0;
 
     for (i = 0; i < count && i < most && cells[i].data; i++) {
+        places += i == 0 || cells[i].row != cells[i - 1].row + 1;
+        if (places > RUNS_PLACES_MAX)
+            break;
         if (last && cells[i].row == last->row + last->count &&
             cells[i].data ==
                 last->cells + (size_t)last->count * v->g.block_bytes) {

@@ -141,8 +141,11 @@ class Day:
     # what is seen of it
 
     def status(self):
-        done = self.tool(LSVD, "status", "--json", check=False)
-        return json.loads(done.stdout) if done.stdout.startswith("{") else {}
+        """Its server may be busy being killed: until it answers."""
+        def ask():
+            return self.tool(LSVD, "status", "--json", check=False).stdout
+        return json.loads(poll(lambda: (text := ask()).startswith("{") and
+                               text, "an answer to status", 60, 0.1))
 
     def part(self, letter):
         return [p for p in self.status()["parts"] if p["part"] == letter][0]

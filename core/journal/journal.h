@@ -238,7 +238,12 @@ uint64_t journal_take_seq(struct journal *j);
 /* Everything appended before this call survives a power cut when it returns
  * 0. Group commit: the first waiter syncs for all. */
 int journal_sync(struct journal *j);
-/* Does everything up to this sequence survive one by now? Does not wait. */
+/* The same for what the index shows: a record is there as soon as it is in the
+ * file, while the appends of those before it, and so its own, are still under
+ * way. This waits for them, up to seq; then syncs all that was written. */
+int journal_sync_seen(struct journal *j, uint64_t seq);
+/* Does everything up to this sequence survive a power cut by now? Does not
+ * wait. */
 bool journal_is_durable(struct journal *j, uint64_t seq);
 
 /* For who watches whether the medium answers: 0, no append, no sync of appends

@@ -79,6 +79,17 @@ journal_sync_to(struct journal *j, uint64_t want)
     return r;
 }
 
+int
+journal_sync_seen(struct journal *j, uint64_t seq)
+{
+    int r;
+
+    pthread_mutex_lock(&j->lock);
+    r = sync_to_locked(j, seq > j->written_seq ? seq : j->written_seq);
+    pthread_mutex_unlock(&j->lock);
+    return r;
+}
+
 bool
 journal_is_durable(struct journal *j, uint64_t seq)
 {

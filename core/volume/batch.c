@@ -278,7 +278,8 @@ make_all(struct making *m)
     return r < 0 ? r : 0;
 }
 
-/* The first makes, each of the others takes one at most. */
+/* The first makes, and is begun before the others (parallel.h); each of those
+ * takes one at most. */
 static int
 make_or_take(void *ctx, size_t i)
 {
@@ -309,6 +310,8 @@ batch_fill(struct lsvd_volume *v, struct looks *looks, size_t count)
     /* The simulator, which has no threads, sees batches with and without. */
     for (size_t i = 0; i < count; i++)
         takers += looks->is_bulk[i] && (v->parallel || v->turn % 2);
+    if (takers > 0) /* what went wrong is found when it is needed */
+        (void)journal_sync(v->journal);
     m->looks = looks;
     m->count = count;
     pthread_mutex_init(&m->lock, NULL);
@@ -336,10 +339,8 @@ batch_build(struct lsvd_volume *v)
     if (count == 0)
         return 0;
     r = mem_new(1, sizeof *v->batch, &v->batch);
-    if (r == 0) {
-        atomic_flag_clear(&v->batch->synced);
+    if (r == 0)
         r = batch_fill(v, &looks, count);
-    }
     if (r < 0 && v->batch && v->batch->count > 0) {
         /* What is ready can go; the failing chunk comes again. */
         log_event(&v->log, LOG_ERROR_LEVEL, "volume %s: destage: %s",

@@ -3,7 +3,8 @@
  * Happy path: chunks with the oldest records -> plans -> redo records ->
  *   journal durable -> bytes in place on all parts -> files synced -> new
  *   names synced -> chunk tables -> files of holes removed, names synced ->
- *   index forgets -> labels -> journal tail.
+ *   index forgets -> labels -> journal tail. Plans without redo records whose
+ *   own records are durable go in place before the others are made.
  * (D3) No byte is in place before every record it came from is durable, in
  *      every copy of the journal that a later start may take (JF3).
  * (D4) A chunk table moves only after the bytes are durable on all parts; the
@@ -58,10 +59,13 @@ journal_has_chunk(void *ctx, uint64_t chunk)
 
 /* Tell verify in another process that the chunk is being changed. */
 static void
-mark_flux(struct lsvd_volume *v, const struct plan *plan, bool in_flux)
+mark_flux(struct lsvd_volume *v, struct plan *plan, bool in_flux)
 {
     struct object *lock = NULL;
 
+    if (plan->in_flux == in_flux)
+        return;
+    plan->in_flux = in_flux;
     for (uint32_t i = 0; i < v->g.part_count && !lock; i++)
         lock = v->part[i].lock;
     if (lock && in_flux)
@@ -97,9 +101,9 @@ struct applying {
     struct parallel_result result[BATCH_CHUNKS_MAX];
 };
 
-/* Where it has not been. */
+/* Unless all parts that are to have it have it. */
 static int
-apply(struct lsvd_volume *v, struct plan *plan)
+apply_if_needed(struct lsvd_volume *v, struct plan *plan)
 {
     uint32_t parts = v->usable | plan->also;
     int r;
@@ -119,35 +123,34 @@ apply_one(void *ctx, size_t i)
 {
     struct applying *all = ctx;
 
-    return apply(all->v, all->plan[i]);
+    return apply_if_needed(all->v, all->plan[i]);
 }
 
-/* D3, without waiting for it more than once a batch: what was written after
- * that has time until the batch is complete. */
+/* D3, as it is now: what is not durable yet has time until the batch is
+ * complete. In this order: a copy of the journal that was lost before the sync
+ * ended is known by then (JF3). */
 static bool
-is_safe_to_apply(struct lsvd_volume *v, const struct plan *plan)
+may_go_early(struct lsvd_volume *v, const struct plan *plan)
 {
-    uint64_t newest = plan->zero_seq;
+    bool all_well;
 
-    for (size_t i = 0; i < plan->block_count; i++) {
-        if (plan->blocks[i].seq > newest)
-            newest = plan->blocks[i].seq;
-    }
-    if (!journal_is_durable(v->journal, newest) &&
-        (atomic_flag_test_and_set(&v->batch->synced) ||
-         journal_sync(v->journal) < 0 ||
-         !journal_is_durable(v->journal, newest)))
+    if (plan->remove || plan->redo_rows > 0)
         return false;
-    return journal_is_settled(v);
+    pthread_mutex_lock(&v->state_lock);
+    all_well = v->failed == 0; /* else its turn is with the retries */
+    pthread_mutex_unlock(&v->state_lock);
+    return all_well &&
+           journal_is_durable(v->journal, plan_newest_seq(plan)) &&
+           journal_is_settled(v);
 }
 
 void
 batch_apply_early(struct lsvd_volume *v, struct plan *plan)
 {
-    if (plan->remove || plan->redo_rows > 0 || !is_safe_to_apply(v, plan))
+    if (!may_go_early(v, plan))
         return;
     mark_flux(v, plan, true);
-    (void)apply(v, plan); /* what fails is tried again, and told then */
+    (void)apply_if_needed(v, plan); /* what fails is tried again, and told */
 }
 
 /* All of them, whatever one says. names: the parts that got new ones. */
@@ -176,10 +179,15 @@ apply_all(struct lsvd_volume *v, uint32_t *names)
 static int
 batch_put_in_place(struct lsvd_volume *v)
 {
+    uint64_t newest = 0;
     uint32_t names;
     int r;
 
-    r = journal_sync(v->journal); /* D3 */
+    for (struct plan *plan = v->batch->first; plan; plan = plan->next) {
+        if (plan_newest_seq(plan) > newest)
+            newest = plan_newest_seq(plan);
+    }
+    r = journal_sync_seen(v->journal, newest); /* D3 */
     if (r == 0)
         r = journal_settle(v);
     if (r == 0)

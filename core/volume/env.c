@@ -75,7 +75,7 @@ override(const struct lsvd_env *env, struct config *config)
 
 static int
 world_make(const struct lsvd_env *env, const struct config *config,
-           const struct logger *log, struct world *w)
+           const struct logger *log, struct env_world *w)
 {
     bool mirrored = config->cache[0] && config->cache[1];
     int r = 0;
@@ -106,8 +106,8 @@ world_make(const struct lsvd_env *env, const struct config *config,
 }
 
 int
-env_open_cache(const struct world *w, const struct config *config, size_t nth,
-               struct target **ret)
+env_open_cache(const struct env_world *w, const struct config *config,
+               size_t nth, struct target **ret)
 {
     struct io *io = nth < MIRROR_COPIES_MAX && w->copy_guard[nth]
                         ? w->copy_guard[nth] : w->cache_io;
@@ -116,7 +116,7 @@ env_open_cache(const struct world *w, const struct config *config, size_t nth,
 }
 
 void
-env_cache_patience(const struct world *w, size_t nth, bool forever)
+env_cache_patience(const struct env_world *w, size_t nth, bool forever)
 {
     if (w->copy_guard[nth])
         guard_set_deadline(w->copy_guard[nth],
@@ -125,7 +125,7 @@ env_cache_patience(const struct world *w, size_t nth, bool forever)
 
 int
 env_load(const struct lsvd_env *env, const char *name, struct config *ret,
-         struct world *ret_world, struct logger *ret_log)
+         struct env_world *ret_world, struct logger *ret_log)
 {
     int r;
 
@@ -146,7 +146,7 @@ env_load(const struct lsvd_env *env, const char *name, struct config *ret,
 }
 
 void
-env_done(struct world *w)
+env_done(struct env_world *w)
 {
     guard_free(w->guard);
     guard_free(w->read_guard);

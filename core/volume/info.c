@@ -190,7 +190,7 @@ lsvd_caches(const struct lsvd_env *env, const char *name,
             struct lsvd_caches *ret)
 {
     struct config config;
-    struct world world;
+    struct env_world world;
     struct logger log;
     int r;
 

@@ -53,7 +53,7 @@ lsvd_list(const struct lsvd_env *env,
     struct config config;
     struct logger log;
     struct roots roots;
-    struct world world;
+    struct env_world world;
     bool damaged;
     int r;
 

@@ -52,6 +52,18 @@ plan_free(struct plan *plan)
     free(plan);
 }
 
+uint64_t
+plan_newest_seq(const struct plan *plan)
+{
+    uint64_t newest = plan->zero_seq;
+
+    for (size_t i = 0; i < plan->block_count; i++) {
+        if (plan->blocks[i].seq > newest)
+            newest = plan->blocks[i].seq;
+    }
+    return newest;
+}
+
 /* Not initialised. */
 static void *
 alloc_bytes(struct plan *plan, size_t bytes)

@@ -166,7 +166,7 @@ lsvd_fence_command(const struct lsvd_env *env, const char *name, char *text,
                    size_t bytes)
 {
     struct config config;
-    struct world world;
+    struct env_world world;
     struct logger log;
     int r = env_load(env, name, &config, &world, &log);
 

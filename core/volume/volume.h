@@ -142,7 +142,7 @@ struct volume_counters {
 };
 
 /* How the engine reaches its surroundings; see env.c. */
-struct world {
+struct env_world {
     struct io *io;       /* roots and parts, clocks, chance */
     struct io *cache_io; /* a cache directory that is alone */
     struct io *guard, *fault; /* owned; NULL if there is none */
@@ -196,7 +196,7 @@ struct metadata_problem {
 };
 
 struct lsvd_volume {
-    struct world world;
+    struct env_world world;
     struct io *io;       /* world.io */
     struct io *cache_io; /* world.cache_io */
     struct logger log;
@@ -302,17 +302,17 @@ struct lsvd_volume {
 /* ---- env.c ---- */
 
 int env_load(const struct lsvd_env *env, const char *name,
-             struct config *ret, struct world *ret_world,
+             struct config *ret, struct env_world *ret_world,
              struct logger *ret_log);
 /* Nothing that was opened through it is open. */
-void env_done(struct world *w);
+void env_done(struct env_world *w);
 /* Open cache directory nth of the configuration. */
-int env_open_cache(const struct world *w, const struct config *config,
+int env_open_cache(const struct env_world *w, const struct config *config,
                    size_t nth, struct target **ret);
 /* How long it is waited for: for the part-timeout, or until somebody else gives
  * it up (the mirror, which has a second copy). Nothing for one that is alone.
  */
-void env_cache_patience(const struct world *w, size_t nth, bool forever);
+void env_cache_patience(const struct env_world *w, size_t nth, bool forever);
 
 /* ---- manage.c ---- */
 
@@ -838,7 +838,8 @@ struct plan {
     bool *row_needs_redo; /* EC; rows entries, or NULL */
     uint32_t redo_rows;   /* how many do */
     struct chunk *pin;    /* from plan_apply on; released by plan_release */
-    uint32_t applied;     /* to these parts, not yet synced */
+    uint32_t applied;     /* to these parts, by the files they have open */
+    bool in_flux;         /* its chunk is marked so (LOCK_CHUNK_AT) */
     struct plan *next;
     struct plan_memory *memory; /* chain of what the plan owns */
 };
@@ -851,6 +852,8 @@ struct plan {
  * block of a sequence below `before` are taken (UINT64_MAX: all). */
 int plan_build(struct lsvd_volume *v, uint64_t chunk, uint32_t rows_max,
                uint64_t before, struct plan **ret);
+/* The newest record that it takes something from. */
+uint64_t plan_newest_seq(const struct plan *plan);
 struct plan *plan_new(uint64_t chunk);
 void plan_free(struct plan *plan); /* NULL is fine; holds no pin */
 void *plan_alloc(struct plan *plan, size_t count, size_t bytes);
@@ -896,8 +899,9 @@ int tables_level(struct lsvd_volume *v);
 /* Write every dirty chunk table page. Parts that fail are noted. */
 int tables_store(struct lsvd_volume *v, uint32_t parts);
 
-/* Gather a batch into v->batch, if there is none. 1: there is one; 0: nothing
- * to do. Parts that fail at it are dropped. */
+/* Gather a batch into v->batch, if there is none; some of it may be on its way
+ * to the parts then. 1: there is one; 0: nothing to do. Parts that fail at it
+ * are dropped. */
 int batch_prepare(struct lsvd_volume *v);
 /* Destage it: until it is done, or nobody is left who could be dropped. */
 int batch_run(struct lsvd_volume *v);

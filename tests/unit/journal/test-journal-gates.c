@@ -15,12 +15,15 @@
 
 #define BLOCK 512u
 
+enum call_kind { APPEND, ADVANCE, SYNC, SYNC_SEEN };
+
 /* A call of the journal on a thread of its own. */
 struct call {
     struct rig *rig;
-    enum { APPEND, ADVANCE, SYNC } kind;
+    enum call_kind kind;
     uint64_t block, number;
     int result;
+    bool durable; /* SYNC_SEEN: number is, when it returns */
     atomic_bool done;
     pthread_t thread;
 };
@@ -45,17 +48,21 @@ call_main(void *arg)
     case SYNC:
         c->result = journal_sync(c->rig->j);
         break;
+    case SYNC_SEEN:
+        c->result = journal_sync_seen(c->rig->j, c->number);
+        c->durable = journal_is_durable(c->rig->j, c->number);
+        break;
     }
     atomic_store(&c->done, true);
     return NULL;
 }
 
 static void
-start(struct call *c, struct rig *rig, int kind, uint64_t block,
+start(struct call *c, struct rig *rig, enum call_kind kind, uint64_t block,
       uint64_t number)
 {
-    *c = (struct call){ .rig = rig, .block = block, .number = number };
-    c->kind = kind == APPEND ? APPEND : kind == ADVANCE ? ADVANCE : SYNC;
+    *c = (struct call){ .rig = rig, .kind = kind, .block = block,
+                        .number = number };
     assert_int_equal(pthread_create(&c->thread, NULL, call_main, c), 0);
 }
 
@@ -96,6 +103,39 @@ flush_an_old_version(struct rig *rig)
     for (unsigned i = 0; i < 15; i++)
         assert_int_equal(rig_write(rig, 8, 1), 0);
     assert_int_equal(rig_sync(rig), 0);
+}
+
+/* What destage puts in place is what the index shows, also of a record whose
+ * append waits for the one before it: it must not be in place before both are
+ * durable (D3 of destage.c). */
+static void
+what_is_seen_waits_for_its_predecessor(void **state)
+{
+    struct call first, second, sync;
+    struct journal_block seen;
+    uint64_t zero_seq;
+    struct rig rig;
+    size_t total;
+
+    (void)state;
+    flush_an_old_version(&rig);
+    cut_target_set_gate(&rig.cut, 0);
+    start(&first, &rig, APPEND, 20, 100);
+    cut_target_wait_gate(&rig.cut);
+    start(&second, &rig, APPEND, 32, 101);
+    while (number_in_journal(&rig, 32) != 101)
+        sched_yield();
+    assert_int_equal(journal_chunk_blocks(rig.j, 4, &seen, 1, &total,
+                                          &zero_seq), 1);
+    start(&sync, &rig, SYNC_SEEN, 0, seen.seq);
+    let_others_run();
+    assert_false(atomic_load(&sync.done));
+    cut_target_open_gate(&rig.cut);
+    assert_int_equal(finish(&sync), 0);
+    assert_true(sync.durable);
+    assert_int_equal(finish(&first), 0);
+    assert_int_equal(finish(&second), 0);
+    rig_done(&rig);
 }
 
 static void
@@ -313,7 +353,7 @@ late_comers_share_the_next_sync(void **state)
 static void
 what_is_under_way_can_be_seen(void **state)
 {
-    static const struct { int kind; long after; } hold[] = {
+    static const struct { enum call_kind kind; long after; } hold[] = {
         { APPEND, 0 }, { SYNC, 0 },
         { ADVANCE, 0 }, { ADVANCE, 1 }, { ADVANCE, 2 }, { ADVANCE, 3 },
     };
@@ -344,6 +384,7 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_seen_waits_for_its_predecessor),
         cmocka_unit_test(no_answer_before_its_predecessor),
         cmocka_unit_test(a_failed_predecessor_fails_its_successors),
         cmocka_unit_test(the_tail_waits_for_every_record_before_it_moves),

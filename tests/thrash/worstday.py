@@ -255,9 +255,10 @@ class Day:
     def replaced(self, kill):
         root = self.volume.roots["c"]
         new = self.path / f"{root.name}.new"
-        shutil.rmtree(root)
-        new.mkdir()
+        os.rename(root, f"{root}.lost")  # its server makes files there still
         self.dropped("c")
+        shutil.rmtree(f"{root}.lost")
+        new.mkdir()
         if kill:
             self.slow_down("before c is replaced")
         command = threading.Thread(target=self.tool, args=(

@@ -189,6 +189,8 @@ class Day:
         self.load.end()
         self.start(FEW)
         self.load.one_more()
+        poll(lambda: self.status()["journal"]["dirty_chunks"] <= FEW,
+             "what was written before is on the parts", 60, 0.1)
         before = self.in_sync("before few are written")
         os.rename(root, f"{root}.away")
         self.dropped("c")

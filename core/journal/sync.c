@@ -122,10 +122,5 @@ journal_under_way(struct journal *j)
 int
 journal_sync(struct journal *j)
 {
-    int r;
-
-    pthread_mutex_lock(&j->lock);
-    r = sync_to_locked(j, j->written_seq);
-    pthread_mutex_unlock(&j->lock);
-    return r;
+    return journal_sync_seen(j, 0);
 }

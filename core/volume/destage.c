@@ -184,8 +184,9 @@ batch_put_in_place(struct lsvd_volume *v)
     int r;
 
     for (struct plan *plan = v->batch->first; plan; plan = plan->next) {
-        if (plan_newest_seq(plan) > newest)
-            newest = plan_newest_seq(plan);
+        uint64_t seq = plan_newest_seq(plan);
+
+        newest = seq > newest ? seq : newest;
     }
     r = journal_sync_seen(v->journal, newest); /* D3 */
     if (r == 0)

@@ -392,7 +392,7 @@ guard_open_dir(struct io *io, const char *path, unsigned flags,
                struct target **ret)
 {
     struct guard *g = (struct guard *)io;
-    struct op *op = NULL;
+    struct op *op;
     int r;
 
     r = op_new_named(run_open_dir, path, NULL, &op);
@@ -556,7 +556,7 @@ static int
 call_named(struct target *t, int (*run)(struct crew_op *op),
            const char *name, const char *to)
 {
-    struct op *op = NULL;
+    struct op *op;
     int r;
 
     r = op_new_named(run, name, to, &op);
@@ -622,7 +622,7 @@ static int
 guard_list(struct target *t, int (*cb)(void *ctx, const char *name),
            void *ctx)
 {
-    struct op *op = NULL;
+    struct op *op;
     int r;
 
     r = op_new(run_list, GUARD_OTHER, 0, &op);
@@ -688,7 +688,7 @@ run_sync(struct crew_op *base)
 static int
 guard_sync(struct target *t)
 {
-    struct op *op = NULL;
+    struct op *op;
     int r;
 
     r = op_new(run_sync, GUARD_SYNC, 0, &op);
@@ -708,7 +708,7 @@ run_space(struct crew_op *base)
 static int
 guard_space(struct target *t, struct target_space *ret)
 {
-    struct op *op = NULL;
+    struct op *op;
     int r;
 
     r = op_new(run_space, GUARD_OTHER, 0, &op);
@@ -992,7 +992,7 @@ run_punch(struct crew_op *base)
 static int
 guard_punch(struct object *o, uint64_t at, uint64_t bytes)
 {
-    struct op *op = NULL;
+    struct op *op;
     int r;
 
     r = op_new(run_punch, GUARD_WRITE, 0, &op);
@@ -1014,7 +1014,7 @@ run_start_sync(struct crew_op *base)
 static void
 guard_start_sync(struct object *o)
 {
-    struct op *op = NULL;
+    struct op *op;
 
     if (op_new(run_start_sync, GUARD_OTHER, 0, &op) < 0)
         return; /* the sync will do all of it */
@@ -1028,7 +1028,7 @@ static int
 call_ranged(struct object *o, int (*run)(struct crew_op *op), uint64_t at,
             uint64_t bytes, bool in_order)
 {
-    struct op *op = NULL;
+    struct op *op;
     int r;
 
     r = op_new(run, GUARD_OTHER, 0, &op);
@@ -1077,7 +1077,7 @@ run_object_sync(struct crew_op *base)
 static int
 guard_object_sync(struct object *o)
 {
-    struct op *op = NULL;
+    struct op *op;
     int r;
 
     r = op_new(run_object_sync, GUARD_SYNC, 0, &op);
@@ -1098,7 +1098,7 @@ run_stat(struct crew_op *base)
 static int
 guard_stat(struct object *o, struct object_stat *ret)
 {
-    struct op *op = NULL;
+    struct op *op;
     int r;
 
     r = op_new(run_stat, GUARD_OTHER, 0, &op);
@@ -1123,7 +1123,7 @@ static int
 guard_next_data(struct object *o, uint64_t at, uint64_t *ret_begin,
                 uint64_t *ret_end)
 {
-    struct op *op = NULL;
+    struct op *op;
     int r;
 
     r = op_new(run_next_data, GUARD_OTHER, 0, &op);
@@ -1163,7 +1163,7 @@ run_lock(struct crew_op *base)
 static int
 guard_lock(struct object *o, uint64_t at, uint64_t bytes, bool exclusive)
 {
-    struct op *op = NULL;
+    struct op *op;
     int r;
 
     r = op_new(run_lock, GUARD_OTHER, 0, &op);

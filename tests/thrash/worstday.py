@@ -209,8 +209,9 @@ class Day:
         self.under_load("b hangs")
         if kill:
             self.load.killed = True
+            self.server.process.kill()
             self.faulty.resume()  # or the process can't end
-            self.kill("when b had hung")
+            self.kill("while b hangs")
         else:
             self.faulty.resume()
         self.in_sync("after b hung")

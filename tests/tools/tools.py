@@ -10,6 +10,8 @@ import socket
 import subprocess
 import time
 
+import nbd
+
 SOURCES = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("LSVD_BUILD", SOURCES / "build"))
 PLUGIN = BUILD / "plugin" / "nbdkit-lsvd-plugin.so"
@@ -61,17 +63,26 @@ class Server:
     def __init__(self, path, *words):
         self.socket = path / "nbd.sock"
         self.log_path = path / "nbdkit.log"
-        pidfile = path / "nbdkit.pid"
-        for old in (self.socket, pidfile):
-            old.unlink(missing_ok=True)
+        self.socket.unlink(missing_ok=True)
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
-                ["nbdkit", "-f", "-U", self.socket, "-P", pidfile]
+                ["nbdkit", "-f", "-U", self.socket]
                 + [str(w) for w in words], stdout=log, stderr=log)
-        poll(lambda: self.process.poll() is not None
-             or pidfile.exists() and pidfile.read_text().endswith("\n"),
+        poll(lambda: self.process.poll() is not None or self._answers(),
              "nbdkit is up")
         assert self.process.poll() is None, self.log()
+
+    def _answers(self):
+        """A pidfile would be there a moment earlier than the control socket;
+        who is accepted as a client finds that, too."""
+        h = nbd.NBD()
+        h.set_opt_mode(True)
+        try:
+            h.connect_unix(str(self.socket))
+            h.opt_abort()
+        except nbd.Error:
+            return False
+        return True
 
     def log(self):
         return self.log_path.read_text(errors="replace")

@@ -22,6 +22,7 @@
 
 #include "base/uuid.h"
 #include "chunk/geometry.h"
+#include "target/guard.h"
 #include "target/target.h"
 
 struct fragment_id {
@@ -92,11 +93,25 @@ void fragment_set_entry(struct fragment *f, uint32_t row,
 int fragment_read(struct fragment *f, uint32_t row, uint32_t count,
                   const struct iovec *iov, int iov_count, bool *bad);
 
-/* As above, but no read of the medium is waited for longer than patience_ns:
+/* The same in two steps, so that fragments on several parts can be read side by
+ * side; each that is begun is ended. f, iov and bad are borrowed until the end.
+ * patience_ns, if not 0: no read of the medium is waited for any longer,
  * -EAGAIN then, and all are marked bad. */
-int fragment_read_within(struct fragment *f, uint32_t row, uint32_t count,
+struct fragment_read {
+    struct fragment *f;
+    uint32_t row, count;
+    const struct iovec *iov;
+    int iov_count;
+    uint64_t patience_ns;
+    bool *bad;
+    bool begun; /* one read gives them all; else they are read at the end */
+    struct guard_read read;
+};
+void fragment_read_begin(struct fragment *f, uint32_t row, uint32_t count,
                          const struct iovec *iov, int iov_count,
-                         uint64_t patience_ns, bool *bad);
+                         uint64_t patience_ns, bool *bad,
+                         struct fragment_read *ret);
+int fragment_read_end(struct fragment_read *read);
 
 /* Put bytes in place, unverified: count cells from row on. Entries are the
  * caller's (fragment_set_entry). */

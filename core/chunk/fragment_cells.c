@@ -5,8 +5,8 @@
 #include "base/err.h"
 #include "base/sum.h"
 #include "chunk/fragment.h"
-#include "target/guard.h"
 #include <assert.h>
+#include <limits.h>
 #include <string.h>
 
 #define RUN_PIECES_MAX 64 /* of one readv or writev */
@@ -80,39 +80,38 @@ cell_is_good(const struct fragment *f, uint32_t row, const uint8_t *bytes)
         == fragment_sum_cell(g, &f->id, row, stripe_sums, bytes);
 }
 
-/* Judge the cells of a run that was read; those already bad stay bad. */
+/* Judge cells that were read, from row on; those already bad stay bad. */
 static void
-judge(const struct fragment *f, uint32_t row, const struct run *run,
-      bool *bad)
+judge(const struct fragment *f, uint32_t row, const struct iovec *iov,
+      int pieces, bool *bad)
 {
     uint32_t block_bytes = f->geometry->block_bytes;
-    uint32_t cell = run->first;
+    uint32_t cell = 0;
 
-    for (int i = 0; i < run->pieces; i++) {
-        const uint8_t *at = run->piece[i].iov_base;
-        const uint8_t *end = at + run->piece[i].iov_len;
+    for (int i = 0; i < pieces; i++) {
+        const uint8_t *at = iov[i].iov_base;
+        const uint8_t *end = at + iov[i].iov_len;
 
         for (; at < end; at += block_bytes, cell++)
             if (!bad[cell])
                 bad[cell] = !cell_is_good(f, row + cell, at);
     }
-    assert(cell == run->first + run->count);
 }
 
 /* One unreadable sector must not cost its neighbours: ask for each cell by
  * itself. Returns how many were read; those that the medium refused are marked
  * bad. Any other error says nothing of them, and ends it. */
 static int64_t
-read_singly(const struct fragment *f, uint32_t row, const struct run *run,
-            bool *bad)
+read_singly(const struct fragment *f, uint32_t row, const struct iovec *iov,
+            int pieces, bool *bad)
 {
     uint32_t block_bytes = f->geometry->block_bytes;
-    uint32_t cell = run->first;
+    uint32_t cell = 0;
     int64_t answered = 0;
 
-    for (int i = 0; i < run->pieces; i++) {
-        uint8_t *at = run->piece[i].iov_base;
-        uint8_t *end = at + run->piece[i].iov_len;
+    for (int i = 0; i < pieces; i++) {
+        uint8_t *at = iov[i].iov_base;
+        uint8_t *end = at + iov[i].iov_len;
 
         for (; at < end; at += block_bytes, cell++) {
             uint64_t from =
@@ -128,30 +127,35 @@ read_singly(const struct fragment *f, uint32_t row, const struct run *run,
     return answered;
 }
 
-/* Read and judge one run. Returns the number of cells that the medium gave,
- * or a negative errno if there is no use in asking it for more. */
+/* After a read of count cells, which returned r. Returns the number of cells
+ * that the medium gave, or a negative errno if there is no use in asking it for
+ * more. */
+static int64_t
+take_cells(const struct fragment *f, uint32_t row, uint32_t count,
+           const struct iovec *iov, int pieces, int r, bool *bad)
+{
+    int64_t answered = count;
+
+    if (r == -EIO)
+        answered = read_singly(f, row, iov, pieces, bad);
+    else if (r < 0)
+        return r;
+    if (answered >= 0)
+        judge(f, row, iov, pieces, bad);
+    return answered;
+}
+
 static int64_t
 read_run(const struct fragment *f, uint32_t row, const struct run *run,
          uint64_t patience_ns, bool *bad)
 {
-    uint64_t at = geometry_cell_at(f->geometry, f->id.fragment,
-                                   row + run->first);
-    int64_t answered = run->count;
-    int r;
-
-    if (patience_ns > 0)
-        r = guard_read_within(f->object, run->piece, run->pieces, at,
+    int r = guard_read_within(f->object, run->piece, run->pieces,
+                              geometry_cell_at(f->geometry, f->id.fragment,
+                                               row + run->first),
                               patience_ns);
-    else
-        r = object_readv(f->object, run->piece, run->pieces, at);
-    if (r == -EIO)
-        answered = read_singly(f, row, run, bad);
-    else if (r < 0)
-        return r;
-    if (answered < 0)
-        return answered;
-    judge(f, row, run, bad);
-    return answered;
+
+    return take_cells(f, row + run->first, run->count, run->piece, run->pieces,
+                      r, bad + run->first);
 }
 
 static bool
@@ -167,52 +171,98 @@ fill_zero(const struct run *run)
         memset(run->piece[i].iov_base, 0, run->piece[i].iov_len);
 }
 
-int
-fragment_read_within(struct fragment *f, uint32_t row, uint32_t count,
-                     const struct iovec *iov, int iov_count,
-                     uint64_t patience_ns, bool *bad)
+/* got: what the last call of the medium said; answered of the cells that were
+ * asked for were read. */
+static int
+read_outcome(int64_t got, uint64_t asked, uint64_t answered, uint32_t count,
+             bool *bad)
 {
-    struct cursor cursor = {iov, iov_count, 0};
-    uint32_t block_bytes = f->geometry->block_bytes;
+    if (got >= 0 && (asked == 0 || answered > 0))
+        return 0;
+    memset(bad, true, count * sizeof *bad);
+    /* the text is the target's */
+    return got == -EAGAIN || got == -ETIMEDOUT || got == -ENOMEM ? (int)got
+                                                                 : -EIO;
+}
+
+/* One run after the other. */
+static int
+read_runs(const struct fragment_read *read)
+{
+    struct cursor cursor = {read->iov, read->iov_count, 0};
+    uint32_t row = read->row, count = read->count;
     uint64_t asked = 0, answered = 0;
+    struct fragment *f = read->f;
     int64_t got = 0;
     struct run run;
 
-    assert(row < f->geometry->rows);
-    assert(count <= f->geometry->rows - row);
-    memset(bad, 0, count * sizeof *bad);
     for (uint32_t i = 0; i < count; i += run.count) {
         bool stored = must_read(f, row + i);
         uint32_t end = i + 1;
 
         while (end < count && must_read(f, row + end) == stored)
             end++;
-        take(&cursor, block_bytes, i, end - i, &run);
+        take(&cursor, f->geometry->block_bytes, i, end - i, &run);
         if (!stored) {
             fill_zero(&run);
             continue;
         }
-        got = read_run(f, row, &run, patience_ns, bad);
+        got = read_run(f, row, &run, read->patience_ns, read->bad);
         if (got < 0)
             break;
         asked += run.count;
         answered += (uint64_t)got;
     }
-    if (got < 0 || (asked > 0 && answered == 0)) {
-        memset(bad, true, count * sizeof *bad);
-        /* the text is the target's */
-        return got == -EAGAIN || got == -ETIMEDOUT || got == -ENOMEM
-                   ? (int)got
-                   : -EIO;
-    }
-    return 0;
+    return read_outcome(got, asked, answered, count, read->bad);
+}
+
+void
+fragment_read_begin(struct fragment *f, uint32_t row, uint32_t count,
+                    const struct iovec *iov, int iov_count,
+                    uint64_t patience_ns, bool *bad,
+                    struct fragment_read *ret)
+{
+    uint32_t stored = 0;
+
+    assert(row < f->geometry->rows);
+    assert(count <= f->geometry->rows - row);
+    memset(bad, 0, count * sizeof *bad);
+    *ret = (struct fragment_read){
+        .f = f, .row = row, .count = count, .iov = iov,
+        .iov_count = iov_count, .patience_ns = patience_ns, .bad = bad};
+    while (stored < count && must_read(f, row + stored))
+        stored++;
+    if (stored < count || iov_count > IOV_MAX)
+        return;
+    ret->begun = true;
+    guard_read_begin(f->object, iov, iov_count,
+                     geometry_cell_at(f->geometry, f->id.fragment, row),
+                     patience_ns, &ret->read);
+}
+
+int
+fragment_read_end(struct fragment_read *read)
+{
+    int64_t got;
+    int r;
+
+    if (!read->begun)
+        return read_runs(read);
+    r = guard_read_end(&read->read);
+    got = take_cells(read->f, read->row, read->count, read->iov,
+                     read->iov_count, r, read->bad);
+    return read_outcome(got, read->count, got > 0 ? (uint64_t)got : 0,
+                        read->count, read->bad);
 }
 
 int
 fragment_read(struct fragment *f, uint32_t row, uint32_t count,
               const struct iovec *iov, int iov_count, bool *bad)
 {
-    return fragment_read_within(f, row, count, iov, iov_count, 0, bad);
+    struct fragment_read read;
+
+    fragment_read_begin(f, row, count, iov, iov_count, 0, bad, &read);
+    return fragment_read_end(&read);
 }
 
 int

@@ -283,11 +283,8 @@ readcache_get(struct readcache *rc, uint64_t first, uint32_t count,
         if (slot[i] == SLOT_NONE)
             continue;
         iov.iov_len = run * bytes;
-        if (patience_ns > 0)
-            r = guard_read_within(rc->object, &iov, 1, slot_at(rc, slot[i]),
-                                  patience_ns);
-        else
-            r = object_readv(rc->object, &iov, 1, slot_at(rc, slot[i]));
+        r = guard_read_within(rc->object, &iov, 1, slot_at(rc, slot[i]),
+                              patience_ns);
         if (r == 0)
             judge(rc, first + i, run, want + i, iov.iov_base, slot[i],
                   have + i);

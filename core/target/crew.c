@@ -587,7 +587,7 @@ perform(struct crew *c, struct crew_op *op)
         op->undo(op);
         (void)pthread_mutex_lock(&c->lock);
     }
-    c->progress_ns = crew_now_ns();
+    c->progress_ns = op->ended_ns = crew_now_ns();
     take_out(op->abandoned ? &c->leftover : &c->running, op);
 }
 
@@ -822,15 +822,17 @@ crew_queue(struct crew *c, struct crew_op *op, const char *name,
     return r;
 }
 
-/* Until op is done, or needn't be waited for any more: false then. */
+/* Until it is done, or needn't be waited for any more: false then. */
 static bool
-wait_locked(struct crew *c, struct crew_op *op, struct crew_waiter *w,
-            const struct crew_patience *patience)
+wait_locked(struct crew_pending *p)
 {
-    uint64_t began = crew_now_ns();
+    const struct crew_patience *patience = &p->patience;
+    uint64_t patient_until = p->began_ns + patience->ns;
+    struct crew_op *op = p->op;
+    struct crew *c = p->crew;
 
     while (!op->done && !op->abandoned) {
-        uint64_t until = hung_at_locked(c, began,
+        uint64_t until = hung_at_locked(c, p->began_ns,
                                         atomic_load(patience->deadline_ms));
         uint64_t now = crew_now_ns();
 
@@ -838,11 +840,11 @@ wait_locked(struct crew *c, struct crew_op *op, struct crew_waiter *w,
             give_up_locked(c, now);
             continue;
         }
-        if (patience->ns > 0 && now >= began + patience->ns)
+        if (patience->ns > 0 && now >= patient_until)
             return false;
-        if (patience->ns > 0 && until > began + patience->ns)
-            until = began + patience->ns;
-        crew_wait_until(&w->cond, &c->lock, until);
+        if (patience->ns > 0 && until > patient_until)
+            until = patient_until;
+        crew_wait_until(&p->waiter.cond, &c->lock, until);
     }
     return true;
 }
@@ -875,26 +877,49 @@ outcome_locked(struct crew *c, struct crew_op *op, const char *name,
 }
 
 int
-crew_call(struct crew *c, struct crew_op *op, const char *name,
-          const struct crew_patience *patience, bool *ret_own)
+crew_begin(struct crew *c, struct crew_op *op, const char *name,
+           const struct crew_patience *patience, struct crew_pending *ret)
 {
-    struct crew_waiter w;
     int r;
 
-    *ret_own = true;
+    *ret = (struct crew_pending){
+        .crew = c, .op = op, .name = name, .patience = *patience};
     (void)pthread_mutex_lock(&c->lock);
-    op->waiter = &w;
+    op->waiter = &ret->waiter;
     r = enqueue_locked(c, op, name, patience->deadline_ms);
     if (r == 0) {
-        bool waited;
-
-        waiter_add_locked(c, &w);
-        waited = wait_locked(c, op, &w, patience);
-        r = outcome_locked(c, op, name, waited, ret_own);
-        waiter_remove_locked(c, &w);
+        ret->began_ns = crew_now_ns();
+        waiter_add_locked(c, &ret->waiter);
     }
     (void)pthread_mutex_unlock(&c->lock);
     return r;
+}
+
+int
+crew_end(struct crew_pending *p, bool *ret_own)
+{
+    struct crew *c = p->crew;
+    bool waited;
+    int r;
+
+    (void)pthread_mutex_lock(&c->lock);
+    waited = wait_locked(p);
+    r = outcome_locked(c, p->op, p->name, waited, ret_own);
+    waiter_remove_locked(c, &p->waiter);
+    (void)pthread_mutex_unlock(&c->lock);
+    return r;
+}
+
+int
+crew_call(struct crew *c, struct crew_op *op, const char *name,
+          const struct crew_patience *patience, bool *ret_own)
+{
+    struct crew_pending p;
+    int r;
+
+    *ret_own = true;
+    r = crew_begin(c, op, name, patience, &p);
+    return r < 0 ? r : crew_end(&p, ret_own);
 }
 
 /* ---- closing ---- */

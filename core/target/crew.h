@@ -98,7 +98,7 @@ struct crew_op {
     struct crew_op *before, *after; /* in running or leftover */
     struct crew_ops_list joined;
     struct crew_waiter *waiter; /* NULL: nobody waits (any more) */
-    uint64_t begun_ns;
+    uint64_t begun_ns, ended_ns;
     bool ordered;    /* it is in its thing's queue */
     enum crew_lane lane;
     bool cancelled;  /* not to be begun */
@@ -185,6 +185,21 @@ int crew_queue(struct crew *c, struct crew_op *op, const char *name,
  * refused; else it is not to be touched any more, nor what it makes. */
 int crew_call(struct crew *c, struct crew_op *op, const char *name,
               const struct crew_patience *patience, bool *ret_own);
+
+/* The same in two steps, for who waits for several crews at a time. */
+struct crew_pending {
+    struct crew *crew;
+    struct crew_op *op;
+    const char *name; /* borrowed until the end */
+    struct crew_patience patience;
+    uint64_t began_ns;
+    struct crew_waiter waiter; /* so a pending one is not moved */
+};
+/* On failure op is the caller's still, and there is nothing to end. */
+int crew_begin(struct crew *c, struct crew_op *op, const char *name,
+               const struct crew_patience *patience,
+               struct crew_pending *ret);
+int crew_end(struct crew_pending *p, bool *ret_own);
 
 void crew_get_stats(struct crew *c, struct guard_stats *ret);
 /* Those of this generation. after_ns: only if something has been running that

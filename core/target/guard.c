@@ -222,12 +222,9 @@ check_wanted(struct guard *g, const char *name)
  */
 static int
 op_call(struct op *op, struct guard *g, struct crew *c, const char *name,
-        uint64_t patience_ns, struct op **ret)
+        struct op **ret)
 {
-    const struct crew_patience patience = {
-        .deadline_ms = &g->deadline_ms,
-        .ns = patience_ns,
-    };
+    const struct crew_patience patience = {.deadline_ms = &g->deadline_ms};
     bool own;
     int r;
 
@@ -246,7 +243,7 @@ call_on_target(struct target *t, struct op *op, struct op **ret)
     struct guarded_target *g = to_target(t);
 
     op_on(op, g->inner);
-    return op_call(op, g->guard, g->inner->thing.crew, t->path, 0, ret);
+    return op_call(op, g->guard, g->inner->thing.crew, t->path, ret);
 }
 
 static int
@@ -255,7 +252,7 @@ call_on_object(struct object *o, struct op *op, struct op **ret)
     struct guarded_object *g = to_object(o);
 
     op_on(op, g->inner);
-    return op_call(op, g->guard, g->inner->thing.crew, g->name, 0, ret);
+    return op_call(op, g->guard, g->inner->thing.crew, g->name, ret);
 }
 
 static void
@@ -334,7 +331,7 @@ open_target(struct guarded_target *t, struct op *op)
     int r;
 
     op_makes(op, t->inner);
-    r = op_call(op, t->guard, c, c->path, 0, &back);
+    r = op_call(op, t->guard, c, c->path, &back);
     if (back == NULL) {
         t->inner = NULL; /* they are the operation's */
         return r;
@@ -450,7 +447,7 @@ open_object(struct guarded_target *t, struct guarded_object *o,
 
     op_on(op, t->inner);
     op_makes(op, o->inner);
-    r = op_call(op, t->guard, t->inner->thing.crew, o->name, 0, &back);
+    r = op_call(op, t->guard, t->inner->thing.crew, o->name, &back);
     if (back != NULL && r < 0)
         crew_thing_discard(&o->inner->thing);
     if (back != NULL && r == 0 && ret_stat != NULL)
@@ -781,40 +778,137 @@ read_at_hand(struct guarded_object *o, const struct iovec *iov, int count,
     return r == 0 ? 0 : 1;
 }
 
-/* patience_ns 0: as long as it takes. */
+/* One that a crew is asked for. */
+struct guard_reading {
+    struct op *op;
+    const struct iovec *iov;
+    int count;
+    struct crew_pending pending;
+};
+
 static int
-read_patiently(struct object *object, const struct iovec *iov, int count,
-               uint64_t at, uint64_t patience_ns)
+new_reading(const struct iovec *iov, int count, struct guard_reading **ret)
 {
-    struct guarded_object *o = to_object(object);
-    struct op *op = NULL;
+    struct guard_reading *reading = NULL;
     size_t bytes = 0;
     int r;
 
+    r = vector_bytes(iov, count, &bytes);
+    if (r == 0)
+        r = mem_new(1, sizeof *reading, &reading);
+    if (r < 0)
+        return r;
+    reading->iov = iov;
+    reading->count = count;
+    r = op_new(run_read, GUARD_READ, bytes, &reading->op);
+    if (r < 0) {
+        free(reading);
+        return r;
+    }
+    reading->op->bytes = bytes;
+    *ret = reading;
+    return 0;
+}
+
+static void
+free_reading(struct guard_reading *reading, bool own)
+{
+    if (own)
+        op_free(&reading->op->base);
+    free(reading);
+}
+
+/* 0: it is begun, or over: then *ret is NULL. */
+static int
+begin_reading(struct guarded_object *o, const struct iovec *iov, int count,
+              uint64_t at, uint64_t patience_ns, struct guard_reading **ret)
+{
+    const struct crew_patience patience = {
+        .deadline_ms = &o->guard->deadline_ms,
+        .ns = patience_ns,
+    };
+    struct guard_reading *reading = NULL;
+    int r;
+
+    *ret = NULL;
     r = read_at_hand(o, iov, count, at);
     if (r <= 0)
         return r;
-    r = vector_bytes(iov, count, &bytes);
+    r = check_wanted(o->guard, o->name);
     if (r == 0)
-        r = op_new(run_read, GUARD_READ, bytes, &op);
+        r = new_reading(iov, count, &reading);
     if (r < 0)
         return r;
-    op->at = at;
-    op->bytes = bytes;
-    op_on(op, o->inner);
-    r = op_call(op, o->guard, o->inner->thing.crew, o->name, patience_ns,
-                &op);
-    if (r == 0)
-        scatter(iov, count, op->data);
-    op_drop(op);
+    reading->op->at = at;
+    op_on(reading->op, o->inner);
+    r = crew_begin(o->inner->thing.crew, &reading->op->base, o->name,
+                   &patience, &reading->pending);
+    if (r < 0) {
+        free_reading(reading, true);
+        return r;
+    }
+    *ret = reading;
+    return 0;
+}
+
+static int
+end_reading(struct guard_reading *reading, uint64_t *ret_took_ns)
+{
+    bool own;
+    int r = crew_end(&reading->pending, &own);
+
+    if (r == 0) {
+        *ret_took_ns = reading->op->base.ended_ns - reading->pending.began_ns;
+        scatter(reading->iov, reading->count, reading->op->data);
+    }
+    free_reading(reading, own);
     return r;
+}
+
+void
+guard_read_begin(struct object *o, const struct iovec *iov, int count,
+                 uint64_t at, uint64_t patience_ns, struct guard_read *ret)
+{
+    *ret = (struct guard_read){0};
+    if (o->ops == &guard_ops)
+        ret->result = begin_reading(to_object(o), iov, count, at, patience_ns,
+                                    &ret->reading);
+    else
+        ret->result = object_readv(o, iov, count, at);
+    if (ret->result < 0)
+        (void)mem_dup(err_text(), &ret->text);
+}
+
+int
+guard_read_end(struct guard_read *read)
+{
+    int r = read->result;
+
+    if (read->reading != NULL)
+        r = end_reading(read->reading, &read->took_ns);
+    else if (r < 0)
+        (void)err_set(r, "%s", read->text != NULL ? read->text : strerror(-r));
+    free(read->text);
+    read->reading = NULL;
+    read->text = NULL;
+    return r;
+}
+
+int
+guard_read_within(struct object *o, const struct iovec *iov, int count,
+                  uint64_t at, uint64_t patience_ns)
+{
+    struct guard_read read;
+
+    guard_read_begin(o, iov, count, at, patience_ns, &read);
+    return guard_read_end(&read);
 }
 
 static int
 guard_readv(struct object *o, const struct iovec *iov, int count,
             uint64_t at)
 {
-    return read_patiently(o, iov, count, at, 0);
+    return guard_read_within(o, iov, count, at, 0);
 }
 
 static int
@@ -822,16 +916,6 @@ guard_try_readv(struct object *o, const struct iovec *iov, int count,
                 uint64_t at)
 {
     return read_at_hand(to_object(o), iov, count, at) == 0 ? 0 : -EAGAIN;
-}
-
-int
-guard_read_within(struct object *o, const struct iovec *iov, int count,
-                  uint64_t at, uint64_t patience_ns)
-{
-    if (o->ops != &guard_ops)
-        return object_readv(o, iov, count, at);
-    return read_patiently(o, iov, count, at,
-                          patience_ns > 0 ? patience_ns : 1);
 }
 
 void

@@ -123,9 +123,26 @@ bool guard_is_hung(struct target *t);
  * can't be opened anew, because its lock would be lost. */
 void guard_forgive(struct object *o);
 
-/* A read that is not waited for longer than patience_ns: -EAGAIN then (no
- * text), iov undefined; the read goes on by itself and its bytes are dropped,
- * or is not begun any more. Not guarded: an ordinary read. */
+/* Reads of several objects side by side, whose parts may be on different disks:
+ * each is begun, then each is ended. */
+struct guard_read {
+    struct guard_reading *reading; /* the guard's; NULL: result is there */
+    int result;
+    char *text; /* of an error; owned */
+    uint64_t took_ns; /* of one that was good, but not over when it had begun:
+                       * from then until the bytes were there; else 0 */
+};
+
+/* Not waited for longer than patience_ns (0: as any other read): -EAGAIN then
+ * (no text), iov undefined; the read goes on by itself and its bytes are
+ * dropped, or is not begun any more. o and iov are borrowed until the end. Not
+ * guarded: an ordinary read, which is over at once. */
+void guard_read_begin(struct object *o, const struct iovec *iov, int count,
+                      uint64_t at, uint64_t patience_ns,
+                      struct guard_read *ret);
+/* 0 with the bytes in iov, or a negative errno. Once for each begun. */
+int guard_read_end(struct guard_read *read);
+/* Both. */
 int guard_read_within(struct object *o, const struct iovec *iov, int count,
                       uint64_t at, uint64_t patience_ns);
 

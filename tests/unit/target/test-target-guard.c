@@ -952,6 +952,80 @@ patience_ends_before_the_deadline(void **state)
     target_close(t);
 }
 
+/* One thread waits for two directories, each of which keeps its own time. */
+static void
+reads_of_two_directories_go_side_by_side(void **state)
+{
+    struct world *w = *state;
+    char got[2][4] = { "", "" };
+    struct iovec iov[2] = { { got[0], 4 }, { got[1], 4 } };
+    struct guard_read read[2];
+    struct object *other;
+    struct target *t;
+
+    assert_int_equal(object_write(w->a, "abcd", 4, 0), 0);
+    assert_int_equal(object_sync(w->a), 0);
+    assert_int_equal(open_dir(w, "/other", &t), 0);
+    assert_int_equal(target_open(t, "a", 0, &other), 0);
+    gate_shut(&w->gate, 1u << GATE_READ, NULL);
+    guard_read_begin(w->a, &iov[0], 1, 0, 0, &read[0]);
+    guard_read_begin(other, &iov[1], 1, 0, 0, &read[1]);
+    gate_wait_inside(&w->gate, 2);
+    gate_open(&w->gate);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(guard_read_end(&read[i]), 0);
+        assert_memory_equal(got[i], "abcd", 4);
+        assert_true(read[i].took_ns > 0);
+    }
+
+    /* Each has its own error, told at its end. */
+    gate_fail(&w->gate, GATE_READ, -EIO);
+    guard_read_begin(w->a, &iov[0], 1, 0, 0, &read[0]);
+    assert_int_equal(guard_read_end(&read[0]), -EIO);
+    gate_fail(&w->gate, GATE_READ, 0);
+    guard_refuse(w->io, SHORT_MS);
+    guard_read_begin(w->a, &iov[0], 1, 0, 0, &read[0]);
+    guard_read_begin(other, &iov[1], 1, 0, 0, &read[1]);
+    (void)err_set(-ENOENT, "of something else");
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(guard_read_end(&read[i]), -ECANCELED);
+        assert_non_null(strstr(err_text(), "not done any more"));
+    }
+    object_close(other);
+    target_close(t);
+}
+
+/* What hangs is given up, and costs the other nothing but the wait. */
+static void
+one_of_two_reads_hangs(void **state)
+{
+    struct world *w = *state;
+    char *got = malloc(4), healthy[4] = "";
+    struct iovec iov[2] = { { got, 4 }, { healthy, 4 } };
+    struct guard_read read[2];
+    struct object *other;
+    struct target *t;
+
+    assert_non_null(got);
+    assert_int_equal(object_write(w->b, "abcd", 4, 0), 0);
+    assert_int_equal(object_sync(w->b), 0);
+    assert_int_equal(open_dir(w, "/other", &t), 0);
+    assert_int_equal(target_open(t, "b", 0, &other), 0);
+    gate_shut(&w->gate, 1u << GATE_READ, "a");
+    guard_set_deadline(w->io, SHORT_MS);
+    guard_read_begin(w->a, &iov[0], 1, 0, 0, &read[0]);
+    guard_read_begin(other, &iov[1], 1, 0, 0, &read[1]);
+    assert_int_equal(guard_read_end(&read[0]), -ETIMEDOUT);
+    assert_non_null(strstr(err_text(), PATH));
+    free(got); /* G2 */
+    assert_int_equal(guard_read_end(&read[1]), 0);
+    assert_memory_equal(healthy, "abcd", 4);
+    guard_set_deadline(w->io, LONG_MS);
+    gate_open(&w->gate);
+    object_close(other);
+    target_close(t);
+}
+
 static void
 closing_what_hangs_is_quick(void **state)
 {
@@ -1242,6 +1316,8 @@ main(void)
         TEST(a_hang_is_seen_without_a_waiter),
         TEST(the_queue_is_bounded),
         TEST(patience_ends_before_the_deadline),
+        TEST(reads_of_two_directories_go_side_by_side),
+        TEST(one_of_two_reads_hangs),
         TEST(closing_what_hangs_is_quick),
         TEST(every_allocation_may_fail),
         TEST(a_fork_leaves_nothing_broken),

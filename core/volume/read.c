@@ -82,112 +82,149 @@ volume_note_bad(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
     volume_queue_heal(v, c->number, slot);
 }
 
-/* One data cell that its fragment could not give; the parts in skip are not
- * asked. */
-static int
-reconstruct(struct lsvd_volume *v, struct chunk *c, uint32_t block,
-            uint32_t skip, uint8_t *to)
-{
-    uint32_t slot = geometry_fragment_of(&v->g, block);
-    uint32_t row = geometry_row_of(&v->g, block);
-    struct cell_entry entry;
-    struct stripe stripe;
-    struct rows rows;
-    int r;
-
-    r = rows_new(v, 1, &rows);
-    if (r < 0)
-        return r;
-    rows.skip = skip;
-    rows_load(v, c, row, 1, &rows);
-    rows_judge(v, &rows, row, &stripe);
-    if (stripe.state[slot] == CELL_GOOD)
-        r = 0;
-    else
-        r = rows_rebuild(v, &rows, &stripe, slot, &entry);
-    if (r == 0)
-        memcpy(to, rows.cell[slot], v->g.block_bytes);
-    rows_free(&rows);
-    return r;
-}
-
-/* The same with all parts, for as long as they may take. */
-static int
-reconstruct_anyhow(struct lsvd_volume *v, struct chunk *c, uint32_t block,
-                   uint8_t *to)
-{
-    int r = reconstruct(v, c, block, 0, to);
-
-    if (r == 0 || r == -ENOMEM)
-        return r;
-    if (!atomic_load(&c->in_flight))
-        atomic_fetch_add(&v->count.lost_blocks, 1);
-    return err_set(-EIO,
-                   "volume %s: chunk %llu, block %u can't be read or "
-                   "computed: %s",
-                   v->meta.name, (unsigned long long)c->number, block,
-                   err_text());
-}
-
-/* Blocks [block, block + count) of the chunk that lie on one data fragment,
- * `step` apart. step 1: replicas. */
+/* Blocks of the chunk that lie on one data fragment, `step` apart (1:
+ * replicas), so that their cells are neighbours there. */
 struct span {
     uint32_t slot, block, step, count;
     uint8_t *to;
+    struct iovec *iov; /* count of them, for its use */
+    bool *bad;         /* count: what the fragment could not give */
+    /* Of the read of it: */
+    int error; /* it was not even begun */
+    uint64_t begin_ns, begun_ns;
+    struct fragment_read read;
 };
 
-/* The medium of a part, but not for longer than its patience (hedge.h), unless
- * it is the last resort. -EAGAIN: late. */
-static int
-read_medium(struct lsvd_volume *v, const struct span *s, struct fragment *f,
-            bool last_resort, struct iovec *iov, bool *bad)
+static uint8_t *
+span_cell(const struct lsvd_volume *v, const struct span *s, uint32_t n)
 {
-    struct pace *pace = &v->part[s->slot].pace;
-    uint32_t row = geometry_row_of(&v->g, s->block);
-    uint64_t begin = v->io->ops->now_ns(v->io), now;
-    size_t bytes = v->g.block_bytes;
-    int pieces = 1, r;
+    return s->to + (size_t)n * s->step * v->g.block_bytes;
+}
 
-    if (!last_resort && pace_is_avoided(pace, begin))
-        return -EAGAIN;
+/* Cells [n, n + count) of the span from the other parts, but those in skip. bad
+ * stays for what can't be computed: the last such error. */
+static int
+reconstruct(struct lsvd_volume *v, struct chunk *c, const struct span *s,
+            uint32_t n, uint32_t count, uint32_t skip)
+{
+    uint32_t first = geometry_row_of(&v->g, s->block) + n;
+    struct cell_entry entry;
+    struct stripe stripe;
+    struct rows rows;
+    int failed = 0, r;
+
+    r = rows_new(v, count, &rows);
+    if (r < 0)
+        return r;
+    rows.skip = skip;
+    rows_load(v, c, first, count, &rows);
+    for (uint32_t i = 0; i < count; i++) {
+        rows_judge(v, &rows, first + i, &stripe);
+        r = stripe.state[s->slot] == CELL_GOOD
+                ? 0
+                : rows_rebuild(v, &rows, &stripe, s->slot, &entry);
+        s->bad[n + i] = r < 0;
+        if (r < 0)
+            failed = r;
+        else
+            memcpy(span_cell(v, s, n + i),
+                   rows.cell[s->slot] + (size_t)i * v->g.block_bytes,
+                   v->g.block_bytes);
+    }
+    rows_free(&rows);
+    return failed;
+}
+
+/* The same of all its bad cells. */
+static int
+reconstruct_bad(struct lsvd_volume *v, struct chunk *c, const struct span *s,
+                uint32_t skip)
+{
+    int failed = 0;
+
+    for (uint32_t n = 0, end; n < s->count; n = end) {
+        int r = 0;
+
+        end = n + 1;
+        if (!s->bad[n])
+            continue;
+        while (end < s->count && s->bad[end] && end - n < ROWS_AT_ONCE)
+            end++;
+        r = reconstruct(v, c, s, n, end - n, skip);
+        if (r < 0)
+            failed = r;
+    }
+    return failed;
+}
+
+/* Begin to read the medium of its part, which is not waited for longer than
+ * its patience (hedge.h), unless it is the last resort. */
+static void
+span_begin(struct lsvd_volume *v, struct chunk *c, struct span *s,
+           bool last_resort)
+{
+    struct fragment *f = chunk_fragment(v, c, s->slot, NULL);
+    struct pace *pace = &v->part[s->slot].pace;
+    size_t bytes = v->g.block_bytes;
+    int pieces = 1;
+
+    s->error = 0;
+    s->begin_ns = v->io->ops->now_ns(v->io);
+    if (f && f->doubtful) /* entries may be old: the others have a say */
+        volume_queue_heal(v, c->number, s->slot);
+    if (!f || f->doubtful)
+        s->error = -EIO;
+    else if (!last_resort && pace_is_avoided(pace, s->begin_ns))
+        s->error = -EAGAIN;
+    if (s->error < 0)
+        return;
     if (s->step == 1) {
-        iov[0] = (struct iovec){s->to, s->count * bytes};
+        s->iov[0] = (struct iovec){s->to, s->count * bytes};
     } else {
-        for (uint32_t i = 0; i < s->count; i++)
-            iov[i] = (struct iovec){s->to + i * s->step * bytes, bytes};
+        for (uint32_t n = 0; n < s->count; n++)
+            s->iov[n] = (struct iovec){span_cell(v, s, n), bytes};
         pieces = (int)s->count;
     }
-    r = fragment_read_within(f, row, s->count, iov, pieces,
-                             last_resort ? 0 : pace_patience_ns(pace), bad);
-    now = v->io->ops->now_ns(v->io);
+    fragment_read_begin(f, geometry_row_of(&v->g, s->block), s->count, s->iov,
+                        pieces, last_resort ? 0 : pace_patience_ns(pace),
+                        s->bad, &s->read);
+    s->begun_ns = v->io->ops->now_ns(v->io);
+}
+
+/* How fast was it? One of several that are waited for was over when its bytes
+ * were there, not when its turn came. */
+static void
+note_pace(struct lsvd_volume *v, const struct span *s, int r)
+{
+    struct pace *pace = &v->part[s->slot].pace;
+    uint64_t now = v->io->ops->now_ns(v->io);
+
     if (r == -EAGAIN) {
         pace_late(pace, now);
         atomic_fetch_add(&v->count.late_reads, 1);
+    } else if (r == 0 && !s->read.begun) {
+        pace_note(pace, now - s->begin_ns);
     } else if (r == 0) {
-        pace_note(pace, now - begin);
+        pace_note(pace, s->read.read.took_ns > 0 ? s->read.read.took_ns
+                                                 : s->begun_ns - s->begin_ns);
     }
-    return r;
 }
 
-/* bad: what it could not give. -EAGAIN: it is slow, and others may be asked. */
+/* -EAGAIN: it is slow, and others may be asked. */
 static int
-read_fragment(struct lsvd_volume *v, struct chunk *c, const struct span *s,
-              bool last_resort, struct iovec *iov, bool *bad)
+span_end(struct lsvd_volume *v, struct chunk *c, struct span *s)
 {
-    struct fragment *f = chunk_fragment(v, c, s->slot, NULL);
     uint32_t row = geometry_row_of(&v->g, s->block);
-    int r;
+    int r = s->error;
 
-    memset(bad, 0, s->count);
-    if (f && f->doubtful) /* entries may be old: the others have a say */
-        volume_queue_heal(v, c->number, s->slot);
-    if (!f || f->doubtful) {
-        memset(bad, 1, s->count);
-        return -EIO;
-    }
-    r = read_medium(v, s, f, last_resort, iov, bad);
     if (r < 0) {
-        memset(bad, 1, s->count);
+        memset(s->bad, 1, s->count);
+        return r;
+    }
+    r = fragment_read_end(&s->read);
+    note_pace(v, s, r);
+    if (r < 0) {
+        memset(s->bad, 1, s->count);
         if (r == -ETIMEDOUT)
             part_suspect(v, s->slot, r);
         else if (r != -EAGAIN && r != -ENOMEM)
@@ -195,7 +232,7 @@ read_fragment(struct lsvd_volume *v, struct chunk *c, const struct span *s,
         return r;
     }
     for (uint32_t i = 0; i < s->count; i++) {
-        if (bad[i])
+        if (s->bad[i])
             volume_note_bad(v, c, s->slot, row + i,
                             "the block does not pass its check");
     }
@@ -228,53 +265,72 @@ volume_preferred_fragment(struct lsvd_volume *v, struct chunk *c)
 
 /* One replica after the other, until one is not late. */
 static void
-read_replicas(struct lsvd_volume *v, struct chunk *c, struct span *s,
-              struct iovec *iov, bool *bad)
+read_replicas(struct lsvd_volume *v, struct chunk *c, struct span *s)
 {
-    uint32_t late = 0, first;
+    uint32_t late = 0, slot = preferred_replica(v, c, 0), first = slot;
     int r = -EAGAIN;
 
-    while (r == -EAGAIN) {
-        s->slot = preferred_replica(v, c, late);
-        if (s->slot == v->g.part_count)
-            break;
+    memset(s->bad, 1, s->count);
+    while (r == -EAGAIN && slot != v->g.part_count) {
         if (late)
             atomic_fetch_add(&v->count.hedged_reads, 1);
-        r = read_fragment(v, c, s, false, iov, bad);
-        late |= UINT32_C(1) << s->slot;
+        s->slot = slot;
+        span_begin(v, c, s, false);
+        r = span_end(v, c, s);
+        late |= UINT32_C(1) << slot;
+        slot = preferred_replica(v, c, late);
     }
-    if (r != -EAGAIN)
-        return;
-    first = preferred_replica(v, c, 0);
-    memset(bad, 1, s->count);
-    if (first == v->g.part_count)
+    if (r != -EAGAIN || first == v->g.part_count)
         return;
     s->slot = first;
-    (void)read_fragment(v, c, s, true, iov, bad);
+    span_begin(v, c, s, true);
+    (void)span_end(v, c, s);
 }
 
-/* EC: what the fragment does not give is computed from the others; without one
- * that is late, if they are enough. */
+/* What its fragment does not give is computed from the others; without one that
+ * is late, if they are enough. */
 static int
 complete_span(struct lsvd_volume *v, struct chunk *c, const struct span *s,
-              bool late, const bool *bad)
+              bool late)
 {
-    size_t bytes = v->g.block_bytes;
+    uint32_t lost = 0, example = 0;
+    int r = 0;
+
+    if (late) {
+        atomic_fetch_add(&v->count.hedged_reads, s->count);
+        (void)reconstruct_bad(v, c, s, UINT32_C(1) << s->slot);
+    }
+    r = reconstruct_bad(v, c, s, 0);
+    if (r == 0 || r == -ENOMEM)
+        return r;
+    for (uint32_t n = s->count; n-- > 0;) {
+        if (s->bad[n]) {
+            example = s->block + n * s->step;
+            lost++;
+        }
+    }
+    if (!atomic_load(&c->in_flight))
+        atomic_fetch_add(&v->count.lost_blocks, lost);
+    return err_set(-EIO, "volume %s: chunk %llu, block %u can't be read or "
+                   "computed: %s", v->meta.name, (unsigned long long)c->number,
+                   example, err_text());
+}
+
+/* Of its fragments, each on a part of its own, side by side. */
+static int
+read_stripes(struct lsvd_volume *v, struct chunk *c, struct span *span,
+             uint32_t count)
+{
+    bool late[EC_DATA_MAX];
     int failed = 0;
 
-    for (uint32_t n = 0; n < s->count; n++) {
-        uint32_t block = s->block + n * s->step;
-        uint8_t *to = s->to + (size_t)n * s->step * bytes;
-        int r = -EIO;
+    for (uint32_t i = 0; i < count; i++)
+        span_begin(v, c, &span[i], false);
+    for (uint32_t i = 0; i < count; i++)
+        late[i] = span_end(v, c, &span[i]) == -EAGAIN;
+    for (uint32_t i = 0; i < count; i++) {
+        int r = complete_span(v, c, &span[i], late[i]);
 
-        if (!bad[n])
-            continue;
-        if (late) {
-            atomic_fetch_add(&v->count.hedged_reads, 1);
-            r = reconstruct(v, c, block, UINT32_C(1) << s->slot, to);
-        }
-        if (r < 0)
-            r = reconstruct_anyhow(v, c, block, to);
         if (r < 0)
             failed = r;
     }
@@ -285,29 +341,28 @@ int
 volume_read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
                   uint32_t count, uint8_t *to)
 {
-    uint32_t step = v->g.is_ec ? v->g.data_count : 1;
+    uint32_t step = v->g.is_ec ? v->g.data_count : 1, spans = 0, used = 0;
+    struct span span[EC_DATA_MAX];
     struct iovec iov[RUN_BLOCKS_MAX];
     bool bad[RUN_BLOCKS_MAX];
-    int failed = 0;
 
     assert(count <= RUN_BLOCKS_MAX);
     for (uint32_t i = 0; i < step && i < count; i++) {
-        struct span s = {.slot = geometry_fragment_of(&v->g, block + i),
-                         .block = block + i,
-                         .step = step,
-                         .count = (count - i + step - 1) / step,
-                         .to = to + i * (size_t)v->g.block_bytes};
-        int r = 0;
+        struct span *s = &span[spans++];
 
-        if (v->g.is_ec)
-            r = read_fragment(v, c, &s, false, iov, bad);
-        else
-            read_replicas(v, c, &s, iov, bad);
-        r = complete_span(v, c, &s, r == -EAGAIN, bad);
-        if (r < 0)
-            failed = r;
+        s->slot = geometry_fragment_of(&v->g, block + i);
+        s->block = block + i;
+        s->step = step;
+        s->count = (count - i + step - 1) / step;
+        s->to = to + i * (size_t)v->g.block_bytes;
+        s->iov = iov + used;
+        s->bad = bad + used;
+        used += s->count;
     }
-    return failed;
+    if (v->g.is_ec)
+        return read_stripes(v, c, span, spans);
+    read_replicas(v, c, span);
+    return complete_span(v, c, span, false);
 }
 
 void

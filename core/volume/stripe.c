@@ -119,15 +119,20 @@ void
 rows_load(struct lsvd_volume *v, struct chunk *c, uint32_t first,
           uint32_t count, struct rows *rows)
 {
+    struct fragment_read read[PARTS_MAX];
+    struct iovec iov[PARTS_MAX];
+
     begin_rows(v, c, first, count, rows);
     for (uint32_t i = 0; i < v->g.part_count; i++) {
-        struct iovec iov = {rows->cell[i], (size_t)count * v->g.block_bytes};
-        int r;
+        iov[i] = (struct iovec){rows->cell[i],
+                                (size_t)count * v->g.block_bytes};
+        if (rows->fragment[i])
+            fragment_read_begin(rows->fragment[i], first, count, &iov[i], 1, 0,
+                                rows->bad[i], &read[i]);
+    }
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        int r = rows->fragment[i] ? fragment_read_end(&read[i]) : 0;
 
-        if (!rows->fragment[i])
-            continue;
-        r = fragment_read(rows->fragment[i], first, count, &iov, 1,
-                          rows->bad[i]);
         if (r < 0) {
             rows_trouble(&rows->trouble, r);
             keep_zeroes(v, rows, i);

@@ -170,34 +170,49 @@ op_close(struct target *t)
     free(of(t));
 }
 
-static int
-op_readv(struct object *o, const struct iovec *iov, int count, uint64_t at)
-{
-    ASK_OBJECT(o, REFUSE_READS | REFUSE_BYTES);
-    return object_readv(real(o), iov, count, at);
-}
-
+/* Until there are *together of those who come here. */
 static void
-meet(struct faulty_io *world, const char *name)
+meet(struct faulty_io *world, atomic_uint *together)
 {
     struct timespec deadline;
 
-    if (world->together == 0 || name[strspn(name, "0123456789")] != '\0')
+    if (*together == 0)
         return;
     clock_gettime(CLOCK_REALTIME, &deadline);
     deadline.tv_sec += 20;
     pthread_mutex_lock(&world->lock);
     world->under_way++;
-    while (world->together != 0 && world->under_way < world->together) {
+    while (*together != 0 && world->under_way < *together) {
         if (pthread_cond_timedwait(&world->came, &world->lock, &deadline) == 0)
             continue;
         world->apart = true;
-        world->together = 0;
+        *together = 0;
     }
-    world->together = 0;
+    *together = 0;
     world->under_way--;
     pthread_cond_broadcast(&world->came);
     pthread_mutex_unlock(&world->lock);
+}
+
+static bool
+is_of_chunk(struct object *o)
+{
+    const char *name = ((struct faulty_object *)o)->name;
+
+    return name[strspn(name, "0123456789")] == '\0';
+}
+
+static int
+op_readv(struct object *o, const struct iovec *iov, int count, uint64_t at)
+{
+    struct faulty_io *world = of(o->target)->world;
+
+    ASK_OBJECT(o, REFUSE_READS | REFUSE_BYTES);
+    if (is_of_chunk(o)) {
+        world->reads++;
+        meet(world, &world->together_reads);
+    }
+    return object_readv(real(o), iov, count, at);
 }
 
 static int
@@ -206,7 +221,8 @@ op_writev(struct object *o, const struct iovec *iov, int count, uint64_t at)
     ASK_OBJECT(o, REFUSE_WRITES);
     if (strcmp(((struct faulty_object *)o)->name, ".lock") == 0)
         ASK(o->target, REFUSE_RECORDS);
-    meet(of(o->target)->world, ((struct faulty_object *)o)->name);
+    if (is_of_chunk(o))
+        meet(of(o->target)->world, &of(o->target)->world->together);
     return object_writev(real(o), iov, count, at);
 }
 

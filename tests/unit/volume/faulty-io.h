@@ -35,6 +35,8 @@ struct faulty_io {
     atomic_uint together; /* so many writes to chunk files must be under way at
                            * once before any goes on, or one gives up waiting:
                            * 0 from then on */
+    atomic_uint together_reads; /* the same for reads of them */
+    atomic_uint reads;          /* of chunk files, so far */
     atomic_bool apart;    /* one gave up */
     pthread_mutex_t lock;
     pthread_cond_t came;

@@ -1,0 +1,122 @@
+/* Reads of erasure-coded chunks: how the parts are asked, and how often. */
+#include "unit.h"
+#include "rig.h"
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { CHUNK_BLOCKS = CHUNK / BLOCK, WIDE_DATA = 4, WIDE_PARITY = 2 };
+
+/* Filled and stopped; opened with nothing in RAM. */
+static struct rig *
+cold(unsigned deadline_ms)
+{
+    struct rig *rig = rig_new(&rig_wide);
+
+    if (deadline_ms > 0)
+        rig_guard(rig, deadline_ms);
+    rig_open_filled(rig);
+    rig_close(rig);
+    rig_open(rig, false);
+    return rig;
+}
+
+static int
+read_chunk(struct rig *rig, uint64_t chunk)
+{
+    uint64_t at = chunk * CHUNK;
+    int r = lsvd_pread(rig->world.volume, rig->found + at, CHUNK, at);
+
+    if (r == 0)
+        assert_memory_equal(rig->found + at, rig->model + at, CHUNK);
+    return r;
+}
+
+static void
+flip(struct rig *rig, char part, unsigned chunk, int64_t at)
+{
+    char name[32];
+
+    (void)snprintf(name, sizeof name, "%c/%u", part, chunk);
+    world_flip(&rig->world, name, at);
+}
+
+/* One disk's time, not the sum of four. */
+static void
+test_parts_are_read_side_by_side(void **state)
+{
+    struct rig *rig = cold(60000);
+    uint8_t block[BLOCK];
+
+    (void)state;
+    for (uint64_t i = 0; i < WIDE_DATA; i++) /* all files are open then */
+        MUST(lsvd_pread(rig->world.volume, block, BLOCK, i * BLOCK));
+    rig->io.together_reads = WIDE_DATA;
+    MUST(lsvd_pread(rig->world.volume, rig->found, CHUNK / 2, CHUNK / 2));
+    assert_memory_equal(rig->found, rig->model + CHUNK / 2, CHUNK / 2);
+    assert_int_equal(rig->io.together_reads, 0);
+    assert_false(rig->io.apart);
+    rig_end(rig);
+}
+
+/* All rows of a fragment that is away at once: not one part after the other
+ * for each block. */
+static void
+test_rows_are_computed_together(void **state)
+{
+    struct rig *rig = cold(0);
+    unsigned before;
+
+    (void)state;
+    rig_take_away(rig, 'b');
+    rig_until(rig, rig_has_dropped, 1);
+    MUST(read_chunk(rig, 0)); /* its files are open now */
+    before = rig->io.reads;
+    MUST(read_chunk(rig, 1));
+    before = rig->io.reads;
+    MUST(lsvd_pread(rig->world.volume, rig->found, CHUNK / 2, 0));
+    assert_memory_equal(rig->found, rig->model, CHUNK / 2);
+    assert_in_range(rig->io.reads - before, WIDE_DATA - 1,
+                    WIDE_DATA - 1 + WIDE_DATA + WIDE_PARITY - 1);
+    rig_put_back(rig, 'b');
+    rig_until(rig, rig_is_healthy, 0);
+    rig_end(rig);
+}
+
+/* What one row lacks is no reason to refuse its neighbours. */
+static void
+test_a_row_is_lost_alone(void **state)
+{
+    const uint64_t lost = CHUNK - 2 * WIDE_DATA * BLOCK; /* the last but one */
+    const uint64_t after = lost + WIDE_DATA * BLOCK;
+    struct rig *rig = rig_new(&rig_wide);
+
+    (void)state;
+    rig_open_filled(rig);
+    rig_close(rig);
+    for (char part = 'a'; part < 'a' + WIDE_PARITY + 1; part++)
+        flip(rig, part, 1, -BLOCK - 17);
+    rig_open(rig, false);
+    assert_int_equal(read_chunk(rig, 0), -EIO);
+    assert_non_null(strstr(lsvd_error(), "chunk 1, block 5"));
+    assert_int_equal(rig_status(rig)->counters.lost_blocks, WIDE_PARITY + 1);
+    MUST(lsvd_pread(rig->world.volume, rig->found, lost, 0));
+    assert_memory_equal(rig->found, rig->model, lost);
+    MUST(lsvd_pread(rig->world.volume, rig->found, CHUNK - after, after));
+    assert_memory_equal(rig->found, rig->model + after, CHUNK - after);
+    MUST(read_chunk(rig, 1));
+    rig_close(rig);
+    rig_free(rig);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_parts_are_read_side_by_side),
+        cmocka_unit_test(test_rows_are_computed_together),
+        cmocka_unit_test(test_a_row_is_lost_alone),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -6,12 +6,15 @@
  * socket (SOCK_SEQPACKET) for commands, one a message, each answered "ok":
  *   hang              no call is answered any more
  *   fail KIND ERRNO   calls of this KIND (all, read, write, sync) fail
- *   slow MS           each call takes so much longer
+ *   slow MS [KIND]    calls (of this KIND) take so much longer
  *   resume            as before; what hung is done now, however late
  *   waiting           answered with the number of calls that hang
- *   lose              with --undo: bytes and sizes of files become what they
- *                     were at their last fsync. Names are not undone. Nobody
- *                     may have a file open
+ *   lose [KEPT SEED]  with --undo: as a power cut would leave it. Bytes and
+ *                     sizes of files become what they were at their last
+ *                     fsync, names in a directory what they were at its own;
+ *                     but of what was changed since, KEPT percent stay, in
+ *                     any mixture (of names: the first of them), by SEED.
+ *                     Directories stay. Nobody may have a file open
  * A call that hangs ends early, with EINTR, if the thread that made it has
  * been killed: as over NFS (hard), where SIGKILL ends a process, and nothing
  * less does. Closing never hangs. Locks are the kernel's own. */
@@ -22,6 +25,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
@@ -48,15 +52,29 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static bool hung;
 static int failing[KINDS]; /* errno, or 0 */
-static unsigned slow_ms, waiting;
+static unsigned slow_ms[KINDS], waiting;
+
+/* SplitMix64 (Steele and others, 2014). */
+static uint64_t
+next_random(uint64_t *state)
+{
+    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
+
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return z ^ z >> 31;
+}
 
 /* ---- undoing ---- */
+
+#define PAGE 4096
+#define SECTOR 512
 
 struct undo {
     struct undo *next; /* the one before it in time */
     off_t size;        /* of the file before the change */
-    off_t at;
-    size_t count;      /* bytes that follow */
+    off_t at, length;  /* what was changed */
+    size_t count;      /* bytes that follow: what was there */
     char bytes[];
 };
 
@@ -68,8 +86,49 @@ struct tracked {
     struct undo *last;
 };
 
+/* A page of a file as it is when the power is cut. */
+struct page {
+    struct page *next;
+    off_t at;
+    size_t count;
+    char bytes[PAGE];
+};
+
+enum name_change { NAME_MADE, NAME_REMOVED, NAME_MOVED };
+
+struct name_undo {
+    struct name_undo *next; /* the one before it in time */
+    enum name_change change;
+    dev_t dev;   /* of the directory */
+    ino_t ino;
+    char *name;  /* path; of MOVED: the new one */
+    char *from;  /* of MOVED */
+    char *aside; /* a link to the file that the name had; or NULL */
+};
+
 static pthread_mutex_t undo_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct tracked *tracked;
+static struct name_undo *names;
+static char aside[PATH_MAX]; /* a directory beside the source */
+static unsigned asides;
+
+#define must(what) must_be(what, #what, __LINE__)
+static void
+must_be(bool true_, const char *what, int line)
+{
+    if (true_)
+        return;
+    (void)fprintf(stderr, "line %d: not so: %s: %s\n", line, what,
+                  strerror(errno));
+    abort();
+}
+
+static void *
+must_have(void *p)
+{
+    must(p != NULL);
+    return p;
+}
 
 static void
 forget(struct tracked *t)
@@ -91,9 +150,7 @@ find_tracked(int fd, const struct stat *s)
     for (t = tracked; t != NULL; t = t->next)
         if (t->dev == s->st_dev && t->ino == s->st_ino)
             return t;
-    t = calloc(1, sizeof *t);
-    if (t == NULL)
-        abort();
+    t = must_have(calloc(1, sizeof *t));
     (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     t->dev = s->st_dev;
     t->ino = s->st_ino;
@@ -105,8 +162,9 @@ find_tracked(int fd, const struct stat *s)
 
 /* Remember a range before it is changed; undo_lock is held. */
 static void
-remember(int fd, off_t at, off_t count)
+remember(int fd, off_t at, off_t length)
 {
+    off_t count = length;
     struct tracked *t;
     struct undo *u;
     struct stat s;
@@ -118,28 +176,163 @@ remember(int fd, off_t at, off_t count)
     else if (count > s.st_size - at)
         count = s.st_size - at;
     t = find_tracked(fd, &s);
-    u = malloc(sizeof *u + (size_t)count);
-    if (u == NULL || pread(t->fd, u->bytes, (size_t)count, at) != count)
-        abort();
+    u = must_have(malloc(sizeof *u + (size_t)count));
+    must(pread(t->fd, u->bytes, (size_t)count, at) == count);
     u->next = t->last;
     u->size = s.st_size;
     u->at = at;
+    u->length = length;
     u->count = (size_t)count;
     t->last = u;
 }
 
+/* The same of a name, before it is changed; undo_lock is held. */
 static void
-lose_all(void)
+remember_name(enum name_change change, const char *name, const char *from)
 {
-    pthread_mutex_lock(&undo_lock);
-    for (struct tracked *t = tracked; t != NULL; t = t->next) {
-        for (struct undo *u = t->last; u != NULL; u = u->next)
-            if (ftruncate(t->fd, u->size) < 0 ||
-                pwrite(t->fd, u->bytes, u->count, u->at) !=
-                    (ssize_t)u->count)
-                abort();
-        forget(t);
+    char copy[PATH_MAX], link_name[PATH_MAX];
+    struct name_undo *u;
+    struct stat s;
+
+    (void)snprintf(copy, sizeof copy, "%s", name);
+    if (!keeps_undo || stat(dirname(copy), &s) < 0)
+        return;
+    u = must_have(calloc(1, sizeof *u));
+    u->change = change;
+    u->dev = s.st_dev;
+    u->ino = s.st_ino;
+    u->name = must_have(strdup(name));
+    u->from = from ? must_have(strdup(from)) : NULL;
+    must(snprintf(link_name, sizeof link_name, "%s/%u", aside, ++asides) <
+         (int)sizeof link_name);
+    if (link(name, link_name) == 0)
+        u->aside = must_have(strdup(link_name));
+    u->next = names;
+    names = u;
+}
+
+static void
+free_name(struct name_undo *u)
+{
+    if (u->aside != NULL)
+        (void)unlink(u->aside);
+    free(u->name);
+    free(u->from);
+    free(u->aside);
+    free(u);
+}
+
+/* Those of one directory. */
+static void
+forget_names(const struct stat *s)
+{
+    for (struct name_undo **at = &names; *at != NULL;) {
+        struct name_undo *u = *at;
+
+        if (u->dev != s->st_dev || u->ino != s->st_ino) {
+            at = &u->next;
+            continue;
+        }
+        *at = u->next;
+        free_name(u);
     }
+}
+
+static void
+undo_name(const struct name_undo *u)
+{
+    if (u->change == NAME_MADE && u->aside == NULL)
+        must(unlink(u->name) == 0);
+    if (u->change == NAME_MOVED)
+        must(rename(u->name, u->from) == 0);
+    if (u->change != NAME_MADE && u->aside != NULL)
+        must(link(u->aside, u->name) == 0);
+}
+
+/* What is lost of a directory's changes is all behind one of them, as in file
+ * systems that keep a log of them. */
+static void
+lose_names(unsigned kept, uint64_t *random)
+{
+    while (names != NULL) {
+        struct name_undo *u = names;
+        struct stat s = { .st_dev = u->dev, .st_ino = u->ino };
+
+        if (next_random(random) % 100 < kept) {
+            forget_names(&s);
+            continue;
+        }
+        undo_name(u);
+        names = u->next;
+        free_name(u);
+    }
+}
+
+/* Pages that were changed, as they are. */
+static struct page *
+read_changed(const struct tracked *t)
+{
+    struct page *pages = NULL;
+    struct stat s;
+
+    must(fstat(t->fd, &s) == 0);
+    for (const struct undo *u = t->last; u != NULL; u = u->next) {
+        off_t end = u->length > s.st_size - u->at ? s.st_size
+                                                  : u->at + u->length;
+
+        for (off_t at = u->at / PAGE * PAGE; at < end; at += PAGE) {
+            struct page *page = must_have(malloc(sizeof *page));
+            ssize_t count = pread(t->fd, page->bytes, PAGE, at);
+
+            must(count >= 0);
+            page->at = at;
+            page->count = (size_t)count;
+            page->next = pages;
+            pages = page;
+        }
+    }
+    return pages;
+}
+
+/* Some of it stays: all of the page, or its first sectors. */
+static void
+keep_page(const struct tracked *t, const struct page *page, unsigned kept,
+          uint64_t *random)
+{
+    size_t count = page->count;
+
+    if (next_random(random) % 100 >= kept)
+        return;
+    if (kept < 100 && next_random(random) % 8 == 0)
+        count = count / SECTOR * (next_random(random) % 8) / 8 * SECTOR;
+    must(pwrite(t->fd, page->bytes, count, page->at) == (ssize_t)count);
+}
+
+static void
+lose_bytes(struct tracked *t, unsigned kept, uint64_t *random)
+{
+    struct page *pages = read_changed(t), *next;
+
+    for (struct undo *u = t->last; u != NULL; u = u->next)
+        must(ftruncate(t->fd, u->size) == 0 &&
+             pwrite(t->fd, u->bytes, u->count, u->at) == (ssize_t)u->count);
+    for (; pages != NULL; pages = next) {
+        keep_page(t, pages, kept, random);
+        next = pages->next;
+        free(pages);
+    }
+    forget(t);
+}
+
+static void
+lose_all(unsigned kept, unsigned seed)
+{
+    uint64_t random = seed;
+
+    pthread_mutex_lock(&undo_lock);
+    for (struct tracked *t = tracked; t != NULL; t = t->next)
+        lose_bytes(t, kept, &random);
+    lose_names(kept, &random);
     pthread_mutex_unlock(&undo_lock);
 }
 
@@ -152,7 +345,9 @@ sync_file(int fd, bool data_only)
     pthread_mutex_lock(&undo_lock);
     if ((data_only ? fdatasync(fd) : fsync(fd)) < 0)
         r = -errno;
-    else if (keeps_undo && fstat(fd, &s) == 0)
+    else if (keeps_undo && fstat(fd, &s) == 0 && S_ISDIR(s.st_mode))
+        forget_names(&s);
+    else if (keeps_undo && S_ISREG(s.st_mode))
         forget(find_tracked(fd, &s));
     pthread_mutex_unlock(&undo_lock);
     return r;
@@ -219,7 +414,7 @@ gate(enum kind kind)
 
     pthread_mutex_lock(&lock);
     r = wait_while_hung();
-    ms = slow_ms;
+    ms = slow_ms[kind];
     if (r == 0)
         r = -failing[kind];
     pthread_mutex_unlock(&lock);
@@ -238,33 +433,43 @@ is_number(const char *text, int *ret)
     return end != text && *end == '\0' && value >= 0 && value <= 3600000;
 }
 
-/* The lock is held. */
 static bool
-obey(const char *command, const char *kind, const char *number)
+is_kind(const char *text, enum kind kind)
 {
     static const char *const kinds[KINDS] = { "read", "write", "sync" };
-    bool known = false;
+
+    return strcmp(text, kinds[kind]) == 0 || strcmp(text, "all") == 0;
+}
+
+/* The lock is held. */
+static bool
+obey(const char *command, const char *first, const char *second)
+{
+    bool is_slow = strcmp(command, "slow") == 0, known = false;
+    const char *kind = is_slow ? second : first;
     int value = 0;
 
     if (strcmp(command, "hang") == 0)
         return hung = true;
     if (strcmp(command, "resume") == 0) {
         hung = false;
-        slow_ms = 0;
+        memset(slow_ms, 0, sizeof slow_ms);
         memset(failing, 0, sizeof failing);
         return true;
     }
-    if (strcmp(command, "slow") == 0 && is_number(kind, &value)) {
-        slow_ms = (unsigned)value;
-        return true;
-    }
-    if (strcmp(command, "fail") != 0 || !is_number(number, &value))
+    if (!is_slow && strcmp(command, "fail") != 0)
         return false;
-    for (int i = 0; i < KINDS; i++)
-        if (strcmp(kind, kinds[i]) == 0 || strcmp(kind, "all") == 0) {
+    if (!is_number(is_slow ? first : second, &value))
+        return false;
+    for (enum kind i = 0; i < KINDS; i++) {
+        if (!is_kind(kind[0] != '\0' ? kind : "all", i))
+            continue;
+        if (is_slow)
+            slow_ms[i] = (unsigned)value;
+        else
             failing[i] = value;
-            known = true;
-        }
+        known = true;
+    }
     return known;
 }
 
@@ -272,13 +477,16 @@ static void
 answer(int fd, char *text)
 {
     char command[16] = "", kind[16] = "", number[16] = "", reply[32];
+    int kept = 0, seed = 0;
     bool ok = true;
 
     (void)sscanf(text, "%15s %15s %15s", command, kind, number);
     pthread_mutex_lock(&lock);
     (void)snprintf(reply, sizeof reply, "%u", waiting);
-    if (strcmp(command, "lose") == 0 && keeps_undo)
-        lose_all();
+    if (strcmp(command, "lose") == 0 && keeps_undo &&
+        (kind[0] == '\0' ||
+         (is_number(kind, &kept) && is_number(number, &seed))))
+        lose_all((unsigned)kept, (unsigned)seed);
     else if (strcmp(command, "waiting") != 0)
         ok = obey(command, kind, number);
     pthread_cond_broadcast(&changed);
@@ -358,12 +566,17 @@ do_open(const char *path, struct fuse_file_info *fi)
 static int
 do_create(const char *path, mode_t mode, struct fuse_file_info *fi)
 {
+    const char *full = below(path);
     int fd;
 
     PASS(WRITES);
-    fd = open(below(path),
-              (fi->flags & ~O_DIRECT) | O_CREAT | O_NOFOLLOW | O_CLOEXEC,
+    pthread_mutex_lock(&undo_lock);
+    if (access(full, F_OK) < 0)
+        remember_name(NAME_MADE, full, NULL);
+    fd = open(full, (fi->flags & ~O_DIRECT) | O_CREAT | O_NOFOLLOW | O_CLOEXEC,
               mode);
+    must(fd >= 0 || !keeps_undo);
+    pthread_mutex_unlock(&undo_lock);
     fi->fh = (uint64_t)fd;
     return RESULT(fd);
 }
@@ -372,8 +585,16 @@ do_create(const char *path, mode_t mode, struct fuse_file_info *fi)
 static int
 do_mknod(const char *path, mode_t mode, dev_t device)
 {
+    const char *full = below(path);
+    int r;
+
     PASS(WRITES);
-    return RESULT(mknod(below(path), mode, device));
+    pthread_mutex_lock(&undo_lock);
+    if (access(full, F_OK) < 0)
+        remember_name(NAME_MADE, full, NULL);
+    r = RESULT(mknod(full, mode, device));
+    pthread_mutex_unlock(&undo_lock);
+    return r;
 }
 
 static int
@@ -480,8 +701,16 @@ do_statfs(const char *path, struct statvfs *s)
 static int
 do_unlink(const char *path)
 {
+    const char *full = below(path);
+    int r;
+
     PASS(WRITES);
-    return RESULT(unlink(below(path)));
+    pthread_mutex_lock(&undo_lock);
+    if (access(full, F_OK) == 0)
+        remember_name(NAME_REMOVED, full, NULL);
+    r = RESULT(unlink(full));
+    pthread_mutex_unlock(&undo_lock);
+    return r;
 }
 
 static int
@@ -501,9 +730,17 @@ do_rmdir(const char *path)
 static int
 do_rename(const char *from, const char *to, unsigned flags)
 {
+    const char *full_from = below(from), *full_to = below(to);
+    int r;
+
     PASS(WRITES);
-    return RESULT(renameat2(AT_FDCWD, below(from), AT_FDCWD, below(to),
-                            flags));
+    pthread_mutex_lock(&undo_lock);
+    if (access(full_from, F_OK) == 0)
+        remember_name(NAME_MOVED, full_to, full_from);
+    r = RESULT(renameat2(AT_FDCWD, full_from, AT_FDCWD, full_to, flags));
+    must(r == 0 || !keeps_undo);
+    pthread_mutex_unlock(&undo_lock);
+    return r;
 }
 
 static int
@@ -603,6 +840,11 @@ main(int argc, char **argv)
     }
     (void)strcpy(source, argv[1]);
     keeps_undo = argc > 4 && strcmp(argv[4], "--undo") == 0;
+    (void)snprintf(aside, sizeof aside, "%s.aside", source);
+    if (keeps_undo && mkdir(aside, 0700) < 0 && errno != EEXIST) {
+        perror(aside);
+        return 1;
+    }
     (void)umask(0); /* the kernel has applied the caller's */
     (void)sigaction(SIGUSR1, &interrupted, NULL);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* leave nothing that hangs */

@@ -75,16 +75,17 @@ class FaultFs:
         """Calls of this kind (all, read, write, sync) fail."""
         self.tell(f"fail {kind} {error}")
 
-    def slow(self, milliseconds):
-        self.tell(f"slow {milliseconds}")
+    def slow(self, milliseconds, kind="all"):
+        self.tell(f"slow {milliseconds} {kind}")
 
     def waiting(self):
         """How many calls hang."""
         return int(self.ask("waiting"))
 
-    def lose_unsynced(self):
-        """As after a power cut: nobody may have a file open."""
-        self.tell("lose")
+    def lose_unsynced(self, kept=0, seed=0):
+        """As after a power cut: nobody may have a file open. kept: percent of
+        what was not synced that stays."""
+        self.tell(f"lose {kept} {seed}")
 
     def unmount(self, force=False):
         """force: whatever hangs gets an error."""

@@ -6,6 +6,8 @@ its sectors came from (0: zeroes). Every sector carries that number and its own
 place, so whatever comes from elsewhere, or is half of something, is told. What
 a cell may hold: the version answered last, or one of a request behind it that
 failed or was never answered; once read, the same again until the server dies.
+When the power is cut, also what is older, but nothing from before the last
+version that a flush or FUA made durable.
 
 Each client has regions of its own and one request on its way, so requests on a
 cell do not overlap in time.
@@ -13,6 +15,7 @@ cell do not overlap in time.
 
 import collections
 import errno
+import itertools
 import random
 import struct
 import threading
@@ -58,6 +61,11 @@ class Model:
         zero = (0,) * self.per_cell
         self.versions = [[zero] for _ in range(size // cell)]
         self.seen = [None] * len(self.versions)
+        # What the power may leave: version, and when a later one was answered.
+        self.past = [{zero: None} for _ in self.versions]
+        self.undurable = set()  # cells with more than one of them
+        self.clock = itertools.count(1)
+        self.lock = threading.Lock()  # a flush is about everybody's cells
 
     def parts(self, offset, count):
         """(cell, first sector in it, sectors) of a range."""
@@ -80,16 +88,54 @@ class Model:
             self.versions[cell] = list(dict.fromkeys(
                 self.versions[cell] + new))
             self.seen[cell] = None
+            with self.lock:
+                self.past[cell].update(dict.fromkeys(new))
+                self.undurable.add(cell)
         return after
 
-    def end(self, after):
+    def end(self, after, durable=False):
         """It was answered with success."""
-        for cell, new in after:
-            self.versions[cell] = new
+        with self.lock:
+            now = next(self.clock)
+            for cell, new in after:
+                self.versions[cell] = new
+                past = self.past[cell]
+                for version, superseded in list(past.items()):
+                    if version not in new and durable:
+                        del past[version]
+                    elif version not in new and superseded is None:
+                        past[version] = now
+
+    def begin_flush(self):
+        """Returns what end_flush() wants."""
+        return next(self.clock)
+
+    def end_flush(self, begun):
+        """What was answered before it began is durable."""
+        with self.lock:
+            for cell in list(self.undurable):
+                past = {v: t for v, t in self.past[cell].items()
+                        if t is None or t > begun}
+                self.past[cell] = past
+                if len(past) == 1:
+                    self.undurable.discard(cell)
 
     def crashed(self):
         """What was read is no promise any more."""
         self.seen = [None] * len(self.versions)
+
+    def lost_power(self):
+        """Nor is what was answered and not made durable."""
+        self.crashed()
+        self.versions = [list(past) for past in self.past]
+        self.past = [dict.fromkeys(past) for past in self.past]
+
+    def read_since(self):
+        """All of it was read since then: it is what it is."""
+        assert all(self.seen)
+        self.versions = [[seen] for seen in self.seen]
+        self.past = [{seen: None} for seen in self.seen]
+        self.undurable.clear()
 
     def check(self, data, offset):
         """None, or what is wrong with bytes that were read."""
@@ -250,10 +296,12 @@ class Clients:
             elif kind == "trim":
                 h.trim(count, offset, fua)
             else:
+                begun = self.model.begin_flush()
                 h.flush()
+                self.model.end_flush(begun)
         except nbd.Error as e:
             return self._failed(h, e, f"{kind} of {count} at {offset}")
-        self.model.end(after)
+        self.model.end(after, durable=fua != 0)
         return True
 
     def _failed(self, h, e, what):

@@ -144,10 +144,62 @@ def test_loses_what_was_not_synced(faultfs):
     write_at(fs.path / "new", b"n" * 100)
     write_at(fs.path / "kept", b"k" * 100, sync=True)
     assert len(path.read_bytes()) == 12000
+    sync_names(fs.path)
     fs.lose_unsynced()
     assert path.read_bytes() == b"a" * 10000
     assert (fs.path / "new").read_bytes() == b""
     assert (fs.path / "kept").read_bytes() == b"k" * 100
+
+
+def sync_names(path):
+    directory = os.open(path, os.O_RDONLY)
+    os.fsync(directory)
+    os.close(directory)
+
+
+def test_loses_names_that_were_not_synced(faultfs):
+    fs = faultfs("part", undo=True)
+    for name in "abc":
+        write_at(fs.path / name, name.encode(), sync=True)
+    sync_names(fs.path)
+    write_at(fs.path / "new", b"n", sync=True)
+    os.unlink(fs.path / "a")
+    os.rename(fs.path / "b", fs.path / "moved")
+    os.rename(fs.path / "new", fs.path / "c")
+    os.unlink(fs.path / "moved")
+    assert os.listdir(fs.path) == ["c"]
+    fs.lose_unsynced()
+    assert sorted(os.listdir(fs.path)) == ["a", "b", "c"]
+    assert [(fs.path / x).read_bytes() for x in "abc"] == [b"a", b"b", b"c"]
+    os.unlink(fs.path / "a")
+    sync_names(fs.path)
+    fs.lose_unsynced()
+    assert sorted(os.listdir(fs.path)) == ["b", "c"]
+
+
+def test_loses_a_part_of_it(faultfs):
+    """Each page and each name by itself; all of it is as before, or as after."""
+    fs = faultfs("part", undo=True)
+    path, pages = fs.path / "file", 64
+    seen = set()
+    write_at(path, b"a" * 4096 * pages, sync=True)
+    sync_names(fs.path)
+    write_at(path, b"b" * 4096 * pages)
+    fs.lose_unsynced(kept=50, seed=1)
+    data = path.read_bytes()
+    for i in range(0, len(data), 4096):
+        page = data[i:i + 4096]
+        assert page == b"b" * page.count(b"b") + b"a" * page.count(b"a")
+        seen.add(page.count(b"b"))
+    assert {0, 4096} < seen
+    for i in range(20):
+        write_at(fs.path / str(i), b"x", sync=True)
+    fs.lose_unsynced(kept=10, seed=3)
+    left = {int(x) for x in os.listdir(fs.path) if x != "file"}
+    assert left == set(range(len(left))) and 0 < len(left) < 20
+    write_at(path, b"c" * 4096 * pages)
+    fs.lose_unsynced(kept=100, seed=3)
+    assert path.read_bytes() == b"c" * 4096 * pages
 
 
 def test_unmounting_by_force_frees_who_hangs(faultfs):

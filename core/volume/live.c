@@ -138,6 +138,7 @@ rebuild_some(struct verify *y, uint32_t slot, uint64_t *chunk)
         if (v->usable & UINT32_C(1) << slot) {
             r = fragment_rebuild(v, *chunk, slot, &lost);
             y->report->rebuilt += r > 0;
+            r = verify_pass_over(y, r);
         }
         y->progress.chunks_done++;
         y->progress.bytes_done += v->g.chunk_bytes;
@@ -174,8 +175,7 @@ lsvd_live_rebuild(struct lsvd_volume *v, char part,
                   struct lsvd_report *ret)
 {
     struct verify y = {.v = v, .cb = cb, .report = ret, .live = true};
-    char problem[512] = "";
-    int r, failed = 0;
+    int r;
 
     memset(ret, 0, sizeof *ret);
     r = part ? check_letter(v, part) : 0;
@@ -189,15 +189,12 @@ lsvd_live_rebuild(struct lsvd_volume *v, char part,
         if (part && i != (uint32_t)(part - 'a'))
             continue;
         r = rebuild_part(&y, i);
-        if (r < 0 && failed == 0) {
-            failed = r;
-            snprintf(problem, sizeof problem, "%s", err_text());
-        }
+        verify_note(&y, r);
     }
-    r = failed == -EINTR ? err_set(failed, "%s", problem)
-                         : check(v, true, cb, ret);
-    if (r == 0 && failed < 0)
-        log_event(&v->log, LOG_ERROR_LEVEL, "%s", problem);
+    if (r != -EINTR)
+        r = check(v, true, cb, ret);
+    if (r == 0 && y.failed < 0)
+        log_event(&v->log, LOG_ERROR_LEVEL, "%s", y.problem);
     end(v);
     return r;
 }

@@ -76,7 +76,7 @@ rebuild_parts(struct repair *p, uint32_t parts)
          c = next_known_chunk(v, c + 1)) {
         for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
             if (parts & UINT32_C(1) << i)
-                r = rebuild_chunk(p, c, i);
+                r = verify_pass_over(&p->y, rebuild_chunk(p, c, i));
         }
         p->y.progress.chunks_done++;
         p->y.progress.bytes_done += v->g.chunk_bytes;
@@ -410,9 +410,8 @@ lsvd_rebuild(const struct lsvd_env *env, const char *name, char part,
     struct repair p = {.y = {.cb = cb, .report = ret},
                        .env = env,
                        .name = name};
-    char problem[1024] = "";
     uint64_t rebuilt;
-    int r = 0, failed = 0;
+    int r = 0;
 
     if (dry_run)
         return lsvd_verify(env, name, true, cb, ret);
@@ -431,14 +430,11 @@ lsvd_rebuild(const struct lsvd_env *env, const char *name, char part,
         if (part && i != (uint32_t)(part - 'a'))
             continue;
         r = rebuild_slot(&p, i);
-        if (r < 0 && failed == 0) {
-            failed = r;
-            snprintf(problem, sizeof problem, "%s", err_text());
-        }
+        verify_note(&p.y, r);
     }
-    if (failed == -EINTR) {
+    if (r == -EINTR) {
         lsvd_abandon(p.y.v);
-        return err_set(failed, "%s", problem);
+        return r;
     }
     rebuilt = ret->rebuilt;
     memset(ret, 0, sizeof *ret);
@@ -446,10 +442,10 @@ lsvd_rebuild(const struct lsvd_env *env, const char *name, char part,
     ret->full = true;
     r = settle(&p);
     ret->rebuilt = rebuilt;
-    if (r == 0 && failed < 0)
+    if (r == 0 && p.y.failed < 0)
         log_event(&(struct logger){(log_cb)(void (*)(void))env->log,
                                    env->log_ctx},
-                  LOG_ERROR_LEVEL, "%s", problem);
+                  LOG_ERROR_LEVEL, "%s", p.y.problem);
     return r;
 }
 

@@ -670,6 +670,24 @@ verify_progress(struct verify *y)
     return y->cb && y->cb->cancelled && y->cb->cancelled(y->cb->ctx);
 }
 
+void
+verify_note(struct verify *y, int r)
+{
+    if (r >= 0 || y->failed < 0)
+        return;
+    y->failed = r;
+    snprintf(y->problem, sizeof y->problem, "%s", err_text());
+}
+
+int
+verify_pass_over(struct verify *y, int r)
+{
+    if (r != -EIO && r != -EBADMSG)
+        return r < 0 ? r : 0;
+    verify_note(y, r);
+    return 0;
+}
+
 int
 verify_step_begin(struct verify *y, struct lease *role)
 {

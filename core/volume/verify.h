@@ -14,6 +14,8 @@ struct verify {
     bool live; /* the volume is being served: take the role for each step */
     uint64_t step_ns;  /* when this one began */
     uint64_t mendable; /* chunks with something wrong and nothing lost */
+    int failed;        /* the first error that did not end it; its text */
+    char problem[1024];
 };
 
 /* What was found of one chunk. */
@@ -77,5 +79,11 @@ int repair_blank_part(struct lsvd_volume *v, uint32_t slot, const char *root);
 
 /* Tell; true: the caller wants us to stop. */
 bool verify_progress(struct verify *y);
+
+/* If r is an error, it is kept, unless there is one. */
+void verify_note(struct verify *y, int r);
+/* The same of what became of one chunk. Returns 0 to go on with the others:
+ * one that can't be mended is no reason to leave them as they are. */
+int verify_pass_over(struct verify *y, int r);
 
 #endif

@@ -1,0 +1,117 @@
+/* Rebuilding a volume of which some things can't be rebuilt. */
+#include "unit.h"
+#include "rig.h"
+#include <stdio.h>
+#include <unistd.h>
+
+static void
+damage_header(struct rig *rig, char part, unsigned chunk)
+{
+    char name[32];
+
+    (void)snprintf(name, sizeof name, "%c/%u", part, chunk);
+    world_flip(&rig->world, name, 9);
+}
+
+static void
+part_file(struct rig *rig, char part, unsigned chunk, char path[512])
+{
+    char name[32];
+
+    (void)snprintf(name, sizeof name, "%c/%u", part, chunk);
+    world_path(&rig->world, name, path);
+}
+
+static void
+delete_file(struct rig *rig, char part, unsigned chunk)
+{
+    char path[512];
+
+    part_file(rig, part, chunk, path);
+    assert_int_equal(unlink(path), 0);
+}
+
+static bool
+has_file(struct rig *rig, char part, unsigned chunk)
+{
+    char path[512];
+
+    part_file(rig, part, chunk, path);
+    return access(path, F_OK) == 0;
+}
+
+/* Chunk 2 is beyond help on every part; 1, 3 and the last of part b are gone.
+ */
+static struct rig *
+damaged(const struct kind *kind)
+{
+    struct rig *rig = rig_new(kind);
+    uint32_t parts = kind->ec_data ? kind->ec_data + kind->ec_parity
+                                   : kind->replicas;
+
+    rig_open(rig, false);
+    rig_fill(rig);
+    rig_close(rig);
+    for (uint32_t i = 0; i < parts; i++)
+        damage_header(rig, (char)('a' + i), 2);
+    delete_file(rig, 'b', 1);
+    delete_file(rig, 'b', 3);
+    delete_file(rig, 'b', CHUNKS);
+    return rig;
+}
+
+static void
+is_rebuilt(struct rig *rig, const struct lsvd_report *report)
+{
+    assert_false(report->policy_met);
+    assert_true(report->data_lost);
+    assert_int_equal(report->lost_bytes, CHUNK);
+    assert_true(has_file(rig, 'b', 1));
+    assert_true(has_file(rig, 'b', 3));
+    assert_true(has_file(rig, 'b', CHUNKS));
+    assert_int_equal(report->rebuilt, 3);
+    assert_true(rig_has_said(rig, "chunk 2 can't be used"));
+}
+
+static const struct kind *const kinds[] = {&rig_mirror, &rig_wide};
+
+static void
+test_what_is_lost_holds_up_nothing_else(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct rig *rig = damaged(kinds[i]);
+        struct lsvd_report report;
+
+        MUST(lsvd_rebuild(&rig->world.env, NAME, 0, false, NULL, &report));
+        is_rebuilt(rig, &report);
+        rig_free(rig);
+    }
+}
+
+static void
+test_nor_while_it_is_served(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct rig *rig = damaged(kinds[i]);
+        struct lsvd_report report;
+
+        rig_open(rig, false);
+        MUST(lsvd_live_rebuild(rig->world.volume, 0, NULL, &report));
+        is_rebuilt(rig, &report);
+        rig_close(rig);
+        rig_free(rig);
+    }
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_is_lost_holds_up_nothing_else),
+        cmocka_unit_test(test_nor_while_it_is_served),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -94,7 +94,8 @@ int fragment_read(struct fragment *f, uint32_t row, uint32_t count,
                   const struct iovec *iov, int iov_count, bool *bad);
 
 /* The same in two steps, so that fragments on several parts can be read side by
- * side; each that is begun is ended. f, iov and bad are borrowed until the end.
+ * side; each that is begun is ended. With a cell that reads as zeroes by its
+ * entry all is read at the end. f, iov and bad are borrowed until then.
  * patience_ns, if not 0: no read of the medium is waited for any longer,
  * -EAGAIN then, and all are marked bad. */
 struct fragment_read {

@@ -43,7 +43,7 @@ struct crew_ops_list {
 
 enum crew_lane { LANE_PROMPT, LANE_WRITE, LANE_SYNC, LANES };
 
-/* On the stack of who waits. */
+/* Of who waits, as long as it does. */
 struct crew_waiter {
     pthread_cond_t cond;
     bool for_room; /* in the queue */

@@ -129,8 +129,8 @@ struct guard_read {
     struct guard_reading *reading; /* the guard's; NULL: result is there */
     int result;
     char *text; /* of an error; owned */
-    uint64_t took_ns; /* of one that was good, but not over when it had begun:
-                       * from then until the bytes were there; else 0 */
+    uint64_t took_ns; /* if a crew was asked, and had it: from the beginning
+                       * until then; else 0 */
 };
 
 /* Not waited for longer than patience_ns (0: as any other read): -EAGAIN then

@@ -162,7 +162,7 @@ fill_in_place(struct fill *fill)
     int r = check_sources(fill);
 
     if (r == 0)
-        r = rows_new(v, ROWS_AT_ONCE, &fill->rows);
+        r = rows_new(v, rows_at_once(v), &fill->rows);
     if (r == 0)
         r = rows_each(v, fill_rows, fill);
     rows_free(&fill->rows);

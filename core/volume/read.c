@@ -91,7 +91,7 @@ struct span {
     bool *bad;         /* count: what the fragment could not give */
     /* Of the read of it: */
     int error; /* it was not even begun */
-    uint64_t begin_ns, begun_ns;
+    uint64_t begin_ns; /* how long it took to begin it */
     struct fragment_read read;
 };
 
@@ -101,21 +101,39 @@ span_cell(const struct lsvd_volume *v, const struct span *s, uint32_t n)
     return s->to + (size_t)n * s->step * v->g.block_bytes;
 }
 
+/* Why cells could not be computed. */
+struct loss {
+    int error; /* -ENOMEM, if any was for that; 0: none */
+    char text[256];
+};
+
+static void
+note_loss(struct loss *loss, int error)
+{
+    if (loss->error == 0)
+        snprintf(loss->text, sizeof loss->text, "%s", err_text());
+    if (loss->error != -ENOMEM)
+        loss->error = error;
+}
+
 /* Cells [n, n + count) of the span from the other parts, but those in skip. bad
- * stays for what can't be computed: the last such error. */
-static int
+ * stays for what can't be computed. False: there are some. */
+static bool
 reconstruct(struct lsvd_volume *v, struct chunk *c, const struct span *s,
-            uint32_t n, uint32_t count, uint32_t skip)
+            uint32_t n, uint32_t count, uint32_t skip, struct loss *loss)
 {
     uint32_t first = geometry_row_of(&v->g, s->block) + n;
     struct cell_entry entry;
     struct stripe stripe;
     struct rows rows;
-    int failed = 0, r;
+    bool all = true;
+    int r;
 
     r = rows_new(v, count, &rows);
-    if (r < 0)
-        return r;
+    if (r < 0) {
+        note_loss(loss, r);
+        return false;
+    }
     rows.skip = skip;
     rows_load(v, c, first, count, &rows);
     for (uint32_t i = 0; i < count; i++) {
@@ -125,36 +143,38 @@ reconstruct(struct lsvd_volume *v, struct chunk *c, const struct span *s,
                 : rows_rebuild(v, &rows, &stripe, s->slot, &entry);
         s->bad[n + i] = r < 0;
         if (r < 0)
-            failed = r;
+            note_loss(loss, r);
         else
             memcpy(span_cell(v, s, n + i),
                    rows.cell[s->slot] + (size_t)i * v->g.block_bytes,
                    v->g.block_bytes);
+        all = all && r == 0;
     }
     rows_free(&rows);
-    return failed;
+    return all;
 }
 
-/* The same of all its bad cells. */
-static int
+/* The same of all its bad cells: many at a time, and one by one where that did
+ * not do. What a part refuses of a long read it may have in part. */
+static void
 reconstruct_bad(struct lsvd_volume *v, struct chunk *c, const struct span *s,
-                uint32_t skip)
+                uint32_t skip, struct loss *loss)
 {
-    int failed = 0;
-
     for (uint32_t n = 0, end; n < s->count; n = end) {
-        int r = 0;
+        struct loss passing = {0};
 
         end = n + 1;
         if (!s->bad[n])
             continue;
-        while (end < s->count && s->bad[end] && end - n < ROWS_AT_ONCE)
+        while (end < s->count && s->bad[end] && end - n < rows_at_once(v))
             end++;
-        r = reconstruct(v, c, s, n, end - n, skip);
-        if (r < 0)
-            failed = r;
+        if (end - n > 1 &&
+            reconstruct(v, c, s, n, end - n, skip, &passing))
+            continue;
+        for (uint32_t i = n; i < end; i++)
+            if (s->bad[i])
+                (void)reconstruct(v, c, s, i, 1, skip, loss);
     }
-    return failed;
 }
 
 /* Begin to read the medium of its part, which is not waited for longer than
@@ -165,16 +185,16 @@ span_begin(struct lsvd_volume *v, struct chunk *c, struct span *s,
 {
     struct fragment *f = chunk_fragment(v, c, s->slot, NULL);
     struct pace *pace = &v->part[s->slot].pace;
+    uint64_t now = v->io->ops->now_ns(v->io);
     size_t bytes = v->g.block_bytes;
     int pieces = 1;
 
     s->error = 0;
-    s->begin_ns = v->io->ops->now_ns(v->io);
     if (f && f->doubtful) /* entries may be old: the others have a say */
         volume_queue_heal(v, c->number, s->slot);
     if (!f || f->doubtful)
         s->error = -EIO;
-    else if (!last_resort && pace_is_avoided(pace, s->begin_ns))
+    else if (!last_resort && pace_is_avoided(pace, now))
         s->error = -EAGAIN;
     if (s->error < 0)
         return;
@@ -188,26 +208,29 @@ span_begin(struct lsvd_volume *v, struct chunk *c, struct span *s,
     fragment_read_begin(f, geometry_row_of(&v->g, s->block), s->count, s->iov,
                         pieces, last_resort ? 0 : pace_patience_ns(pace),
                         s->bad, &s->read);
-    s->begun_ns = v->io->ops->now_ns(v->io);
+    s->begin_ns = v->io->ops->now_ns(v->io) - now;
 }
 
 /* How fast was it? One of several that are waited for was over when its bytes
- * were there, not when its turn came. */
-static void
-note_pace(struct lsvd_volume *v, const struct span *s, int r)
+ * were there, not when its turn came: what was done for it at its beginning and
+ * at its end counts, and not what lies between. */
+static int
+end_at_pace(struct lsvd_volume *v, struct span *s)
 {
     struct pace *pace = &v->part[s->slot].pace;
-    uint64_t now = v->io->ops->now_ns(v->io);
+    uint64_t began = v->io->ops->now_ns(v->io), now;
+    int r = fragment_read_end(&s->read);
 
+    now = v->io->ops->now_ns(v->io);
     if (r == -EAGAIN) {
         pace_late(pace, now);
         atomic_fetch_add(&v->count.late_reads, 1);
-    } else if (r == 0 && !s->read.begun) {
-        pace_note(pace, now - s->begin_ns);
     } else if (r == 0) {
-        pace_note(pace, s->read.read.took_ns > 0 ? s->read.read.took_ns
-                                                 : s->begun_ns - s->begin_ns);
+        pace_note(pace, s->read.read.took_ns > 0
+                            ? s->read.read.took_ns
+                            : s->begin_ns + (now - began));
     }
+    return r;
 }
 
 /* -EAGAIN: it is slow, and others may be asked. */
@@ -221,8 +244,7 @@ span_end(struct lsvd_volume *v, struct chunk *c, struct span *s)
         memset(s->bad, 1, s->count);
         return r;
     }
-    r = fragment_read_end(&s->read);
-    note_pace(v, s, r);
+    r = end_at_pace(v, s);
     if (r < 0) {
         memset(s->bad, 1, s->count);
         if (r == -ETIMEDOUT)
@@ -267,42 +289,46 @@ volume_preferred_fragment(struct lsvd_volume *v, struct chunk *c)
 static void
 read_replicas(struct lsvd_volume *v, struct chunk *c, struct span *s)
 {
-    uint32_t late = 0, slot = preferred_replica(v, c, 0), first = slot;
+    uint32_t late = 0, slot;
     int r = -EAGAIN;
 
     memset(s->bad, 1, s->count);
-    while (r == -EAGAIN && slot != v->g.part_count) {
+    while (r == -EAGAIN &&
+           (slot = preferred_replica(v, c, late)) != v->g.part_count) {
         if (late)
             atomic_fetch_add(&v->count.hedged_reads, 1);
         s->slot = slot;
         span_begin(v, c, s, false);
         r = span_end(v, c, s);
         late |= UINT32_C(1) << slot;
-        slot = preferred_replica(v, c, late);
     }
-    if (r != -EAGAIN || first == v->g.part_count)
+    if (r != -EAGAIN)
         return;
-    s->slot = first;
+    slot = preferred_replica(v, c, 0);
+    if (slot == v->g.part_count)
+        return;
+    s->slot = slot;
     span_begin(v, c, s, true);
     (void)span_end(v, c, s);
 }
 
-/* What its fragment does not give is computed from the others; without one that
- * is late, if they are enough. */
+/* What its fragment does not give is computed from the others; without those
+ * that are late, if they are enough. */
 static int
 complete_span(struct lsvd_volume *v, struct chunk *c, const struct span *s,
-              bool late)
+              uint32_t late)
 {
     uint32_t lost = 0, example = 0;
-    int r = 0;
+    struct loss loss = {0};
 
     if (late) {
-        atomic_fetch_add(&v->count.hedged_reads, s->count);
-        (void)reconstruct_bad(v, c, s, UINT32_C(1) << s->slot);
+        struct loss passing = {0};
+
+        reconstruct_bad(v, c, s, late, &passing);
     }
-    r = reconstruct_bad(v, c, s, 0);
-    if (r == 0 || r == -ENOMEM)
-        return r;
+    reconstruct_bad(v, c, s, 0, &loss);
+    if (loss.error == 0 || loss.error == -ENOMEM)
+        return loss.error == 0 ? 0 : err_set(-ENOMEM, "%s", loss.text);
     for (uint32_t n = s->count; n-- > 0;) {
         if (s->bad[n]) {
             example = s->block + n * s->step;
@@ -313,7 +339,7 @@ complete_span(struct lsvd_volume *v, struct chunk *c, const struct span *s,
         atomic_fetch_add(&v->count.lost_blocks, lost);
     return err_set(-EIO, "volume %s: chunk %llu, block %u can't be read or "
                    "computed: %s", v->meta.name, (unsigned long long)c->number,
-                   example, err_text());
+                   example, loss.text);
 }
 
 /* Of its fragments, each on a part of its own, side by side. */
@@ -321,15 +347,21 @@ static int
 read_stripes(struct lsvd_volume *v, struct chunk *c, struct span *span,
              uint32_t count)
 {
-    bool late[EC_DATA_MAX];
+    uint32_t late = 0;
     int failed = 0;
 
     for (uint32_t i = 0; i < count; i++)
         span_begin(v, c, &span[i], false);
-    for (uint32_t i = 0; i < count; i++)
-        late[i] = span_end(v, c, &span[i]) == -EAGAIN;
     for (uint32_t i = 0; i < count; i++) {
-        int r = complete_span(v, c, &span[i], late[i]);
+        if (span_end(v, c, &span[i]) != -EAGAIN)
+            continue;
+        late |= UINT32_C(1) << span[i].slot;
+        atomic_fetch_add(&v->count.hedged_reads, span[i].count);
+    }
+    if ((uint32_t)__builtin_popcount(late) > v->g.part_count - v->g.data_count)
+        late = 0; /* some of them have to be waited for */
+    for (uint32_t i = 0; i < count; i++) {
+        int r = complete_span(v, c, &span[i], late);
 
         if (r < 0)
             failed = r;
@@ -346,7 +378,7 @@ volume_read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
     struct iovec iov[RUN_BLOCKS_MAX];
     bool bad[RUN_BLOCKS_MAX];
 
-    assert(count <= RUN_BLOCKS_MAX);
+    assert(count > 0 && count <= RUN_BLOCKS_MAX);
     for (uint32_t i = 0; i < step && i < count; i++) {
         struct span *s = &span[spans++];
 
@@ -362,7 +394,7 @@ volume_read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
     if (v->g.is_ec)
         return read_stripes(v, c, span, spans);
     read_replicas(v, c, span);
-    return complete_span(v, c, span, false);
+    return complete_span(v, c, span, 0);
 }
 
 void

@@ -143,7 +143,7 @@ rebuild_all_rows(struct rebuild *b)
 
     b->wrong = b->unknown = b->lost = 0;
     b->trouble = 0;
-    r = rows_new(b->v, ROWS_AT_ONCE, &b->rows);
+    r = rows_new(b->v, rows_at_once(b->v), &b->rows);
     if (r == 0)
         r = rows_each(b->v, rebuild_rows, b);
     rows_free(&b->rows);
@@ -152,7 +152,7 @@ rebuild_all_rows(struct rebuild *b)
 
 struct written {
     struct fragment *fragment;
-    uint8_t *cells; /* room for ROWS_AT_ONCE */
+    uint8_t *cells; /* room for rows_at_once */
     uint64_t wrong;
 };
 
@@ -179,7 +179,7 @@ check_written(struct rebuild *b)
     int r;
 
     object_drop_cache(b->to->object);
-    r = mem_new_aligned((size_t)ROWS_AT_ONCE * v->g.block_bytes,
+    r = mem_new_aligned((size_t)rows_at_once(v) * v->g.block_bytes,
                         &written.cells);
     if (r == 0)
         r = rows_each(v, reread_rows, &written);

@@ -19,6 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ROWS_BYTES (1u << 20)
+
 int
 rows_new(struct lsvd_volume *v, uint32_t count, struct rows *ret)
 {
@@ -50,16 +52,25 @@ rows_free(struct rows *rows)
     memset(rows, 0, sizeof *rows);
 }
 
+uint32_t
+rows_at_once(const struct lsvd_volume *v)
+{
+    uint32_t rows = ROWS_BYTES / v->g.block_bytes;
+
+    return rows < ROWS_AT_ONCE ? rows : ROWS_AT_ONCE;
+}
+
 int
 rows_each(struct lsvd_volume *v,
           int (*job)(void *ctx, uint32_t first, uint32_t count), void *ctx)
 {
+    uint32_t most = rows_at_once(v);
     int r = 0;
 
-    for (uint32_t row = 0; r == 0 && row < v->g.rows; row += ROWS_AT_ONCE) {
+    for (uint32_t row = 0; r == 0 && row < v->g.rows; row += most) {
         uint32_t left = v->g.rows - row;
 
-        r = job(ctx, row, left < ROWS_AT_ONCE ? left : ROWS_AT_ONCE);
+        r = job(ctx, row, left < most ? left : most);
     }
     return r;
 }

@@ -268,7 +268,7 @@ check_full(struct lsvd_volume *v, struct chunk *c, struct chunk_check *check)
         if (f)
             object_drop_cache(f->object);
     }
-    r = rows_new(v, ROWS_AT_ONCE, &full.rows);
+    r = rows_new(v, rows_at_once(v), &full.rows);
     if (r == 0)
         r = mem_new_aligned((size_t)(v->g.parity_count + 1) *
                                 v->g.block_bytes,

@@ -701,11 +701,13 @@ struct stripe {
     bool readable;      /* every data cell is good or can be rebuilt */
 };
 
-#define ROWS_AT_ONCE 64u
+#define ROWS_AT_ONCE 64u /* at most */
+/* So many take a mebibyte of each part, or less. */
+uint32_t rows_at_once(const struct lsvd_volume *v);
 
 int rows_new(struct lsvd_volume *v, uint32_t count, struct rows *ret);
 void rows_free(struct rows *rows);
-/* All rows of a chunk, up to ROWS_AT_ONCE of them at a time, until a job
+/* All rows of a chunk, up to rows_at_once of them at a time, until a job
  * fails. */
 int rows_each(struct lsvd_volume *v,
               int (*job)(void *ctx, uint32_t first, uint32_t count), void *ctx);

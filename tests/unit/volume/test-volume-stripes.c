@@ -1,4 +1,4 @@
-/* Reads of erasure-coded chunks: how the parts are asked, and how often. */
+/* How the parts are asked for what is read, and how often. */
 #include "unit.h"
 #include "rig.h"
 #include <errno.h>
@@ -9,9 +9,9 @@ enum { CHUNK_BLOCKS = CHUNK / BLOCK, WIDE_DATA = 4, WIDE_PARITY = 2 };
 
 /* Filled and stopped; opened with nothing in RAM. */
 static struct rig *
-cold(unsigned deadline_ms)
+cold(const struct kind *kind, unsigned deadline_ms)
 {
-    struct rig *rig = rig_new(&rig_wide);
+    struct rig *rig = rig_new(kind);
 
     if (deadline_ms > 0)
         rig_guard(rig, deadline_ms);
@@ -45,7 +45,7 @@ flip(struct rig *rig, char part, unsigned chunk, int64_t at)
 static void
 test_parts_are_read_side_by_side(void **state)
 {
-    struct rig *rig = cold(60000);
+    struct rig *rig = cold(&rig_wide, 60000);
     uint8_t block[BLOCK];
 
     (void)state;
@@ -64,7 +64,7 @@ test_parts_are_read_side_by_side(void **state)
 static void
 test_rows_are_computed_together(void **state)
 {
-    struct rig *rig = cold(0);
+    struct rig *rig = cold(&rig_wide, 0);
     unsigned before;
 
     (void)state;
@@ -109,6 +109,36 @@ test_a_row_is_lost_alone(void **state)
     rig_free(rig);
 }
 
+/* Another replica is not even opened as long as the first one answers. */
+static void
+test_one_replica_is_asked(void **state)
+{
+    struct rig *rig = cold(&rig_mirror, 0);
+    unsigned before = rig->io.refused;
+
+    (void)state;
+    rig->io.refuse[1] = REFUSE_READS;
+    MUST(read_chunk(rig, 1)); /* the second, of which a is asked first */
+    assert_int_equal(rig->io.refused, before);
+    rig->io.refuse[1] = 0;
+    rig_end(rig);
+}
+
+static void
+test_two_parts_refuse(void **state)
+{
+    struct rig *rig = cold(&rig_wide, 0);
+
+    (void)state;
+    rig->io.refuse[0] = rig->io.refuse[1] = REFUSE_READS | REFUSE_BYTES;
+    MUST(read_chunk(rig, 0));
+    rig->io.refuse[2] = REFUSE_READS | REFUSE_BYTES;
+    assert_int_equal(read_chunk(rig, 1), -EIO);
+    rig->io.refuse[0] = rig->io.refuse[1] = rig->io.refuse[2] = 0;
+    MUST(read_chunk(rig, 1));
+    rig_end(rig);
+}
+
 int
 main(void)
 {
@@ -116,6 +146,8 @@ main(void)
         cmocka_unit_test(test_parts_are_read_side_by_side),
         cmocka_unit_test(test_rows_are_computed_together),
         cmocka_unit_test(test_a_row_is_lost_alone),
+        cmocka_unit_test(test_one_replica_is_asked),
+        cmocka_unit_test(test_two_parts_refuse),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

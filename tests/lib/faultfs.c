@@ -9,6 +9,7 @@
  *   slow MS [KIND]    calls (of this KIND) take so much longer
  *   resume            as before; what hung is done now, however late
  *   waiting           answered with the number of calls that hang
+ *   syncing           the same of syncs that were begun and have not ended
  *   lose [KEPT SEED]  with --undo: as a power cut would leave it. Bytes and
  *                     sizes of files become what they were at their last
  *                     fsync, names in a directory what they were at its own;
@@ -52,7 +53,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static bool hung;
 static int failing[KINDS]; /* errno, or 0 */
-static unsigned slow_ms[KINDS], waiting;
+static unsigned slow_ms[KINDS], waiting, syncing;
 
 /* SplitMix64 (Steele and others, 2014). */
 static uint64_t
@@ -155,6 +156,7 @@ find_tracked(int fd, const struct stat *s)
     t->dev = s->st_dev;
     t->ino = s->st_ino;
     t->fd = open(path, O_RDWR | O_CLOEXEC); /* so the inode stays its own */
+    must(t->fd >= 0);
     t->next = tracked;
     tracked = t;
     return t;
@@ -330,8 +332,14 @@ lose_all(unsigned kept, unsigned seed)
     uint64_t random = seed;
 
     pthread_mutex_lock(&undo_lock);
-    for (struct tracked *t = tracked; t != NULL; t = t->next)
+    while (tracked != NULL) {
+        struct tracked *t = tracked;
+
         lose_bytes(t, kept, &random);
+        tracked = t->next;
+        (void)close(t->fd);
+        free(t);
+    }
     lose_names(kept, &random);
     pthread_mutex_unlock(&undo_lock);
 }
@@ -343,9 +351,9 @@ sync_file(int fd, bool data_only)
     int r = 0;
 
     pthread_mutex_lock(&undo_lock);
-    if ((data_only ? fdatasync(fd) : fsync(fd)) < 0)
+    if ((data_only ? fdatasync(fd) : fsync(fd)) < 0 || fstat(fd, &s) < 0)
         r = -errno;
-    else if (keeps_undo && fstat(fd, &s) == 0 && S_ISDIR(s.st_mode))
+    else if (keeps_undo && S_ISDIR(s.st_mode))
         forget_names(&s);
     else if (keeps_undo && S_ISREG(s.st_mode))
         forget(find_tracked(fd, &s));
@@ -478,20 +486,23 @@ answer(int fd, char *text)
 {
     char command[16] = "", kind[16] = "", number[16] = "", reply[32];
     int kept = 0, seed = 0;
-    bool ok = true;
+    bool ok = true, is_question;
 
     (void)sscanf(text, "%15s %15s %15s", command, kind, number);
     pthread_mutex_lock(&lock);
-    (void)snprintf(reply, sizeof reply, "%u", waiting);
+    is_question = strcmp(command, "waiting") == 0 ||
+                  strcmp(command, "syncing") == 0;
+    (void)snprintf(reply, sizeof reply, "%u",
+                   command[0] == 's' ? syncing : waiting);
     if (strcmp(command, "lose") == 0 && keeps_undo &&
         (kind[0] == '\0' ||
          (is_number(kind, &kept) && is_number(number, &seed))))
         lose_all((unsigned)kept, (unsigned)seed);
-    else if (strcmp(command, "waiting") != 0)
+    else if (!is_question)
         ok = obey(command, kind, number);
     pthread_cond_broadcast(&changed);
     pthread_mutex_unlock(&lock);
-    if (strcmp(command, "waiting") != 0)
+    if (!is_question)
         (void)snprintf(reply, sizeof reply, ok ? "ok" : "what?");
     (void)send(fd, reply, strlen(reply), MSG_NOSIGNAL);
 }
@@ -672,12 +683,29 @@ do_truncate(const char *path, off_t size, struct fuse_file_info *fi)
     return r;
 }
 
+static void
+count_syncs(int more)
+{
+    pthread_mutex_lock(&lock);
+    syncing += (unsigned)more;
+    pthread_mutex_unlock(&lock);
+}
+
+/* The kernel lets nobody change a file, or names, while it is being synced. */
 static int
 do_fsync(const char *path, int data_only, struct fuse_file_info *fi)
 {
+    int r;
+
     (void)path;
-    PASS(SYNCS);
-    return sync_file(fd_of(fi), data_only != 0);
+    count_syncs(1);
+    r = gate(SYNCS);
+    if (r == 0 && fuse_interrupted() && caller_is_killed())
+        r = -EINTR; /* it never came to be */
+    if (r == 0)
+        r = sync_file(fd_of(fi), data_only != 0);
+    count_syncs(-1);
+    return r;
 }
 
 static off_t

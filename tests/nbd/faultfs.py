@@ -82,6 +82,10 @@ class FaultFs:
         """How many calls hang."""
         return int(self.ask("waiting"))
 
+    def syncing(self):
+        """How many syncs are under way."""
+        return int(self.ask("syncing"))
+
     def lose_unsynced(self, kept=0, seed=0):
         """As after a power cut: nobody may have a file open. kept: percent of
         what was not synced that stays."""

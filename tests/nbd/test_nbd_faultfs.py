@@ -202,6 +202,23 @@ def test_loses_a_part_of_it(faultfs):
     assert path.read_bytes() == b"c" * 4096 * pages
 
 
+def test_a_sync_that_is_killed_did_nothing(faultfs):
+    fs = faultfs("part", undo=True)
+    path = fs.path / "file"
+    write_at(path, b"a" * 100, sync=True)
+    sync_names(fs.path)
+    fs.slow(20000, "sync")
+    with subprocess.Popen([sys.executable, "-c", "import os, sys\n"
+                           "f = os.open(sys.argv[1], os.O_RDWR)\n"
+                           "os.write(f, b'b' * 100)\nos.fsync(f)",
+                           str(path)]) as process:
+        poll(lambda: fs.syncing() == 1, "it is being synced")
+        process.kill()
+    fs.resume()
+    fs.lose_unsynced()
+    assert path.read_bytes() == b"a" * 100
+
+
 def test_unmounting_by_force_frees_who_hangs(faultfs):
     fs = faultfs("part")
     fs.hang()

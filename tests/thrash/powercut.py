@@ -16,9 +16,11 @@ sync, and a full verification must find nothing. Now and then a start lacks a
 part, which is filled later, also while the power is cut. With --mirror the
 journal has two copies, of which a start may find one alone.
 
-What the simulator (tests/sim) can't see is here: it has one thread. A failure
-prints the seed and the command to do it again, and leaves the directory as it
-is; when the kill hits does not follow from the seed.
+What the simulator (tests/sim) can't see is here: it has one thread. What can't
+be seen here: a write that comes while its file is being synced, which FUSE lets
+wait (tests/unit/journal/test-journal-gates.c). A failure prints the seed and the
+command to do it again, and leaves the directory as it is; when the kill hits
+does not follow from the seed.
 """
 
 import argparse

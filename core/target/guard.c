@@ -67,6 +67,7 @@ struct op {
     struct object_stat stat;
     struct target_space space;
     struct names names;
+    struct shared *shared; /* held, or NULL */
     size_t recycled_bytes; /* 0: it is ordinary memory */
     uint8_t *data; /* behind the op */
 };
@@ -148,6 +149,7 @@ op_free(struct crew_op *base)
 
     free(op->base.text);
     free(op->names.text);
+    shared_put(op->shared);
     if (op->recycled_bytes > 0)
         recycle_put(op, op->recycled_bytes);
     else
@@ -1063,6 +1065,96 @@ guard_write_pieces(struct object *o, const struct object_piece *piece,
     gather_pieces(op, piece, count);
     op->base.bytes = sizeof *op + bytes + room;
     return queue_on_object(o, op);
+}
+
+/* ---- writing what stays where it is ---- */
+
+struct guard_writing {
+    struct op *op;
+    struct crew_pending pending;
+};
+
+static int
+run_write_shared(struct crew_op *base)
+{
+    struct op *op = to_op(base);
+
+    return object_writev(op->on->object,
+                         (const struct iovec *)(void *)op->data, op->pieces,
+                         op->at);
+}
+
+static int
+begin_writing(struct guarded_object *o, struct shared *bytes,
+              const struct iovec *iov, int count, uint64_t at,
+              struct guard_writing **ret)
+{
+    const struct crew_patience patience = {
+        .deadline_ms = &o->guard->deadline_ms,
+    };
+    struct guard_writing *writing = NULL;
+    struct op *op = NULL;
+    int r;
+
+    r = check_wanted(o->guard, o->name);
+    if (r == 0)
+        r = mem_new(1, sizeof *writing, &writing);
+    if (r == 0)
+        r = op_new(run_write_shared, GUARD_WRITE, (size_t)count * sizeof *iov,
+                   &op);
+    if (r == 0) {
+        op->shared = shared_hold(bytes);
+        memcpy(op->data, iov, (size_t)count * sizeof *iov);
+        op->pieces = count;
+        op->at = at;
+        op->base.in_order = true; /* else they only fight for the file */
+        op_on(op, o->inner);
+        writing->op = op;
+        r = crew_begin(o->inner->thing.crew, &op->base, o->name, &patience,
+                       &writing->pending);
+    }
+    if (r < 0) {
+        op_drop(op);
+        free(writing);
+        return r;
+    }
+    *ret = writing;
+    return 0;
+}
+
+void
+guard_write_begin(struct object *o, struct shared *bytes,
+                  const struct iovec *iov, int count, uint64_t at,
+                  struct guard_write *ret)
+{
+    *ret = (struct guard_write){0};
+    if (o->ops == &guard_ops)
+        ret->result = begin_writing(to_object(o), bytes, iov, count, at,
+                                    &ret->writing);
+    else
+        ret->result = object_writev(o, iov, count, at);
+    if (ret->result < 0)
+        (void)mem_dup(err_text(), &ret->text);
+}
+
+int
+guard_write_end(struct guard_write *write)
+{
+    int r = write->result;
+    bool own;
+
+    if (write->writing != NULL) {
+        r = crew_end(&write->writing->pending, &own);
+        if (own)
+            op_free(&write->writing->op->base);
+        free(write->writing);
+    } else if (r < 0) {
+        (void)err_set(r, "%s",
+                      write->text != NULL ? write->text : strerror(-r));
+    }
+    free(write->text);
+    *write = (struct guard_write){0};
+    return r;
 }
 
 static int

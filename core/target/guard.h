@@ -56,6 +56,7 @@
 #ifndef LSVD_TARGET_GUARD_H
 #define LSVD_TARGET_GUARD_H
 
+#include "base/shared.h"
 #include "target/target.h"
 
 #define CREW_THREADS_MAX 8
@@ -145,5 +146,23 @@ int guard_read_end(struct guard_read *read);
 /* Both. */
 int guard_read_within(struct object *o, const struct iovec *iov, int count,
                       uint64_t at, uint64_t patience_ns);
+
+/* Writes of several objects side by side, of bytes that stay where they are and
+ * need not be copied; each is begun, then each is ended. Those of one object go
+ * one after the other, in order with what is queued to it (G4); an error is
+ * theirs alone. */
+struct guard_write {
+    struct guard_writing *writing; /* the guard's; NULL: result is there */
+    int result;
+    char *text; /* of an error; owned */
+};
+
+/* iov lies in bytes, which are held as long as anybody may still write them
+ * (G2). o is borrowed until the end. Not guarded: over at once. */
+void guard_write_begin(struct object *o, struct shared *bytes,
+                       const struct iovec *iov, int count, uint64_t at,
+                       struct guard_write *ret);
+/* 0: it is in the object; or a negative errno. Once for each begun. */
+int guard_write_end(struct guard_write *write);
 
 #endif

@@ -1026,6 +1026,54 @@ one_of_two_reads_hangs(void **state)
     target_close(t);
 }
 
+/* Bytes that are not copied: who began may let go of them at any time. */
+static void
+one_of_two_shared_writes_hangs(void **state)
+{
+    struct world *w = *state;
+    struct guard_write write[2];
+    struct shared *bytes;
+    char got[4] = "";
+    struct iovec iov;
+    struct object *other;
+    struct target *t;
+
+    assert_int_equal(shared_new(4, &bytes), 0);
+    memcpy(shared_bytes(bytes), "abcd", 4);
+    iov = (struct iovec){ shared_bytes(bytes), 4 };
+    assert_int_equal(open_dir(w, "/other", &t), 0);
+    assert_int_equal(target_open(t, "b", OBJECT_WRITE | OBJECT_CREATE,
+                                 &other), 0);
+    gate_shut(&w->gate, 1u << GATE_WRITE, "a");
+    guard_set_deadline(w->io, SHORT_MS);
+    guard_write_begin(w->a, bytes, &iov, 1, 0, &write[0]);
+    guard_write_begin(other, bytes, &iov, 1, 0, &write[1]);
+    shared_put(bytes); /* G2: the sanitizers watch the late one */
+    assert_int_equal(guard_write_end(&write[1]), 0);
+    assert_int_equal(guard_write_end(&write[0]), -ETIMEDOUT);
+    assert_error_names(PATH);
+    guard_set_deadline(w->io, LONG_MS);
+    gate_open(&w->gate);
+    assert_int_equal(object_read(other, got, 4, 0), 0);
+    assert_memory_equal(got, "abcd", 4);
+
+    /* An error is the write's alone; what is not guarded is over at once. */
+    assert_int_equal(shared_new(4, &bytes), 0);
+    iov.iov_base = memcpy(shared_bytes(bytes), "efgh", 4);
+    gate_fail(&w->gate, GATE_WRITE, -EIO);
+    guard_write_begin(other, bytes, &iov, 1, 0, &write[0]);
+    assert_int_equal(guard_write_end(&write[0]), -EIO);
+    gate_fail(&w->gate, GATE_WRITE, 0);
+    assert_int_equal(object_sync(other), 0);
+    guard_write_begin(other, bytes, &iov, 1, 0, &write[0]);
+    assert_int_equal(guard_write_end(&write[0]), 0);
+    shared_put(shared_hold(bytes));
+    shared_put(bytes);
+    shared_put(NULL);
+    object_close(other);
+    target_close(t);
+}
+
 static void
 closing_what_hangs_is_quick(void **state)
 {
@@ -1317,6 +1365,7 @@ main(void)
         TEST(the_queue_is_bounded),
         TEST(patience_ends_before_the_deadline),
         TEST(reads_of_two_directories_go_side_by_side),
+        TEST(one_of_two_shared_writes_hangs),
         TEST(one_of_two_reads_hangs),
         TEST(closing_what_hangs_is_quick),
         TEST(every_allocation_may_fail),

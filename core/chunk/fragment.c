@@ -208,9 +208,9 @@ fragment_open(struct target *part, const struct geometry *g,
 
 /* Whatever was there is gone, and all of the file is a hole. */
 static int
-make_empty(struct fragment *f)
+make_empty(struct fragment *f, bool is_new)
 {
-    int r = object_resize(f->object, 0);
+    int r = is_new ? 0 : object_resize(f->object, 0);
 
     if (r < 0)
         return r;
@@ -243,7 +243,7 @@ fragment_create(struct target *part, const char *name,
         fragment_close(f);
         return r;
     }
-    r = make_empty(f);
+    r = make_empty(f, made);
     if (r < 0) {
         char why[256];
 
@@ -386,6 +386,14 @@ fragment_store_meta(struct fragment *f, uint64_t seq)
     f->doubtful = false;
     f->fresh = false;
     return 0;
+}
+
+int
+fragment_await(struct fragment *f)
+{
+    struct object_stat stat;
+
+    return object_stat(f->object, &stat); /* stands behind the writes */
 }
 
 int

@@ -128,6 +128,11 @@ struct fragment_run {
 int fragment_write_runs(struct fragment *f, const struct fragment_run *run,
                         int count);
 
+/* Neighbouring cells of which the bytes stay where they are, on several parts
+ * side by side (guard_write_begin): from row on, as many as iov has. */
+void fragment_put_begin(struct fragment *f, uint32_t row,
+                        struct shared *bytes, const struct iovec *iov,
+                        int count, struct guard_write *ret);
 /* Give the cells' space back. */
 int fragment_punch(struct fragment *f, uint32_t row, uint32_t count);
 
@@ -136,6 +141,9 @@ int fragment_punch(struct fragment *f, uint32_t row, uint32_t count);
  * dirty. */
 int fragment_store_meta(struct fragment *f, uint64_t seq);
 
+/* Until what was written to it is in the file, where a kill of this process
+ * does not reach it (guard.h, G4); an error of any of that. */
+int fragment_await(struct fragment *f);
 int fragment_sync(struct fragment *f);
 /* It will be synced soon. */
 void fragment_start_sync(struct fragment *f);

@@ -304,6 +304,17 @@ fragment_write_runs(struct fragment *f, const struct fragment_run *run,
     return object_write_pieces(f->object, piece, count);
 }
 
+void
+fragment_put_begin(struct fragment *f, uint32_t row, struct shared *bytes,
+                   const struct iovec *iov, int count,
+                   struct guard_write *ret)
+{
+    assert(row < f->geometry->rows);
+    guard_write_begin(f->object, bytes, iov, count,
+                      geometry_cell_at(f->geometry, f->id.fragment, row),
+                      ret);
+}
+
 int
 fragment_punch(struct fragment *f, uint32_t row, uint32_t count)
 {

@@ -523,7 +523,7 @@ test_open_fails(void **state)
     }
     fragment_close(f);
     memory_target_done(&t);
-    assert_true(failures >= 3 + 3 + 3);
+    assert_true(failures >= 2 + 3 + 3);
 }
 
 /* One unreadable place costs the cells it touches, and no other. */

@@ -146,6 +146,8 @@ journal_checkpoint_seq(struct journal *j)
     index_settle_oldest(&j->index);
     if (j->index.oldest && j->index.nodes[j->index.oldest].first_seq < least)
         least = j->index.nodes[j->index.oldest].first_seq;
+    if (mark_least_locked(j) < least)
+        least = mark_least_locked(j);
     if (j->oldest_unfinished && j->oldest_unfinished->seq < least)
         least = j->oldest_unfinished->seq;
     if (j->failed && j->failed_floor < least)
@@ -280,6 +282,8 @@ journal_space(struct journal *j, struct journal_space *ret)
         .index_limit = j->index_limit,
         .live_blocks = j->index.entry_pool.used,
         .dirty_chunks = j->index.node_pool.used,
+        .bypassed_chunks = j->bypass_count,
+        .held_bytes = j->held_bytes,
         .cost = j->cost,
         .cost_max = journal_cost_max(j->index_limit),
         .appended_bytes = j->appended_bytes,
@@ -288,7 +292,8 @@ journal_space(struct journal *j, struct journal_space *ret)
         .last_seq = j->last_seq,
         .failed = j->failed,
     };
-    if (end - j->head_pos > j->reserve_bytes)
-        ret->free_bytes = end - j->head_pos - j->reserve_bytes;
+    if (end - j->head_pos > j->reserve_bytes + j->held_bytes)
+        ret->free_bytes = end - j->head_pos - j->reserve_bytes -
+                          j->held_bytes;
     pthread_mutex_unlock(&j->lock);
 }

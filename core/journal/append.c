@@ -30,6 +30,8 @@ struct append {
     bool has_pad;
     uint32_t segment;
     uint64_t cost;
+    struct bypass_mark mark;      /* of a BYPASS record */
+    bool from_hold;               /* J10 */
     struct unfinished unfinished;
     uint8_t *bytes;               /* RECORD_HEADER_BYTES_MAX, with sums */
     uint8_t pad[JOURNAL_ALIGN_BYTES];
@@ -191,6 +193,13 @@ index_record_locked(struct journal *j, const struct append *a)
     index_unreserve(&j->index, a->entries, a->nodes);
     if (h->type == RECORD_ZERO)
         zero_apply_locked(j, a->zero, h->seq, a->segment);
+    if (h->type == RECORD_BYPASS) {
+        struct bypass_mark mark = a->mark;
+
+        mark.seq = h->seq;
+        mark.segment = a->segment;
+        mark_put_locked(j, &mark);
+    }
     if (h->type != RECORD_WRITE)
         return;
     for (uint32_t i = 0; i < h->count; i++) {
@@ -232,7 +241,10 @@ finish_locked(struct journal *j, struct append *a)
 static int
 reserve_redo_locked(struct journal *j, struct append *a)
 {
-    uint64_t most = (free_locked(j) + j->redo_bytes) / 2, body = 0;
+    uint64_t left = free_locked(j) > j->held_bytes
+                        ? free_locked(j) - j->held_bytes
+                        : 0;
+    uint64_t most = (left + j->redo_bytes) / 2, body = 0;
 
     if (a->header.type == RECORD_REDO_APART)
         body = round_up_512(a->header.payload_bytes);
@@ -250,6 +262,51 @@ reserve_redo_locked(struct journal *j, struct append *a)
     return 0;
 }
 
+/* J10. There is room, unless more is asked for than was held. */
+static int
+reserve_from_hold_locked(struct journal *j, struct append *a)
+{
+    uint64_t chunk = a->header.first / j->index.chunk_blocks;
+    struct bypass_mark *mark = mark_find_locked(j, chunk);
+    uint64_t left = left_in_lap(j, j->head_pos), pad;
+
+    pad = left < a->total_bytes ? left : 0;
+    if (!mark || mark->held_bytes < pad + a->total_bytes ||
+        mark->entries < a->entries ||
+        !fits_locked(j, a->total_bytes, j->reserve_bytes))
+        return err_set(-EAGAIN, "%s: full", j->path);
+    mark_use_locked(j, mark, pad + a->total_bytes);
+    /* what was reserved for the mark is the append's now */
+    mark->entries -= a->entries;
+    a->nodes = a->entries > 0 ? mark->nodes : 0;
+    mark->nodes -= a->nodes;
+    return 0;
+}
+
+static int
+hold_locked(struct journal *j, struct append *a)
+{
+    uint64_t hold = mark_hold(j);
+    uint32_t blocks = j->index.chunk_blocks;
+
+    if (j->held_bytes + hold > j->ring_bytes / HOLD_PART ||
+        !fits_locked(j, a->total_bytes, j->reserve_bytes + j->held_bytes +
+                                            hold))
+        return err_set(-EAGAIN, "%s: full", j->path);
+    if (!index_reserve(&j->index, blocks, 1, j->index_limit))
+        return err_set(-EAGAIN, "%s: full", j->path);
+    if (mark_reserve_locked(j) < 0) {
+        index_unreserve(&j->index, blocks, 1);
+        return -ENOMEM;
+    }
+    j->held_bytes += hold;
+    a->mark = (struct bypass_mark){.chunk = a->header.first,
+                                   .held_bytes = hold,
+                                   .entries = blocks,
+                                   .nodes = 1};
+    return 0;
+}
+
 /* Room in the index and the ring, or an error and nothing done. */
 static int
 reserve_locked(struct journal *j, struct append *a)
@@ -259,12 +316,16 @@ reserve_locked(struct journal *j, struct append *a)
     a->cost = a->entries + a->nodes;
     if (record_is_redo(h))
         return reserve_redo_locked(j, a);
+    if (a->from_hold)
+        return reserve_from_hold_locked(j, a);
+    if (h->type == RECORD_BYPASS)
+        return hold_locked(j, a);
     if (a->entries > j->index_limit / 2 || a->nodes > j->index_limit / 2)
         return err_set(-EFBIG, "%s: a record over %zu blocks and %zu chunks "
                        "is too much for an index of %zu", j->path, a->entries,
                        a->nodes, j->index_limit);
     if (j->cost + a->cost > journal_cost_max(j->index_limit) ||
-        !fits_locked(j, a->total_bytes, j->reserve_bytes) ||
+        !fits_locked(j, a->total_bytes, j->reserve_bytes + j->held_bytes) ||
         !index_reserve(&j->index, a->entries, a->nodes, j->index_limit))
         return err_set(-EAGAIN, "%s: full", j->path);
     return 0;
@@ -304,9 +365,9 @@ append_init(struct append *a, uint32_t type, uint32_t sum_count,
     memset(bytes, 0, a->header.header_bytes);
 }
 
-int
-journal_append_write(struct journal *j, uint64_t first, uint32_t count,
-                     const uint64_t *sums, const void *data)
+static int
+append_write(struct journal *j, uint64_t first, uint32_t count,
+             const uint64_t *sums, const void *data, bool from_hold)
 {
     uint8_t bytes[RECORD_HEADER_BYTES_MAX];
     uint64_t payload_bytes = (uint64_t)count * j->block_bytes;
@@ -322,6 +383,7 @@ journal_append_write(struct journal *j, uint64_t first, uint32_t count,
                        (unsigned long long)payload_bytes,
                        (unsigned long long)j->file_bytes);
     append_init(&a, RECORD_WRITE, count, payload_bytes, bytes);
+    a.from_hold = from_hold;
     a.header.first = first;
     a.header.count = count;
     a.payload = data;
@@ -337,6 +399,20 @@ journal_append_write(struct journal *j, uint64_t first, uint32_t count,
     r = append_locked(j, &a);
     pthread_mutex_unlock(&j->lock);
     return r;
+}
+
+int
+journal_append_write(struct journal *j, uint64_t first, uint32_t count,
+                     const uint64_t *sums, const void *data)
+{
+    return append_write(j, first, count, sums, data, false);
+}
+
+int
+journal_append_spilled(struct journal *j, uint64_t first, uint32_t count,
+                       const uint64_t *sums, const void *data)
+{
+    return append_write(j, first, count, sums, data, true);
 }
 
 int
@@ -384,6 +460,48 @@ journal_append_redo(struct journal *j, const void *body, size_t bytes)
     a.payload = body;
     pthread_mutex_lock(&j->lock);
     r = append_locked(j, &a);
+    pthread_mutex_unlock(&j->lock);
+    return r;
+}
+
+int
+journal_append_bypass(struct journal *j, uint64_t chunk, uint64_t *ret_seq)
+{
+    uint8_t bytes[JOURNAL_ALIGN_BYTES];
+    struct append a;
+    int r;
+
+    append_init(&a, RECORD_BYPASS, 0, 0, bytes);
+    a.header.first = chunk;
+    pthread_mutex_lock(&j->lock);
+    assert(!index_find_chunk(&j->index, chunk)); /* J9 */
+    r = append_locked(j, &a);
+    *ret_seq = a.header.seq;
+    pthread_mutex_unlock(&j->lock);
+    return r;
+}
+
+int
+journal_append_bypassed(struct journal *j,
+                        const struct journal_bypassed *record,
+                        uint64_t *ret_seq)
+{
+    uint8_t bytes[RECORD_HEADER_BYTES_MAX];
+    uint32_t sums = record->count + record->more;
+    struct append a;
+    int r;
+
+    assert(record->count > 0 && sums <= RECORD_SUMS_MAX);
+    append_init(&a, RECORD_BYPASSED, sums, 0, bytes);
+    a.from_hold = true;
+    a.header.first = record->first;
+    a.header.count = record->count;
+    a.header.payload_sum = record->more;
+    for (uint32_t i = 0; i < sums; i++)
+        record_sum_put(bytes, i, record->sums[i]);
+    pthread_mutex_lock(&j->lock);
+    r = append_locked(j, &a);
+    *ret_seq = a.header.seq;
     pthread_mutex_unlock(&j->lock);
     return r;
 }

@@ -513,3 +513,18 @@ index_forget_mark(struct index *x, uint64_t chunk, uint64_t seq)
     x->nodes[n].zero_seq = 0;
     drop_node_if_clean(x, n);
 }
+
+void
+index_forget_chunk(struct index *x, uint64_t chunk)
+{
+    uint32_t n = find_node(x, chunk);
+
+    if (!n)
+        return;
+    while (x->nodes[n].entries)
+        drop_entry(x, x->nodes[n].entries);
+    if (x->nodes[n].zero_seq)
+        segment_put(x, x->nodes[n].zero_segment);
+    x->nodes[n].zero_seq = 0;
+    drop_node_if_clean(x, n);
+}

@@ -88,6 +88,8 @@ const struct index_node *index_find_chunk(const struct index *x,
  * mark goes with its last. */
 void index_forget(struct index *x, uint64_t block, uint64_t seq);
 void index_forget_mark(struct index *x, uint64_t chunk, uint64_t seq);
+/* All that is known of a chunk. */
+void index_forget_chunk(struct index *x, uint64_t chunk);
 
 /* Make first_seq of the oldest chunk exact, and it the oldest. */
 void index_settle_oldest(struct index *x);

@@ -26,6 +26,12 @@
  *      again after each advance; in the ring they would lie between writes
  *      that wait, and keep more of it busy than those do. (A journal made by a
  *      version that had no area has them in the ring.)
+ * (J9) When a chunk's BYPASS record gets its place, the ring has nothing live
+ *      of the chunk, and gets nothing more until the chunk is closed or its
+ *      blocks are appended after all. So a replay forgets, at such a record,
+ *      what earlier ones said of the chunk: it is on the parts, or overwritten.
+ * (J10) For those blocks room is held, in ring and index, as long as the BYPASS
+ *      record is kept: they can always be appended.
  * Superblocks (faults.md 5): counter c is written to pair c % 2, pair 0 =
  * copies at 0 and end-8192, pair 1 = 4096 and end-4096, then synced. The
  * greatest counter that stands in both copies of its pair wins; one that
@@ -56,6 +62,8 @@ enum record_type {
     RECORD_REDO = 3,  /* opaque to the journal: final bytes of a chunk */
     RECORD_PAD = 4,
     RECORD_REDO_APART = 5, /* as REDO, with its body in the area (J8) */
+    RECORD_BYPASS = 6, /* writes to a chunk go past the journal (J9), … */
+    RECORD_BYPASSED = 7, /* … as these blocks did */
 };
 
 /* What the superblock carries beside the ring's own fields. */
@@ -102,12 +110,28 @@ struct replay_stats {
     bool torn_tail;      /* the chain ended in a record cut short */
 };
 
+/* Blocks that went past the journal: their sums, and others that belong to them
+ * (of parity), which the journal does not look at. */
+struct journal_bypassed {
+    uint64_t first;
+    uint32_t count, more;
+    const uint64_t *sums; /* count, then more of them */
+};
+
 struct replay_callbacks {
     /* As for journal_append_zero. NULL: every chunk may hold data. */
     bool (*present)(void *ctx, uint64_t chunk);
     /* Called for each REDO record in order (body valid during the call only);
      * a negative return ends the replay. */
     int (*redo)(void *ctx, uint64_t seq, const uint8_t *body, size_t bytes);
+    /* Called for each BYPASS record in order, chunk from 0. 1: the parts do
+     * not tell yet what the chunk holds, the record is kept; 0: they do. NULL:
+     * 0. */
+    int (*bypass)(void *ctx, uint64_t chunk, uint64_t seq);
+    /* Called for each BYPASSED record in order: what was appended. NULL: they
+     * are not wanted. */
+    int (*bypassed)(void *ctx, uint64_t seq,
+                    const struct journal_bypassed *record);
     /* The seed of a block's sum, to verify payloads. */
     uint64_t (*seed)(void *ctx, uint64_t block);
     void *ctx;
@@ -232,7 +256,33 @@ int journal_append_zero(struct journal *j, uint64_t first, uint64_t count,
  * advance always leave room for another try. -ENOSPC: destage less at once. */
 int journal_append_redo(struct journal *j, const void *body, size_t bytes);
 
-/* D. A sequence of its own for one destage of a chunk. */
+/* Append a BYPASS record (J9), which is kept, and with it the tail, until
+ * journal_forget_bypass. chunk: from 0. Caller holds an exclusive lease on all
+ * blocks of the chunk, of which nothing is in the index. Returns as an append
+ * does; *ret_seq: its sequence. -EAGAIN also if too much would be held (J10).
+ */
+int journal_append_bypass(struct journal *j, uint64_t chunk,
+                          uint64_t *ret_seq);
+/* Append a BYPASSED record: these blocks, all of one chunk with a BYPASS
+ * record, are in the files of the parts. Returns as an append does; there is
+ * room for it (J10) if no block comes twice. */
+int journal_append_bypassed(struct journal *j,
+                            const struct journal_bypassed *record,
+                            uint64_t *ret_seq);
+/* D. As journal_append_write, of blocks of such a chunk, each of which comes
+ * once; there is room (J10). */
+int journal_append_spilled(struct journal *j, uint64_t first, uint32_t count,
+                           const uint64_t *sums, const void *data);
+/* D. The chunk's tables tell what it holds, or its blocks were appended. */
+void journal_forget_bypass(struct journal *j, uint64_t chunk, uint64_t seq);
+/* So many BYPASS records may be kept at once (J10). */
+size_t journal_bypass_max(const struct journal *j);
+/* Most blocks that a BYPASSED record may have, with so many more sums for each
+ * `of` blocks. */
+uint32_t journal_bypassed_max(uint32_t of, uint32_t more);
+
+/* A sequence of its own, for what is put on the parts: for one destage of a
+ * chunk, for one write that goes past the journal. */
 uint64_t journal_take_seq(struct journal *j);
 
 /* Everything appended before this call survives a power cut when it returns
@@ -328,6 +378,8 @@ struct journal_space {
     size_t index_blocks, index_limit;
     uint64_t live_blocks;      /* entries in the index */
     uint64_t dirty_chunks;
+    uint64_t bypassed_chunks;  /* BYPASS records that are kept, … */
+    uint64_t held_bytes;       /* … and room for their blocks (J10) */
     uint64_t cost, cost_max;   /* of memory that a replay would need */
     uint64_t appended_bytes;   /* since open; headers, padding, and bodies in
                                 * the area included */

@@ -29,7 +29,7 @@
  *  384  bytes of the view       4   then 4 reserved
  *  392  view                    (meta/view.h)
  *
- * Record header, 128 bytes, then 8 a block sum, padded to 512:
+ * Record header, 128 bytes, then 8 a sum, padded to 512:
  *    0  magic "LSVDJREC"        8
  *    8  sum of bytes 16 … end of the padded header  8
  *   16  salt                    8
@@ -40,11 +40,14 @@
  *   56  type                    4   enum record_type
  *   60  header_bytes            4   with sums and padding
  *   64  first                   8   block (WRITE, ZERO); REDO_APART: place of
- *                                   the body in the file
- *   72  count                   8   blocks (WRITE, ZERO)
+ *                                   the body in the file; BYPASS: chunk,
+ *                                   from 0; BYPASSED: block
+ *   72  count                   8   blocks (WRITE, ZERO, BYPASSED)
  *   80  payload_bytes           8   before padding; REDO_APART: of the body,
  *                                   which does not follow here
- *   88  payload_sum             8   REDO, REDO_APART: of the body
+ *   88  payload_sum             8   REDO, REDO_APART: of the body; BYPASSED:
+ *                                   how many sums there are beside the
+ *                                   blocks'
  *   96  reserved                32 */
 #ifndef LSVD_JOURNAL_JOURNAL_FORMAT_H
 #define LSVD_JOURNAL_JOURNAL_FORMAT_H

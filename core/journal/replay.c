@@ -147,6 +147,19 @@ judge_fields(const struct replay *rp, const struct record_header *h,
                  rp->j->area_bytes - h->payload_bytes;
         payload_bytes = 0;
         break;
+    case RECORD_BYPASS:
+        ok = ok && h->payload_bytes == 0 &&
+             h->first <= (rp->j->volume_blocks - 1) /
+                             rp->j->index.chunk_blocks;
+        break;
+    case RECORD_BYPASSED:
+        ok = ok && range_is_sane(rp, h) && h->payload_bytes == 0 &&
+             h->count <= RECORD_SUMS_MAX &&
+             h->payload_sum <= RECORD_SUMS_MAX - h->count &&
+             h->first / rp->j->index.chunk_blocks ==
+                 (h->first + h->count - 1) / rp->j->index.chunk_blocks;
+        sum_count = ok ? (uint32_t)(h->count + h->payload_sum) : 0;
+        break;
     case RECORD_PAD:
         ok = ok && h->payload_bytes == 0;
         break;
@@ -327,6 +340,43 @@ apply_redo(struct replay *rp, const struct record_header *h,
                         : 0;
 }
 
+/* J9. */
+static int
+apply_bypass(struct replay *rp, const struct record_header *h)
+{
+    struct journal *j = rp->j;
+    int r;
+
+    index_forget_chunk(&j->index, h->first);
+    r = rp->cb->bypass ? rp->cb->bypass(rp->cb->ctx, h->first, h->seq) : 0;
+    if (r <= 0)
+        return r;
+    r = mark_reserve_locked(j);
+    if (r == 0)
+        mark_put_locked(j, &(struct bypass_mark){
+                                 .chunk = h->first,
+                                 .seq = h->seq,
+                                 .segment = segment_of(j, rp->pos)});
+    return r;
+}
+
+static int
+apply_bypassed(struct replay *rp, const struct record_header *h,
+               const uint8_t *bytes)
+{
+    uint64_t sums[RECORD_SUMS_MAX];
+    struct journal_bypassed record = {.first = h->first,
+                                      .count = (uint32_t)h->count,
+                                      .more = (uint32_t)h->payload_sum,
+                                      .sums = sums};
+
+    for (uint32_t i = 0; i < record.count + record.more; i++)
+        sums[i] = record_sum_get(bytes, i);
+    return rp->cb->bypassed
+               ? rp->cb->bypassed(rp->cb->ctx, h->seq, &record)
+               : 0;
+}
+
 static void
 step(struct replay *rp, const struct record_header *h, uint64_t total)
 {
@@ -352,6 +402,10 @@ apply(struct replay *rp, const struct record_header *h, const uint8_t *bytes,
         r = apply_write(rp, h, bytes);
     else if (h->type == RECORD_ZERO)
         r = apply_zero(rp, h);
+    else if (h->type == RECORD_BYPASS)
+        r = apply_bypass(rp, h);
+    else if (h->type == RECORD_BYPASSED)
+        r = apply_bypassed(rp, h, bytes);
     else if (record_is_redo(h) && !is_done_with(rp, h))
         r = apply_redo(rp, h, bytes);
     if (r == 0)

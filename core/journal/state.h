@@ -35,6 +35,14 @@ struct journal_tail {
     uint64_t seq;   /* no record from here on is older */
 };
 
+/* A BYPASS record that is kept. */
+struct bypass_mark {
+    uint64_t chunk, seq;
+    uint32_t segment; /* in which it lies, and is live */
+    uint64_t held_bytes; /* of the ring, for its blocks (J10); … */
+    size_t entries, nodes; /* … and of the index, reserved */
+};
+
 struct journal {
     struct object *object; /* owned, locked exclusively */
     char *path;            /* for messages; owned */
@@ -69,6 +77,10 @@ struct journal {
     uint64_t area_used;       /* … and their bodies apart */
     uint64_t cost;            /* sum over the segments since the tail */
     struct index index;
+    struct bypass_mark *bypass; /* owned */
+    size_t bypass_count, bypass_reserved, bypass_room;
+    uint64_t held_bytes;        /* the sum of theirs, and of those on their way
+                                 * (J10) */
     bool failed;              /* J5 */
     uint64_t failed_floor;    /* nothing from here on was finished */
     char failed_text[256];
@@ -130,6 +142,21 @@ int journal_failed_error_locked(const struct journal *j);
 /* append.c: note that a record begins at pos. */
 void journal_segment_begin_locked(struct journal *j, uint64_t pos,
                                   uint64_t seq, uint64_t chain);
+
+/* mark.c. Reserve a place for a mark: -ENOMEM; then it can be put, in place of
+ * an older one of the chunk. */
+int mark_reserve_locked(struct journal *j);
+void mark_put_locked(struct journal *j, const struct bypass_mark *mark);
+struct bypass_mark *mark_find_locked(struct journal *j, uint64_t chunk);
+/* So much of what was held for it is used now. */
+void mark_use_locked(struct journal *j, struct bypass_mark *mark,
+                       uint64_t bytes);
+/* What a mark for a chunk has to hold; all of them, at most a part of the
+ * ring. */
+#define HOLD_PART 4u
+uint64_t mark_hold(const struct journal *j);
+/* The least sequence of a mark, or UINT64_MAX. */
+uint64_t mark_least_locked(const struct journal *j);
 
 /* zero.c: what a ZERO record does to the index, chunk by chunk. */
 struct zero_plan {

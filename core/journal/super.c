@@ -189,6 +189,7 @@ journal_close(struct journal *j)
     object_close(j->object);
     index_done(&j->index);
     free(j->segments);
+    free(j->bypass);
     free(j->path);
     free(j);
 }

@@ -668,6 +668,187 @@ memory_may_run_out(void **state)
     rig_done(&rig);
 }
 
+#define OPEN_CHUNK 3u
+#define CHUNK_BLOCKS 8u
+
+/* What a replay is told of blocks that went past. */
+struct told {
+    unsigned chunks, records;
+    uint64_t seq;
+    struct journal_bypassed last;
+    uint64_t sums[RIG_VALUES_MAX];
+    bool is_done; /* the parts have it */
+};
+
+static int
+tell_chunk(void *ctx, uint64_t chunk, uint64_t seq)
+{
+    struct told *told = ctx;
+
+    assert_int_equal(chunk, OPEN_CHUNK);
+    told->chunks++;
+    told->seq = seq;
+    return !told->is_done;
+}
+
+static int
+tell_blocks(void *ctx, uint64_t seq, const struct journal_bypassed *record)
+{
+    struct told *told = ctx;
+
+    assert_true(seq > told->seq);
+    assert_in_range(record->count + record->more, 1, RIG_VALUES_MAX);
+    told->records++;
+    told->last = *record;
+    memcpy(told->sums, record->sums,
+           (record->count + record->more) * sizeof told->sums[0]);
+    return 0;
+}
+
+/* Open it and replay; nothing is started. */
+static void
+replay_told(struct rig *rig, struct told *told)
+{
+    const struct replay_callbacks cb = { .bypass = tell_chunk,
+                                         .bypassed = tell_blocks,
+                                         .seed = rig_seed, .ctx = told };
+    struct replay_stats stats;
+
+    journal_close(rig->j);
+    assert_int_equal(journal_open(rig->target, RIG_NAME, 0, &rig->j), 0);
+    journal_set_chunk_blocks(rig->j, CHUNK_BLOCKS);
+    journal_set_volume_blocks(rig->j, 100);
+    assert_int_equal(journal_replay(rig->j, &cb, &stats), 0);
+}
+
+static struct journal_space
+space_of(struct rig *rig)
+{
+    struct journal_space space;
+
+    journal_space(rig->j, &space);
+    return space;
+}
+
+/* However full the journal is: every block can be told of, and appended after
+ * all, each by itself (J10). */
+static void
+there_is_room_for_what_went_past(void **state)
+{
+    uint8_t data[BLOCK] = { 0 };
+    struct temp_dir dir;
+    struct rig rig;
+    uint64_t seq, opened;
+
+    (void)state;
+    for (uint32_t begin = 0; begin < 60; begin += 7) { /* in the ring */
+        temp_dir_init(&dir);
+        rig_init(&rig, dir.target, BLOCK, CHUNK_BLOCKS, 100, 1 << 20, 0);
+        for (uint32_t i = 0; i < begin; i++)
+            assert_int_equal(rig_write(&rig, i % 3, 1), 0);
+        if (begin > 0)
+            assert_int_equal(rig_destage(&rig, 1, &(size_t){ 0 }), 0);
+        assert_int_equal(rig_advance(&rig), 0);
+        assert_int_equal(journal_append_bypass(rig.j, OPEN_CHUNK, &opened),
+                         0);
+        assert_int_equal(space_of(&rig).bypassed_chunks, 1);
+        while (rig_write(&rig, 8, 1) == 0)
+            ;
+        assert_true(space_of(&rig).held_bytes > CHUNK_BLOCKS * BLOCK);
+        for (uint32_t i = 0; i < CHUNK_BLOCKS; i++) {
+            const struct journal_bypassed record = {
+                OPEN_CHUNK * CHUNK_BLOCKS + i, 1, 1, (uint64_t[]){ i + 1, 9 }
+            };
+
+            assert_int_equal(journal_append_bypassed(rig.j, &record, &seq),
+                             0);
+            assert_true(seq > opened);
+        }
+        assert_int_equal(journal_checkpoint_seq(rig.j) < opened, 1);
+        for (uint32_t i = 0; i < CHUNK_BLOCKS; i++) {
+            uint64_t block = OPEN_CHUNK * CHUNK_BLOCKS + i;
+            uint64_t sum = sum_block(rig_seed(&rig, block), data, BLOCK);
+
+            assert_int_equal(rig_write(&rig, 8, 1), -EAGAIN);
+            assert_int_equal(journal_append_spilled(rig.j, block, 1, &sum,
+                                                    data), 0);
+        }
+        journal_forget_bypass(rig.j, OPEN_CHUNK, opened);
+        assert_int_equal(space_of(&rig).held_bytes, 0);
+        assert_int_equal(space_of(&rig).bypassed_chunks, 0);
+        assert_int_equal(rig_reopen(&rig), 0);
+        assert_int_equal(space_of(&rig).live_blocks,
+                         CHUNK_BLOCKS + 1);
+        rig_done(&rig);
+        temp_dir_done(&dir);
+    }
+}
+
+/* A replay tells of it, as long as the record is kept; and forgets, at the
+ * record, what the chunk had before (J9). */
+static void
+a_replay_tells_what_went_past(void **state)
+{
+    const uint64_t sums[] = { 11, 12, 13, 14, 21, 22 };
+    const struct journal_bypassed record = { OPEN_CHUNK * CHUNK_BLOCKS + 2, 4,
+                                             2, sums };
+    struct told told = { 0 };
+    struct temp_dir dir;
+    struct rig rig;
+    uint64_t seq, opened;
+    size_t done;
+
+    (void)state;
+    temp_dir_init(&dir);
+    rig_init(&rig, dir.target, BLOCK, CHUNK_BLOCKS, 100, 1 << 20, 0);
+    assert_int_equal(rig_write(&rig, 1, 1), 0); /* holds the tail */
+    assert_int_equal(rig_write(&rig, OPEN_CHUNK * CHUNK_BLOCKS, 3), 0);
+    assert_int_equal(rig_write(&rig, 1, 1), 0);
+    assert_int_equal(rig_destage(&rig, 1, &done), 0);
+    assert_int_equal(space_of(&rig).dirty_chunks, 1);
+    assert_int_equal(journal_append_bypass(rig.j, OPEN_CHUNK, &opened), 0);
+    assert_int_equal(journal_append_bypassed(rig.j, &record, &seq), 0);
+    replay_told(&rig, &told);
+    assert_int_equal(told.chunks, 1);
+    assert_int_equal(told.seq, opened);
+    assert_int_equal(told.records, 1);
+    assert_int_equal(told.last.first, record.first);
+    assert_int_equal(told.last.count, 4);
+    assert_int_equal(told.last.more, 2);
+    assert_memory_equal(told.sums, sums, sizeof sums);
+    assert_int_equal(space_of(&rig).dirty_chunks, 1);
+    assert_int_equal(space_of(&rig).bypassed_chunks, 1);
+    assert_int_equal(journal_checkpoint_seq(rig.j) < opened, 1);
+    told.is_done = true;
+    replay_told(&rig, &told);
+    assert_int_equal(space_of(&rig).bypassed_chunks, 0);
+    rig_done(&rig);
+    temp_dir_done(&dir);
+}
+
+/* Not without limit: there must be room for others. */
+static void
+few_chunks_may_be_open(void **state)
+{
+    struct temp_dir dir;
+    struct rig rig;
+    uint64_t seq;
+    size_t count = 0;
+
+    (void)state;
+    temp_dir_init(&dir);
+    rig_init(&rig, dir.target, BLOCK, CHUNK_BLOCKS, 4000, 4 << 20, 0);
+    while (journal_append_bypass(rig.j, count, &seq) == 0)
+        count++;
+    assert_in_range(count, 1, 16);
+    assert_int_equal(count, journal_bypass_max(rig.j));
+    assert_true(space_of(&rig).held_bytes <= space_of(&rig).ring_bytes / 4);
+    assert_int_equal(rig_write(&rig, 4000 - 8, 8), 0);
+    rig_check(&rig);
+    rig_done(&rig);
+    temp_dir_done(&dir);
+}
+
 int
 main(void)
 {
@@ -692,6 +873,9 @@ main(void)
         cmocka_unit_test(a_run_is_read_at_once),
         cmocka_unit_test(an_epoch_that_was_used_is_refused),
         cmocka_unit_test(memory_may_run_out),
+        cmocka_unit_test(there_is_room_for_what_went_past),
+        cmocka_unit_test(a_replay_tells_what_went_past),
+        cmocka_unit_test(few_chunks_may_be_open),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -135,7 +135,7 @@ static const struct parameter {
 static const char *const settings[] = {
     "part-timeout", "stall-timeout", "resync-rate", "scrub", "scrub-rate",
     "slow-part", "failing-part", "fence-cmd", "unsafe-nolock", "cache-size",
-    "read-cache",
+    "read-cache", "bypass-after",
 };
 
 static int

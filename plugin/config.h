@@ -41,6 +41,8 @@ struct lsvd_env config_env(const struct config *config);
     "                   parts that are slow (default: no read cache).\n"  \
     "read-cache=auto    Or on, off. Auto: it rests while the parts are\n" \
     "                   as fast as it is.\n"                              \
+    "bypass-after=auto  So many bytes after a flush large writes to new\n" \
+    "                   chunks go past the journal; or never.\n"         \
     "config=FILE        Instead of /etc/lsvd/lsvd.conf.\n"                \
     "part-timeout=15    A part that does not answer for so many\n"        \
     "                   seconds is dropped, and taken back later.\n"      \

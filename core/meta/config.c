@@ -211,6 +211,18 @@ set_read_cache(struct config *c, const char *const *texts, size_t count)
 }
 
 static int
+set_bypass_after(struct config *c, const char *const *texts, size_t count)
+{
+    if (count == 1 && strcmp(texts[0], "auto") == 0)
+        c->bypass_after = CONFIG_BYPASS_AUTO;
+    else if (count == 1 && strcmp(texts[0], "never") == 0)
+        c->bypass_after = CONFIG_BYPASS_NEVER;
+    else if (set_size(&c->bypass_after, texts, count) < 0)
+        return err_set(-EINVAL, "must be auto, never, or a size");
+    return 0;
+}
+
+static int
 set_policy(bool *drop, const char *const *texts, size_t count)
 {
     if (check_one(count) < 0)
@@ -283,6 +295,7 @@ static const struct key {
     { "journal-size", set_journal_size },
     { "cache-size", set_cache_size },
     { "read-cache", set_read_cache },
+    { "bypass-after", set_bypass_after },
     { "part-timeout", set_part_timeout },
     { "stall-timeout", set_stall_timeout },
     { "resync-rate", set_resync_rate },
@@ -386,6 +399,7 @@ set_defaults(struct config *config)
     config->stall_timeout_s = CONFIG_STALL_TIMEOUT_DEFAULT;
     config->scrub_s = CONFIG_SCRUB_DEFAULT;
     config->scrub_rate = CONFIG_SCRUB_RATE_DEFAULT;
+    config->bypass_after = CONFIG_BYPASS_AUTO;
     r = list_replace(&config->data, &data, 1);
     if (r == 0)
         r = list_replace(&config->cache, &cache, 1);

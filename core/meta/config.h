@@ -1,7 +1,7 @@
 /* config.h: /etc/lsvd/lsvd.conf: [defaults], and a section per volume that
  * overrides it. Keys: data, cache (lists separated by ;), ram, journal-size,
  * cache-size, resync-rate, scrub-rate (sizes with K M G T P E suffixes, powers
- * of 1024), read-cache (auto, on or off),
+ * of 1024), read-cache (auto, on or off), bypass-after (auto, never or a size),
  * part-timeout, stall-timeout, scrub (times: seconds, or with the suffix s, m,
  * h or d), slow-part, failing-part (warn or drop), fence-cmd, metrics (text),
  * unsafe-nolock (0 or 1).
@@ -23,6 +23,9 @@
 #define CONFIG_SCRUB_DEFAULT (7u * 86400)
 #define CONFIG_SCRUB_RATE_DEFAULT (UINT64_C(32) << 20)
 
+#define CONFIG_BYPASS_NEVER UINT64_MAX
+#define CONFIG_BYPASS_AUTO (UINT64_MAX - 1)
+
 enum config_read_cache { READ_CACHE_AUTO, READ_CACHE_ON, READ_CACHE_OFF };
 
 struct config {
@@ -32,6 +35,8 @@ struct config {
     uint64_t journal_bytes; /* 0: chosen from the volume's size */
     uint64_t cache_bytes;   /* journal and read cache; 0: no read cache */
     enum config_read_cache read_cache; /* does it work: auto, as it is worth */
+    uint64_t bypass_after;    /* so many bytes after a flush large writes go
+                               * past the journal (volume/bypass.h) */
     uint32_t part_timeout_s;  /* no answer for so long: the part is dropped */
     uint32_t stall_timeout_s; /* too few parts: writes wait, then EIO */
     uint64_t resync_rate;     /* bytes a second; 0: as fast as it goes */

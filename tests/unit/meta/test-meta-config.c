@@ -60,6 +60,7 @@ defaults_stand_without_a_file(void **state)
     assert_int_equal(config.resync_rate, 0);
     assert_int_equal(config.scrub_s, 7 * 86400);
     assert_int_equal(config.scrub_rate, 32 << 20);
+    assert_int_equal(config.bypass_after, CONFIG_BYPASS_AUTO);
     assert_false(config.drop_slow);
     assert_false(config.drop_failing);
     assert_null(config.fence_cmd);
@@ -170,6 +171,7 @@ single_settings_override_the_file(void **state)
         "stall-timeout=for ever", "part-timeout=0", "part-timeout=0d",
         "scrub=never", "resync-rate=fast", "resync-rate=-1", "resync-rate=",
         "scrub-rate=1M/s", "slow-part=", "slow-part=Drop", "slow-part=on",
+        "bypass-after=", "bypass-after=off", "bypass-after=1M;2M",
         "failing-part=ignore", "metrics=v.prom", "metrics=",
     };
     struct config config;

@@ -133,6 +133,8 @@ COUNTER(journal_bytes)
 COUNTER(journal_syncs)
 COUNTER(part_bytes)
 COUNTER(part_syncs)
+COUNTER(bypass_bytes)
+COUNTER(bypass_spills)
 COUNTER(cache_hits)
 COUNTER(cache_misses)
 COUNTER(bad_blocks)
@@ -280,6 +282,12 @@ static const struct volume_metric {
       "Bytes written to parts, metadata included.", count_part_bytes },
     { "lsvd_parts_syncs_total", "counter", "Syncs of files of parts.",
       count_part_syncs },
+    { "lsvd_bypass_bytes_total", "counter",
+      "Bytes that clients wrote straight to the parts, past the journal.",
+      count_bypass_bytes },
+    { "lsvd_bypass_spills_total", "counter",
+      "Chunks written so that had to go into the journal after all.",
+      count_bypass_spills },
     { "lsvd_views_total", "counter",
       "Changes of the set of parts in sync.", get_views },
     { "lsvd_evictions_total", "counter",

@@ -132,6 +132,8 @@ counters_to_json(const struct lsvd_status *s)
         { "journal_syncs", s->counters.journal_syncs },
         { "part_written_bytes", s->counters.part_bytes },
         { "part_syncs", s->counters.part_syncs },
+        { "bypass_bytes", s->counters.bypass_bytes },
+        { "bypass_spills", s->counters.bypass_spills },
         { "cache_hits", s->counters.cache_hits },
         { "cache_misses", s->counters.cache_misses },
         { "bad_blocks", s->counters.bad_blocks },

@@ -223,6 +223,9 @@ struct lsvd_counters {
     uint64_t read_bytes, write_bytes, reads, writes, flushes;
     uint64_t journal_bytes, journal_syncs; /* written by us */
     uint64_t part_bytes, part_syncs; /* written to parts, metadata included */
+    uint64_t bypass_bytes;  /* of clients, that went past the journal */
+    uint64_t bypass_spills; /* chunks that had to go there after all */
+    uint64_t bypass_recovered; /* chunks that were found open after a crash */
     uint64_t cache_hits, cache_misses;
     uint64_t bad_blocks, healed_blocks, lost_blocks;
 };

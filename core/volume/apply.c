@@ -122,8 +122,8 @@ write_cells(struct lsvd_volume *v, struct fragment *f,
     return r;
 }
 
-static uint64_t
-meta_bytes(const struct fragment *f)
+uint64_t
+fragment_meta_bytes(const struct fragment *f)
 {
     uint64_t table = geometry_table_bytes(f->geometry, f->id.fragment);
     uint64_t pages = (table + 4095) / 4096, dirty = 0;
@@ -158,19 +158,21 @@ make_fragment(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
     return 0;
 }
 
-static int
-apply_to_part(struct lsvd_volume *v, const struct plan *plan,
+int
+plan_apply_to(struct lsvd_volume *v, const struct plan *plan,
               struct chunk *c, uint32_t slot)
 {
     const struct plan_cell *cells = plan->cells[slot];
     uint32_t count = plan->cell_count[slot];
+    bool anew = plan->fresh;
     struct fragment *f = NULL;
     int r = 0;
 
-    if (plan->fresh)
-        r = make_fragment(v, c, slot, &f);
-    else
+    if (!anew)
         f = chunk_fragment_to_write(v, c, slot, NULL);
+    anew = anew || (!f && (plan->make & UINT32_C(1) << slot));
+    if (anew)
+        r = make_fragment(v, c, slot, &f);
     if (r < 0)
         return r;
     if (!f)
@@ -181,13 +183,13 @@ apply_to_part(struct lsvd_volume *v, const struct plan *plan,
         if (r < 0)
             return r;
     }
-    r = write_cells(v, f, cells, count, plan->fresh);
+    r = write_cells(v, f, cells, count, anew);
     if (r < 0)
         return r;
     for (uint32_t i = 0; i < count; i++)
         fragment_set_entry(f, cells[i].row, cells[i].entry,
                            cells[i].stripe_sums);
-    atomic_fetch_add(&v->count.part_bytes, meta_bytes(f));
+    atomic_fetch_add(&v->count.part_bytes, fragment_meta_bytes(f));
     return fragment_store_meta(f, plan->seq);
 }
 
@@ -238,7 +240,7 @@ plan_apply(struct lsvd_volume *v, struct plan *plan, uint32_t parts)
 
         if (!(parts & UINT32_C(1) << i))
             continue;
-        applied = apply_to_part(v, plan, c, i);
+        applied = plan_apply_to(v, plan, c, i);
         if (applied >= 0)
             continue;
         applied = err_wrap(applied, "part %c", v->part[i].letter);

@@ -1,6 +1,7 @@
 /* batch.c: what destage takes next: the chunks with the oldest records, as many
  * of them as are moved in about a second, and in an eighth of the ring. */
 #include "volume/batch.h"
+#include "volume/bypass.h"
 #include "base/err.h"
 #include "base/memory.h"
 #include "base/parallel.h"
@@ -327,6 +328,21 @@ batch_fill(struct lsvd_volume *v, struct looks *looks, size_t count)
     return r;
 }
 
+/* Chunks whose blocks are just going the other way (bypass_close.c) wait. */
+static size_t
+oldest_chunks(struct lsvd_volume *v, struct looks *looks)
+{
+    size_t found = journal_oldest_chunks(v->journal, looks->chunk,
+                                         batch_chunks_max(v));
+    size_t kept = 0;
+
+    for (size_t i = 0; i < found; i++) {
+        if (!bypass_is_open(v, looks->chunk[i] + 1))
+            looks->chunk[kept++] = looks->chunk[i];
+    }
+    return kept;
+}
+
 int
 batch_build(struct lsvd_volume *v)
 {
@@ -334,8 +350,7 @@ batch_build(struct lsvd_volume *v)
     size_t count;
     int r;
 
-    count = journal_oldest_chunks(v->journal, looks.chunk,
-                                  batch_chunks_max(v));
+    count = oldest_chunks(v, &looks);
     if (count == 0)
         return 0;
     r = mem_new(1, sizeof *v->batch, &v->batch);

@@ -11,7 +11,7 @@
  *   any -> UNKNOWN                      chunk_forget_fragments (exclusive
  *                                       lease), eviction (no pins), the part
  *                                       is let go (chunks_forget_part) */
-#include "volume/volume.h"
+#include "volume/bypass.h"
 #include "volume/read_cache.h"
 #include "base/err.h"
 #include "base/memory.h"
@@ -231,6 +231,15 @@ open_file(struct lsvd_volume *v, uint32_t slot, const struct fragment_id *id,
     return r;
 }
 
+/* Nothing was promised of the files of a chunk that no table knows yet. */
+static void
+note_bad_file(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
+              const char *what)
+{
+    if (!bypass_is_open(v, c->number))
+        volume_note_bad(v, c, slot, UINT32_MAX, what);
+}
+
 /* The part stays what it is while its lease is held (V6). */
 static enum fragment_state
 load_leased(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
@@ -252,11 +261,11 @@ load_leased(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
         return FRAGMENT_MISSING;
     r = open_file(v, slot, &id, to_write, ret);
     if (r == -ENOENT) {
-        volume_note_bad(v, c, slot, UINT32_MAX, "the file is missing");
+        note_bad_file(v, c, slot, "the file is missing");
         return FRAGMENT_MISSING;
     }
     if (r == -EBADMSG || r == -EPROTO) {
-        volume_note_bad(v, c, slot, UINT32_MAX, err_text());
+        note_bad_file(v, c, slot, err_text());
         return FRAGMENT_CORRUPT;
     }
     if (r < 0) { /* no memory, a bad sector: says nothing about the file */
@@ -267,8 +276,8 @@ load_leased(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
     if ((*ret)->seq < truth.seq) {
         fragment_close(*ret);
         *ret = NULL;
-        volume_note_bad(v, c, slot, UINT32_MAX,
-                        "the file is older than the chunk table says");
+        note_bad_file(v, c, slot,
+                      "the file is older than the chunk table says");
         return FRAGMENT_STALE;
     }
     return FRAGMENT_OK;

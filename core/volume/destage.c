@@ -57,21 +57,33 @@ journal_has_chunk(void *ctx, uint64_t chunk)
     return chunk_truth(v, chunk + 1).state == CHUNK_PRESENT;
 }
 
-/* Tell verify in another process that the chunk is being changed. */
+void
+chunk_mark_flux(struct lsvd_volume *v, uint64_t chunk, bool in_flux)
+{
+    bool marked = false;
+
+    for (uint32_t i = 0; i < v->g.part_count && !marked; i++) {
+        struct object *lock;
+        struct lease lease;
+
+        lease_get(&v->part_leases, &lease, i, i + 1, false);
+        lock = v->part[i].lock;
+        if (lock && in_flux)
+            (void)object_lock(lock, LOCK_CHUNK_AT + chunk, 1, true);
+        else if (lock)
+            (void)object_unlock(lock, LOCK_CHUNK_AT + chunk, 1);
+        marked = lock != NULL;
+        lease_put(&v->part_leases, &lease);
+    }
+}
+
 static void
 mark_flux(struct lsvd_volume *v, struct plan *plan, bool in_flux)
 {
-    struct object *lock = NULL;
-
     if (plan->in_flux == in_flux)
         return;
     plan->in_flux = in_flux;
-    for (uint32_t i = 0; i < v->g.part_count && !lock; i++)
-        lock = v->part[i].lock;
-    if (lock && in_flux)
-        (void)object_lock(lock, LOCK_CHUNK_AT + plan->chunk, 1, true);
-    else if (lock)
-        (void)object_unlock(lock, LOCK_CHUNK_AT + plan->chunk, 1);
+    chunk_mark_flux(v, plan->chunk, in_flux);
 }
 
 static void
@@ -88,8 +100,8 @@ sync_names_of(struct lsvd_volume *v, uint32_t slot)
     return target_sync(v->part[slot].dir);
 }
 
-static int
-sync_names(struct lsvd_volume *v, uint32_t parts)
+int
+names_sync(struct lsvd_volume *v, uint32_t parts)
 {
     return parts_each(v, parts, sync_names_of);
 }
@@ -195,7 +207,7 @@ batch_put_in_place(struct lsvd_volume *v)
         r = apply_all(v, &names);
     if (r == 0)
         r = plan_sync(v, v->batch->first, v->usable);
-    return r == 0 ? sync_names(v, names) : r;
+    return r == 0 ? names_sync(v, names) : r;
 }
 
 /* D5: after the tables, before the journal forgets. */
@@ -212,7 +224,7 @@ batch_remove(struct lsvd_volume *v)
         r = plan_remove(v, plan, v->usable | plan->also);
         names |= v->usable | plan->also;
     }
-    return r == 0 ? sync_names(v, names) : r;
+    return r == 0 ? names_sync(v, names) : r;
 }
 
 static int
@@ -243,8 +255,7 @@ tables_store(struct lsvd_volume *v, uint32_t parts)
     return parts_each(v, parts, store_table_of);
 }
 
-/* D7. */
-static int
+int
 tables_set(struct lsvd_volume *v, const struct plan *plan)
 {
     struct chunk_entry entry = {plan->seq, plan->remove ? CHUNK_HOLE
@@ -352,11 +363,8 @@ batch_leave_alone(struct lsvd_volume *v, uint32_t parts)
         plan->also &= ~parts;
 }
 
-/* The parts that failed fail for the second time, or are gone: do without them.
- * 0: that can be. Of disks that are full writers are told when that does not
- * help, and also when too few would be left. */
-static int
-do_without(struct lsvd_volume *v, int error)
+int
+parts_do_without(struct lsvd_volume *v, int error)
 {
     uint32_t members = v->failed & v->usable;
     char text[512];
@@ -390,7 +398,7 @@ batch_run(struct lsvd_volume *v)
         if (members == 0)
             continue;
         if (again || parts_are_gone(v, members)) {
-            r = do_without(v, r);
+            r = parts_do_without(v, r);
             if (r < 0)
                 return r;
         }
@@ -411,7 +419,7 @@ batch_prepare(struct lsvd_volume *v)
         if (r >= 0 || v->failed == 0)
             return r;
         if (again) {
-            r = do_without(v, r);
+            r = parts_do_without(v, r);
             if (r < 0)
                 return r;
         }

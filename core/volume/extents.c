@@ -1,6 +1,6 @@
 /* extents.c: what is allocated: the journal's index over the chunk tables
  * over the fragments' tables. */
-#include "volume/volume.h"
+#include "volume/bypass.h"
 #include "base/err.h"
 #include "base/sum.h"
 #include <string.h>
@@ -15,6 +15,8 @@ block_is_stored(struct lsvd_volume *v, struct chunk *c, uint32_t block)
     uint32_t row = geometry_row_of(&v->g, block);
     struct fragment *f;
 
+    if (bypass_is_found(v, c->number))
+        return true;
     if (v->g.is_ec) {
         f = chunk_fragment(v, c, slot, NULL);
         if (f && !f->doubtful)
@@ -90,6 +92,19 @@ chunk_is_dirty(struct lsvd_volume *v, uint64_t chunk)
     return total > 0 || zero_seq != 0;
 }
 
+/* In neither place, however blocks went from one to the other meanwhile: those
+ * of a destage are on the parts first, others in the journal (bypass_spills).
+ */
+static bool
+is_hole(struct lsvd_volume *v, uint64_t chunk)
+{
+    uint64_t spills = bypass_spills(v);
+
+    return !chunk_is_dirty(v, chunk) &&
+           chunk_truth(v, chunk).state != CHUNK_PRESENT &&
+           spills == bypass_spills(v);
+}
+
 /* Blocks [first, first + count) of one chunk. The lease comes before the
  * question whether it has files: destage answers that anew, and then takes the
  * blocks out of the index, only with the lease of its own; between the two a
@@ -105,8 +120,7 @@ add_chunk(struct lsvd_volume *v, struct run *run, uint64_t first,
     bool present;
     int r;
 
-    if (!chunk_is_dirty(v, number) &&
-        chunk_truth(v, number).state != CHUNK_PRESENT)
+    if (is_hole(v, number))
         return run_add(run, first, count, false);
     r = chunk_get(v, number, &c);
     if (r < 0)

@@ -65,6 +65,9 @@ volume_counters_get(struct lsvd_volume *v, struct lsvd_counters *ret)
         .journal_syncs = space.syncs,
         .part_bytes = atomic_load(&from->part_bytes),
         .part_syncs = atomic_load(&from->part_syncs),
+        .bypass_bytes = atomic_load(&from->bypass_bytes),
+        .bypass_spills = atomic_load(&v->bypass.spills),
+        .bypass_recovered = atomic_load(&from->bypass_recovered),
         .cache_hits = cache.hits,
         .cache_misses = cache.misses,
         .bad_blocks = atomic_load(&from->bad_blocks),
@@ -83,9 +86,11 @@ volume_log_counters(struct lsvd_volume *v)
               "volume %s: counters: writes=%" PRIu64 " write_bytes=%" PRIu64
               " flushes=%" PRIu64 " journal_bytes=%" PRIu64
               " journal_syncs=%" PRIu64 " part_bytes=%" PRIu64
-              " part_syncs=%" PRIu64,
+              " part_syncs=%" PRIu64 " bypass_bytes=%" PRIu64
+              " bypass_spills=%" PRIu64,
               v->meta.name, c.writes, c.write_bytes, c.flushes,
-              c.journal_bytes, c.journal_syncs, c.part_bytes, c.part_syncs);
+              c.journal_bytes, c.journal_syncs, c.part_bytes, c.part_syncs,
+              c.bypass_bytes, c.bypass_spills);
     log_event(&v->log, LOG_DEBUG_LEVEL,
               "volume %s: counters: reads=%" PRIu64 " read_bytes=%" PRIu64
               " cache_hits=%" PRIu64 " cache_misses=%" PRIu64

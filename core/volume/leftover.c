@@ -3,9 +3,15 @@
  * A chunk that became zeroes loses its file after all tables call it a hole
  * (D5); a cut in between leaves files that nothing refers to. After a replay
  * they are looked for, once; and in a part that was away, before it is a
- * member again. Only a file that is provably older than the hole is removed:
- * its own header, with our volume and instance, says so. */
+ * member again. So are files that were just begun for writes past the journal
+ * (bypass.h), of which the record was lost with the power, and with it all that
+ * could have been promised of them.
+ * A file is removed only if no table, of which one is sound, and no record of a
+ * journal that was replayed knows of it; and if its header, with our volume and
+ * instance, says that it is ours, or was never written, or is damaged where a
+ * file was to be removed. */
 #include "base/err.h"
+#include "base/sum.h"
 #include "volume/volume.h"
 #include <ctype.h>
 #include <stdlib.h>
@@ -18,32 +24,52 @@ struct search {
     size_t count;
 };
 
+/* Its header says so, whatever else a cut has left of it; or it has none. */
+static bool
+is_ours(const struct search *s, uint64_t chunk, bool was_removed)
+{
+    struct lsvd_volume *v = s->v;
+    uint8_t header[FRAGMENT_HEADER_BYTES] = {0};
+    struct fragment_header h;
+    struct object_stat stat;
+    struct object *o;
+    char name[24];
+    int r;
+
+    fragment_name(chunk, name);
+    r = target_open_stat(v->part[s->slot].dir, name, 0, &stat, &o);
+    if (r < 0)
+        return false;
+    if (stat.size_bytes >= sizeof header)
+        r = object_read(o, header, sizeof header, 0);
+    object_close(o);
+    if (r < 0)
+        return false;
+    if (sum_all_zero(header, sizeof header))
+        return true;
+    r = fragment_header_decode(header, &h);
+    return (r == -EBADMSG && was_removed) ||
+           (r == 0 && uuid_equal(&h.id.volume, &v->meta.uuid) &&
+            uuid_equal(&h.id.instance, &v->part[s->slot].label.instance) &&
+            h.id.chunk == chunk && h.id.fragment == s->slot);
+}
+
 static bool
 is_leftover(struct search *s, uint64_t chunk)
 {
     struct lsvd_volume *v = s->v;
-    struct fragment_id id = {.volume = v->meta.uuid,
-                             .instance = v->part[s->slot].label.instance,
-                             .chunk = chunk,
-                             .fragment = s->slot};
     struct chunk_entry truth = chunk_truth(v, chunk);
     uint64_t zero_seq = 0;
-    struct fragment *f;
     size_t dirty = 0;
-    bool older;
 
-    if (truth.state != CHUNK_HOLE || truth.seq == 0)
+    if (truth.state != CHUNK_HOLE || v->force.given_up)
         return false;
     if (v->journal)
         journal_chunk_blocks(v->journal, chunk - 1, NULL, 0, &dirty,
                              &zero_seq);
     if (dirty > 0 || zero_seq != 0) /* destage will see to it */
         return false;
-    if (fragment_open(v->part[s->slot].dir, &v->g, &id, false, &f) < 0)
-        return false;
-    older = f->seq < truth.seq;
-    fragment_close(f);
-    return older;
+    return is_ours(s, chunk, truth.seq > 0);
 }
 
 static int

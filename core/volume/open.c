@@ -14,7 +14,7 @@
  * (P2) Nothing is destaged, and no table, label or journal tail moves, unless
  *      the volume is attached. Redo records are re-applied all the same:
  *      without them a stripe cut in half can't be decoded. */
-#include "volume/volume.h"
+#include "volume/bypass.h"
 #include "base/err.h"
 #include "base/memory.h"
 #include "redundancy/membership.h"
@@ -53,6 +53,7 @@ volume_new(const struct lsvd_env *env, const char *name,
     pthread_cond_init(&v->work, NULL);
     pthread_cond_init(&v->progress, NULL);
     pthread_cond_init(&v->watching, NULL);
+    pthread_cond_init(&v->bypass.changed, NULL);
     lease_table_init(&v->leases);
     lease_table_init(&v->chunk_leases);
     lease_table_init(&v->part_leases);
@@ -69,6 +70,7 @@ volume_free(struct lsvd_volume *v)
         return;
     opening_ends(v);
     batch_free(v);
+    bypass_done(v);
     chunk_store_done(v);
     cache_free(v->cache);
     read_cache_close(v);
@@ -93,6 +95,7 @@ volume_free(struct lsvd_volume *v)
     pthread_cond_destroy(&v->work);
     pthread_cond_destroy(&v->progress);
     pthread_cond_destroy(&v->watching);
+    pthread_cond_destroy(&v->bypass.changed);
     free(v);
 }
 
@@ -307,6 +310,23 @@ replay_redo(void *ctx, uint64_t seq, const uint8_t *body, size_t bytes)
     return redo_remember(replay->redo, seq, body, bytes);
 }
 
+static int
+replay_bypass(void *ctx, uint64_t chunk, uint64_t seq)
+{
+    struct replay_context *replay = ctx;
+
+    return bypass_found(replay->v, chunk, seq);
+}
+
+static int
+replay_bypassed(void *ctx, uint64_t seq,
+                const struct journal_bypassed *record)
+{
+    struct replay_context *replay = ctx;
+
+    return bypass_found_blocks(replay->v, seq, record);
+}
+
 /* Parts that failed just now are left out, when the rest may do without them.
  * True: the caller tries again without them. */
 static bool
@@ -329,6 +349,8 @@ recover(struct lsvd_volume *v, struct redo_list *list)
     struct replay_context ctx = {v, list};
     struct replay_callbacks cb = {.present = replay_present,
                                   .redo = replay_redo,
+                                  .bypass = replay_bypass,
+                                  .bypassed = replay_bypassed,
                                   .seed = replay_block_seed,
                                   .ctx = &ctx};
     struct replay_stats stats;
@@ -404,9 +426,11 @@ redo_again(struct lsvd_volume *v, struct redo_list *list)
     int r;
 
     v->failed = 0;
-    do
+    do {
         r = redo_apply_all(v, list);
-    while (r < 0 && lose_failed(v, r));
+        if (r == 0)
+            r = bypass_keep_found(v);
+    } while (r < 0 && lose_failed(v, r));
     return r;
 }
 
@@ -416,6 +440,7 @@ static int
 redo_and_checkpoint(struct lsvd_volume *v, struct redo_list *list)
 {
     for (;;) {
+        size_t recovered = 0;
         uint32_t failed;
         int r;
 
@@ -423,7 +448,9 @@ redo_and_checkpoint(struct lsvd_volume *v, struct redo_list *list)
         r = redo_apply_all(v, list);
         if (r == 0)
             r = redo_checkpoint(v, list);
-        if (r == 0 && !redo_list_is_empty(list))
+        if (r == 0)
+            r = bypass_recover(v, &recovered);
+        if (r == 0 && (!redo_list_is_empty(list) || recovered > 0))
             r = destage_checkpoint(v); /* so that their space is free */
         failed = v->failed & v->usable;
         if (r == 0 || !parts_are_to_blame(v, failed, r))
@@ -454,6 +481,7 @@ attach(struct lsvd_volume *v, struct redo_list *list)
     if (r < 0)
         return r;
     leftovers_remove(v);
+    bypass_begin(v);
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         if (!(v->usable & UINT32_C(1) << i))
             part_let_go(v, i); /* the watch will look at it */
@@ -683,7 +711,8 @@ volume_drain(struct lsvd_volume *v)
 
     for (;;) {
         journal_space(v->journal, &space);
-        if (space.dirty_chunks == 0 && !v->batch)
+        if (space.dirty_chunks == 0 && !v->batch &&
+            atomic_load(&v->bypass.count) == 0)
             return 0;
         if (is_late(v))
             return err_set(-ETIMEDOUT, "volume %s: there was no time to move "

@@ -1,6 +1,6 @@
 /* part.c: the parts of a volume as they are found: directory, lock, label,
  * chunk table. A part is what its label says, wherever it lies. */
-#include "volume/volume.h"
+#include "volume/bypass.h"
 #include "base/err.h"
 #include "target/guard.h"
 #include <ctype.h>
@@ -132,6 +132,7 @@ part_lost(struct lsvd_volume *v, uint32_t parts)
         if (!(parts & UINT32_C(1) << i))
             continue;
         atomic_fetch_and(&v->usable, ~(UINT32_C(1) << i));
+        bypass_break(v);
         pthread_mutex_lock(&v->state_lock);
         part_fail(p, is_gone(p->failure) ? LSVD_PART_MISSING
                                          : LSVD_PART_ERROR,
@@ -635,13 +636,12 @@ part_open_table(struct lsvd_volume *v, struct part *p)
     return 0;
 }
 
-struct chunk_entry
-chunk_truth(struct lsvd_volume *v, uint64_t chunk)
+static struct chunk_entry
+tables_truth_locked(struct lsvd_volume *v, uint64_t chunk)
 {
     struct chunk_entry best = {0, CHUNK_HOLE};
     bool known = false;
 
-    pthread_mutex_lock(&v->table_lock);
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         struct chunk_entry entry;
 
@@ -652,10 +652,32 @@ chunk_truth(struct lsvd_volume *v, uint64_t chunk)
         if (entry.seq > best.seq)
             best = entry;
     }
-    pthread_mutex_unlock(&v->table_lock);
     if (!known) /* of no part: it may hold anything */
         best.state = CHUNK_PRESENT;
     return best;
+}
+
+struct chunk_entry
+tables_truth(struct lsvd_volume *v, uint64_t chunk)
+{
+    struct chunk_entry truth;
+
+    pthread_mutex_lock(&v->table_lock);
+    truth = tables_truth_locked(v, chunk);
+    pthread_mutex_unlock(&v->table_lock);
+    return truth;
+}
+
+struct chunk_entry
+chunk_truth(struct lsvd_volume *v, uint64_t chunk)
+{
+    struct chunk_entry truth = {0, CHUNK_PRESENT};
+
+    pthread_mutex_lock(&v->table_lock);
+    if (!bypass_is_open_locked(v, chunk, &truth.seq))
+        truth = tables_truth_locked(v, chunk);
+    pthread_mutex_unlock(&v->table_lock);
+    return truth;
 }
 
 uint64_t

@@ -49,6 +49,7 @@ plan_free(struct plan *plan)
         recycle_put(m->bytes, m->size);
         free(m);
     }
+    shared_put(plan->written);
     free(plan);
 }
 
@@ -246,7 +247,7 @@ struct ec_build {
     struct chunk *chunk; /* pinned; NULL when fresh */
     const uint8_t *zeroes;
     uint8_t *old;    /* K blocks of scratch */
-    uint8_t *parity; /* next free parity block */
+    uint8_t *parity; /* next free parity block; NULL: to be made */
 };
 
 /* Does every part of the view still answer, so that what can't be read of the
@@ -427,6 +428,33 @@ is_in_place(struct ec_build *b, const struct new_row *row, bool *ret)
     return 0;
 }
 
+/* Blocks from i on that lie in the row of i. */
+static size_t
+row_length(struct lsvd_volume *v, const struct plan *plan, size_t i)
+{
+    uint64_t first = plan->blocks[i].block;
+    uint32_t row = geometry_row_of(&v->g,
+                                   geometry_block_in_chunk(&v->g, first));
+    size_t n = 1;
+
+    while (i + n < plan->block_count &&
+           geometry_row_of(&v->g, geometry_block_in_chunk(
+                                      &v->g, plan->blocks[i + n].block)) ==
+               row)
+        n++;
+    return n;
+}
+
+static size_t
+count_rows(struct lsvd_volume *v, const struct plan *plan)
+{
+    size_t rows = 0;
+
+    for (size_t i = 0; i < plan->block_count; i += row_length(v, plan, i))
+        rows++;
+    return rows;
+}
+
 static int
 build_ec(struct ec_build *b, uint8_t *const *data)
 {
@@ -436,7 +464,10 @@ build_ec(struct ec_build *b, uint8_t *const *data)
     size_t n = plan->block_count;
 
     b->old = plan_alloc(plan, v->g.data_count, v->g.block_bytes);
-    b->parity = alloc_bytes(plan, n * v->g.parity_count * v->g.block_bytes);
+    if (!b->parity)
+        b->parity = alloc_bytes(plan, count_rows(v, plan) *
+                                          v->g.parity_count *
+                                          v->g.block_bytes);
     plan->row_needs_redo = plan_alloc(plan, v->g.rows, sizeof(bool));
     if (!zeroes || !b->old || !b->parity || !plan->row_needs_redo)
         return -ENOMEM;
@@ -512,23 +543,6 @@ leaves_nothing(struct lsvd_volume *v, const struct plan *plan,
         }
     }
     return true;
-}
-
-/* Blocks from i on that lie in the row of i. */
-static size_t
-row_length(struct lsvd_volume *v, const struct plan *plan, size_t i)
-{
-    uint64_t first = plan->blocks[i].block;
-    uint32_t row = geometry_row_of(&v->g,
-                                   geometry_block_in_chunk(&v->g, first));
-    size_t n = 1;
-
-    while (i + n < plan->block_count &&
-           geometry_row_of(&v->g, geometry_block_in_chunk(
-                                      &v->g, plan->blocks[i + n].block)) ==
-               row)
-        n++;
-    return n;
 }
 
 /* Cells of the row that have a block. */
@@ -666,6 +680,63 @@ plan_build(struct lsvd_volume *v, uint64_t chunk, uint32_t rows_max,
         plan_free(plan);
         return err_wrap(r, "chunk %llu", (unsigned long long)chunk);
     }
+    *ret = plan;
+    return 0;
+}
+
+/* The blocks with a copy of their bytes, behind which is room for parity:
+ * *ret, where each of them is. */
+static int
+take_written(struct lsvd_volume *v, struct plan *plan, uint64_t first,
+             const uint64_t *sums, const void *bytes, uint8_t ***ret)
+{
+    size_t count = plan->block_count, block_bytes = v->g.block_bytes;
+    size_t parity = v->g.is_ec ? count / v->g.data_count * v->g.parity_count
+                               : 0;
+    uint8_t **data = plan_alloc(plan, count, sizeof(uint8_t *));
+    uint8_t *copy;
+    int r;
+
+    r = shared_new((count + parity) * block_bytes, &plan->written);
+    plan->blocks = plan_alloc(plan, count, sizeof *plan->blocks);
+    if (r < 0 || !plan->blocks || !data)
+        return -ENOMEM;
+    copy = shared_bytes(plan->written);
+    memcpy(copy, bytes, count * block_bytes);
+    for (size_t i = 0; i < count; i++) {
+        plan->blocks[i] = (struct journal_block){.block = first + i,
+                                                 .sum = sums[i]};
+        data[i] = copy + i * block_bytes;
+    }
+    *ret = data;
+    return 0;
+}
+
+int
+plan_of_write(struct lsvd_volume *v, uint64_t first, uint32_t count,
+              const uint64_t *sums, const void *bytes, struct plan **ret)
+{
+    struct plan *plan = plan_new(geometry_chunk_of(&v->g, first));
+    struct ec_build b = {.v = v, .plan = plan};
+    uint8_t **data;
+    int r;
+
+    if (!plan)
+        return -ENOMEM;
+    plan->block_count = count;
+    plan->fresh = true; /* there is nothing old in its rows */
+    r = take_written(v, plan, first, sums, bytes, &data);
+    if (r == 0 && v->g.is_ec)
+        b.parity = shared_bytes(plan->written) +
+                   (size_t)count * v->g.block_bytes;
+    if (r == 0)
+        r = v->g.is_ec ? build_ec(&b, data) : build_replicas(v, plan, data);
+    if (r < 0) {
+        plan_free(plan);
+        return r;
+    }
+    plan->fresh = false;
+    assert(plan->redo_rows == 0);
     *ret = plan;
     return 0;
 }

@@ -6,7 +6,7 @@
  * A block that fails its check is computed from the others, counted, logged
  * once, and its fragment queued for healing; if it can't be computed, the
  * request gets -EIO and other blocks are unaffected. */
-#include "volume/volume.h"
+#include "volume/bypass.h"
 #include "base/err.h"
 #include "base/memory.h"
 #include "base/sum.h"
@@ -379,6 +379,8 @@ volume_read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
     bool bad[RUN_BLOCKS_MAX];
 
     assert(count > 0 && count <= RUN_BLOCKS_MAX);
+    if (bypass_is_found(v, c->number))
+        return bypass_read_found(v, c, block, count, to);
     for (uint32_t i = 0; i < step && i < count; i++) {
         struct span *s = &span[spans++];
 
@@ -482,9 +484,9 @@ fetch_from_journal(struct lsvd_volume *v, uint64_t first, uint32_t count,
     return 0;
 }
 
-/* A run within one chunk, at most RUN_BLOCKS_MAX. */
 static int
-fetch_run(struct lsvd_volume *v, uint64_t first, uint32_t count, uint8_t *to)
+fetch_run_once(struct lsvd_volume *v, uint64_t first, uint32_t count,
+               uint8_t *to)
 {
     uint8_t have[RUN_BLOCKS_MAX];
 
@@ -508,6 +510,20 @@ fetch_run(struct lsvd_volume *v, uint64_t first, uint32_t count, uint8_t *to)
             return r;
     }
     return 0;
+}
+
+/* A run within one chunk, at most RUN_BLOCKS_MAX. */
+static int
+fetch_run(struct lsvd_volume *v, uint64_t first, uint32_t count, uint8_t *to)
+{
+    uint64_t spills;
+    int r;
+
+    do { /* what was on the parts may be in the journal since we asked that */
+        spills = bypass_spills(v);
+        r = fetch_run_once(v, first, count, to);
+    } while (spills != bypass_spills(v));
+    return r;
 }
 
 int

@@ -355,7 +355,7 @@ redo_apply(struct lsvd_volume *v, struct redo_item *item)
     r = decode_head(v, &in, &rows, &chunk, &seq);
     if (r < 0)
         return r;
-    truth = chunk_truth(v, chunk);
+    truth = tables_truth(v, chunk);
     if (truth.state != CHUNK_PRESENT)
         return 0;
     r = chunk_get(v, chunk, &c);
@@ -393,7 +393,7 @@ mark_applied(struct lsvd_volume *v, const struct redo_item *item)
     r = decode_head(v, &in, &rows, &chunk, &entry.seq);
     if (r < 0)
         return r;
-    if (chunk_truth(v, chunk).seq >= entry.seq)
+    if (tables_truth(v, chunk).seq >= entry.seq)
         return 0;
     pthread_mutex_lock(&v->table_lock);
     for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
@@ -414,7 +414,7 @@ tables_level(struct lsvd_volume *v)
     int r = 0;
 
     for (; chunk && r == 0; chunk = next_known_chunk(v, chunk + 1)) {
-        struct chunk_entry truth = chunk_truth(v, chunk);
+        struct chunk_entry truth = tables_truth(v, chunk);
 
         pthread_mutex_lock(&v->table_lock);
         for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {

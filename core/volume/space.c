@@ -169,10 +169,8 @@ space_check(struct lsvd_volume *v, uint64_t first, uint32_t count)
                    v->meta.name);
 }
 
-/* Milliseconds that a writer may wait yet: the time that the volume has been
- * stalled counts, not the writer's own. Caller holds state_lock. */
-static uint64_t
-patience_ms(struct lsvd_volume *v)
+uint64_t
+space_patience_ms_locked(struct lsvd_volume *v)
 {
     uint64_t all = (uint64_t)v->config.stall_timeout_s * 1000, gone;
 
@@ -201,7 +199,7 @@ wait_for_round(struct lsvd_volume *v)
             return -EIO;
         if (error == 0 && v->destage_rounds != round)
             return 0;
-        left = patience_ms(v);
+        left = space_patience_ms_locked(v);
         if (error != 0 && error != -ENOSPC && left == 0)
             return error;
         wait_ms(&v->progress, &v->state_lock,
@@ -413,7 +411,7 @@ space_admit(struct lsvd_volume *v, struct admission *a, uint64_t first,
         v->redo_rows = 0;
     rows = v->redo_rows + a->rows;
     need = redo_bytes_max(v, &now, rows, blocks) + a->bytes +
-           v->admitted_bytes + slack(v, &now);
+           v->admitted_bytes + slack(v, &now) + now.held_bytes;
     if (now.ring_bytes - now.used_bytes < need &&
         (now.dirty_chunks > 0 || v->admitted_blocks > 0)) {
         r = -EAGAIN;

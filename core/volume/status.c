@@ -261,7 +261,7 @@ lsvd_get_status(struct lsvd_volume *v, struct lsvd_status *ret)
         journal_space(v->journal, &space);
     ret->journal_used_bytes = space.used_bytes;
     ret->journal_only_bytes = space.live_blocks * v->g.block_bytes;
-    ret->dirty_chunks = space.dirty_chunks;
+    ret->dirty_chunks = space.dirty_chunks + space.bypassed_chunks;
     ret->part_count = v->g.part_count;
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         fill_place(v, i, &ret->part[i]);

@@ -31,6 +31,7 @@
 #include "base/lease.h"
 #include "base/log.h"
 #include "base/seq.h"
+#include "base/shared.h"
 #include "cache/cache.h"
 #include "chunk/chunk_table.h"
 #include "chunk/fragment.h"
@@ -132,6 +133,7 @@ struct heal {
 struct volume_counters {
     atomic_uint_fast64_t read_bytes, write_bytes, reads, writes, flushes;
     atomic_uint_fast64_t part_bytes, part_syncs;
+    atomic_uint_fast64_t bypass_bytes, bypass_recovered;
     atomic_uint_fast64_t bad_blocks, healed_blocks, lost_blocks;
     atomic_uint_fast64_t views, evictions, returns;
     atomic_uint_fast64_t resynced_chunks, resynced_bytes;
@@ -187,6 +189,25 @@ struct refill {
     atomic_uint_fast64_t ended;       /* well, since the start */
     atomic_uint failed; /* in a row: then it is looked for less often */
     unsigned looks_left, quiet_looks; /* the watch's */
+};
+
+struct bypass_chunk;
+#define BYPASS_STREAMS 8u
+
+/* Writes past the journal; see bypass.h. */
+struct bypass {
+    struct bypass_chunk *first; /* oldest first; under table_lock, as is what
+                                 * they hold, and the next four */
+    pthread_cond_t changed;     /* with it: a writer has left */
+    uint64_t newest_id;
+    unsigned barred;
+    uint64_t stream[BYPASS_STREAMS]; /* chunks at which they are */
+    unsigned next_stream;            /* whose place is taken */
+    atomic_uint count;
+    atomic_uint_fast64_t spills;
+    atomic_uint_fast64_t flushed_at; /* write_bytes at the last flush */
+    uint64_t after_bytes; /* so many must follow it (config.h) */
+    uint64_t asked;       /* under state_lock: close up to this id */
 };
 
 struct metadata_problem {
@@ -280,6 +301,7 @@ struct lsvd_volume {
     uint64_t beat_ns; /* the watch's: the last heartbeat */
     uint64_t opened_ns;
 
+    struct bypass bypass;
     struct policy policy; /* the watch's */
     struct resync resync;
     struct refill refill;
@@ -432,8 +454,11 @@ uint64_t next_known_chunk(struct lsvd_volume *v, uint64_t chunk);
 
 uint64_t count_present_chunks(struct lsvd_volume *v);
 
-/* The newest entry of the chunk among usable parts. */
+/* What the chunk is: present while it is open for writes past the journal
+ * (bypass.h), else as tables_truth. */
 struct chunk_entry chunk_truth(struct lsvd_volume *v, uint64_t chunk);
+/* The newest entry of the chunk among usable parts. */
+struct chunk_entry tables_truth(struct lsvd_volume *v, uint64_t chunk);
 
 /* ---- complain.c ---- */
 
@@ -788,6 +813,9 @@ void space_throttle(struct lsvd_volume *v, uint64_t blocks);
 /* The journal is full: destage, or wait until somebody has; -EIO when the
  * volume has been stalled for the stall-timeout. */
 int space_wait(struct lsvd_volume *v);
+/* Milliseconds that a client may wait yet: the time that the volume has been
+ * stalled counts, not the client's own. Caller holds state_lock. */
+uint64_t space_patience_ms_locked(struct lsvd_volume *v);
 /* For a reader under threads, with block leases alone: as long as a writer
  * would wait, until a round has ended well. False: not worth trying again. */
 bool space_read_waits(struct lsvd_volume *v);
@@ -830,12 +858,15 @@ struct plan {
     uint64_t chunk; /* from 1 */
     uint64_t seq;
     bool fresh;  /* nothing old remains: the file is made anew */
+    uint32_t make; /* on these parts it is made, if it can't be used */
     bool remove; /* nothing at all remains */
     uint32_t cell_count[PARTS_MAX]; /* by fragment, in order of row */
     struct plan_cell *cells[PARTS_MAX]; /* replicas: all the same list */
     struct journal_block *blocks; /* what it destages */
     size_t block_count;
     uint64_t zero_seq;
+    struct shared *written; /* plan_of_write: its blocks, one behind the other,
+                             * then parity; owned */
     uint32_t also; /* bit of a part that is being filled and gets it, too */
     bool *row_needs_redo; /* EC; rows entries, or NULL */
     uint32_t redo_rows;   /* how many do */
@@ -872,6 +903,17 @@ int destage_checkpoint(struct lsvd_volume *v);
 int plan_remove(struct lsvd_volume *v, const struct plan *plan,
                 uint32_t parts);
 int plan_apply(struct lsvd_volume *v, struct plan *plan, uint32_t parts);
+/* The same for one part, under the exclusive chunk lease; what fails is not
+ * noted. */
+int plan_apply_to(struct lsvd_volume *v, const struct plan *plan,
+                  struct chunk *c, uint32_t slot);
+/* What fragment_store_meta is about to write. */
+uint64_t fragment_meta_bytes(const struct fragment *f);
+/* Blocks of one chunk that are written just now, which have no place in the
+ * journal, and no sequence yet: their sums, and a copy of their bytes. EC:
+ * whole rows. */
+int plan_of_write(struct lsvd_volume *v, uint64_t first, uint32_t count,
+                  const uint64_t *sums, const void *data, struct plan **ret);
 /* Sync the files of this plan and of those after it in its list, on the parts
  * of the mask and those that get the plan, too. */
 int plan_sync(struct lsvd_volume *v, const struct plan *first,
@@ -898,8 +940,20 @@ void redo_list_free(struct redo_list *list);
  * of the view (D4). A table that lagged behind could later, with the others
  * away, have an old record applied over newer bytes. */
 int tables_level(struct lsvd_volume *v);
+/* The chunk becomes what the plan makes of it (D7). */
+int tables_set(struct lsvd_volume *v, const struct plan *plan);
 /* Write every dirty chunk table page. Parts that fail are noted. */
 int tables_store(struct lsvd_volume *v, uint32_t parts);
+/* Directories of the parts. */
+int names_sync(struct lsvd_volume *v, uint32_t parts);
+/* The parts that failed (v->failed) fail for the second time, or are gone: do
+ * without them. 0: that can be. Of disks that are full writers are told when
+ * that does not help, and also when too few would be left. */
+int parts_do_without(struct lsvd_volume *v, int error);
+/* Before anything is put on the parts: parts and view as they are (V5). */
+int parts_settle(struct lsvd_volume *v);
+/* Tell verify in another process whether the chunk is being changed. */
+void chunk_mark_flux(struct lsvd_volume *v, uint64_t chunk, bool in_flux);
 
 /* Gather a batch into v->batch, if there is none; some of it may be on its way
  * to the parts then. 1: there is one; 0: nothing to do. Parts that fail at it

@@ -10,6 +10,7 @@
 #include "base/wait.h"
 #include "target/guard.h"
 #include "target/mirror.h"
+#include "volume/bypass.h"
 #include "volume/journal_refill.h"
 #include "volume/read_cache.h"
 #include "volume/resync.h"
@@ -60,6 +61,8 @@ heal_one(struct lsvd_volume *v)
     }
     heal = v->heal[v->heal_count - 1];
     pthread_mutex_unlock(&v->state_lock);
+    if (bypass_is_open(v, heal.chunk)) /* its turn comes when it is closed */
+        return false;
     r = v->usable & UINT32_C(1) << heal.slot
             ? fragment_rebuild(v, heal.chunk, heal.slot, &lost)
             : 0;
@@ -215,11 +218,8 @@ drop_unwanted(struct lsvd_volume *v)
     return r;
 }
 
-/* What comes before the batch: the parts as they are. A volume of which a
- * member is away, or whose view is not on all members, destages nothing (V5).
- */
-static int
-settle_parts(struct lsvd_volume *v)
+int
+parts_settle(struct lsvd_volume *v)
 {
     int r = drop_gone(v);
 
@@ -232,6 +232,20 @@ settle_parts(struct lsvd_volume *v)
     return r;
 }
 
+/* Chunks that are open for writes past the journal hold its tail. The simulator
+ * sees batches beside such chunks and without. */
+static bool
+must_close_all(struct lsvd_volume *v)
+{
+    bool is_short;
+
+    pthread_mutex_lock(&v->state_lock);
+    is_short = v->space_waiters > 0;
+    pthread_mutex_unlock(&v->state_lock);
+    return is_short || space_fill(v) > FILL_DUE ||
+           (!v->threaded && v->turn++ % 2);
+}
+
 /* The batch first: what can't be healed must not keep writers waiting. They
  * are told also if there was nothing to do: the journal may have been emptied
  * between their attempt and their waiting. */
@@ -239,10 +253,11 @@ static int
 destage_round(struct lsvd_volume *v, bool move)
 {
     uint64_t begin, took, blocks = 0;
-    bool moved;
-    int r;
+    bool moved, closed;
+    int r, closing;
 
-    r = settle_parts(v);
+    closing = bypass_close(v, must_close_all(v) ? BYPASS_ALL : 0, &closed);
+    r = parts_settle(v);
     begin = v->io->ops->now_ns(v->io); /* what went before is no pace */
     if (r == 0 && (move || v->batch))
         r = batch_prepare(v);
@@ -262,7 +277,9 @@ destage_round(struct lsvd_volume *v, bool move)
         return r;
     }
     batch_free(v);
-    return tend_for(v, moved ? TENDING(took) : 0) || moved;
+    if (tend_for(v, moved ? TENDING(took) : 0) || moved || closed)
+        return 1;
+    return closing;
 }
 
 static int
@@ -299,7 +316,7 @@ role_get(struct lsvd_volume *v, struct lease *lease)
 
     lease_get(&v->role, lease, 0, 1, true);
     r = volume_check_ours(v);
-    if (r == 0 && !v->batch)
+    if (r == 0 && !v->batch && bypass_bar(v) == 0)
         return 0;
     lease_put(&v->role, lease);
     if (r < 0)
@@ -311,6 +328,7 @@ role_get(struct lsvd_volume *v, struct lease *lease)
 void
 role_put(struct lsvd_volume *v, struct lease *lease)
 {
+    bypass_unbar(v);
     lease_put(&v->role, lease);
 }
 
@@ -324,6 +342,7 @@ lsvd_destage_step(struct lsvd_volume *v)
 struct due {
     uint64_t looked_ns, last_seq;
     uint64_t since_ns; /* what waits to be moved was seen first; 0: nothing */
+    uint64_t bypass_ns, bypass_seq; /* as looked and last, for open chunks */
 };
 
 /* Is it time to move something? Not while blocks are still being rewritten
@@ -349,6 +368,22 @@ is_due(struct lsvd_volume *v, struct due *due)
     due->looked_ns = now_ns;
     due->last_seq = now.last_seq;
     return quiet || now_ns - due->since_ns >= AGE_NS;
+}
+
+/* The same for chunks that are open for writes past the journal: those that are
+ * old, and all when nothing was written for a tick. */
+static void
+look_at_open(struct lsvd_volume *v, struct due *due)
+{
+    uint64_t now_ns = v->io->ops->now_ns(v->io);
+    struct journal_space now;
+
+    if (now_ns - due->bypass_ns < TICK_NS)
+        return;
+    journal_space(v->journal, &now);
+    bypass_look_for_old(v, now.last_seq == due->bypass_seq);
+    due->bypass_ns = now_ns;
+    due->bypass_seq = now.last_seq;
 }
 
 /* Batches until there is room again, or one fails: what the last one returned.
@@ -459,25 +494,30 @@ destage_thread(void *arg)
 {
     struct lsvd_volume *v = arg;
     struct due due = {0};
-    bool idle = true;
+    bool idle = true, stuck = false; /* a chunk can't be closed now */
 
     scrub_begin(v);
     pthread_mutex_lock(&v->state_lock);
     while (!atomic_load(&v->stopping)) {
-        bool asked = is_asked_locked(v), move;
+        bool asked = is_asked_locked(v), move, full;
 
         /* what did not work, or was too early, is not tried at once again */
         if (journal_is_settled(v) &&
+            (stuck || !bypass_is_asked_locked(v)) &&
             (!asked || (idle && (v->space_waiters == 0 ||
                                  atomic_load(&v->destage_error) != 0))))
             rest_locked(v);
         if (atomic_load(&v->stopping))
             break;
         /* what failed is over when a round ends well, also one without work */
-        move = v->space_waiters > 0 || atomic_load(&v->destage_error) != 0;
+        move = stuck || v->space_waiters > 0 ||
+               atomic_load(&v->destage_error) != 0;
         asked = is_asked_locked(v) || v->heal_count > 0;
+        full = bypass_is_asked_locked(v);
         pthread_mutex_unlock(&v->state_lock);
         settle_copies(v);
+        stuck = full && bypass_round(v) < 0;
+        look_at_open(v, &due);
         idle = true;
         if (move || v->batch || is_due(v, &due)) {
             idle = destage_rounds(v) <= 0;

@@ -3,13 +3,14 @@
  * Happy path: exclusive lease on the blocks -> partial blocks completed from
  * what they hold -> sum of each -> journal record -> RAM -> answer. The record
  * holds whole blocks always, so a block is never half old and half new.
+ * Large writes into new chunks go straight to the parts instead (bypass.h).
  * (W1) Two requests on one block go one after the other (the lease), also
  *      when they touch different bytes of it.
  * (W2) RAM changes only after the record is in the journal, in every copy of
  *      it that a later start may take (JF3).
  * Fails: no space on the parts -> -ENOSPC, nothing changed. Journal full ->
  * wait for destage (space_wait), or its error. */
-#include "volume/volume.h"
+#include "volume/bypass.h"
 #include "base/err.h"
 #include "base/memory.h"
 #include "base/sum.h"
@@ -64,12 +65,14 @@ append(struct lsvd_volume *v, uint64_t first, uint32_t count,
     }
 }
 
-/* Whole blocks, leased by the caller. */
+/* Whole blocks, leased by the caller. -EAGAIN: of a chunk that is open for
+ * writes past the journal, in a way that can't go past it. */
 static int
 write_blocks(struct lsvd_volume *v, uint64_t first, uint32_t count,
              const uint8_t *data)
 {
     uint64_t sums[JOURNAL_RECORD_PAYLOAD_MAX / BLOCK_BYTES_MIN];
+    enum bypass_result bypassed = BYPASS_NOT;
     size_t bytes = v->g.block_bytes;
     int r;
 
@@ -79,6 +82,12 @@ write_blocks(struct lsvd_volume *v, uint64_t first, uint32_t count,
                             bytes);
     r = space_check(v, first, count);
     if (r == 0)
+        bypassed = bypass_write(v, first, count, sums, data);
+    if (bypassed == BYPASS_CONFLICT)
+        return -EAGAIN;
+    if (bypassed == BYPASS_DONE)
+        r = journal_await(v);
+    else if (r == 0)
         r = append(v, first, count, sums, data);
     if (r < 0)
         return r;
@@ -110,30 +119,42 @@ write_within_block(struct lsvd_volume *v, uint64_t block, size_t at,
     return r;
 }
 
-/* One piece: at most a record, or part of one block. */
+/* One piece: at most a record, or part of one block (then from may be NULL:
+ * zeroes). */
 static int
-write_piece(struct lsvd_volume *v, const uint8_t *from, size_t count,
-            uint64_t offset)
+write_leased(struct lsvd_volume *v, const uint8_t *from, size_t count,
+             uint64_t offset)
 {
     size_t bytes = v->g.block_bytes;
+    bool is_within = offset % bytes != 0 || count < bytes;
+    uint32_t blocks = is_within ? 1 : (uint32_t)(count / bytes);
     uint64_t first = offset / bytes;
     struct lease lease;
     int r;
 
-    if (offset % bytes != 0 || count < bytes) {
-        lease_get(&v->leases, &lease, first, first + 1, true);
-        r = check_append_only(v, count, offset); /* still? */
-        if (r == 0)
-            r = write_within_block(v, first, offset % bytes, count, from);
-    } else {
-        uint32_t blocks = (uint32_t)(count / bytes);
-
-        lease_get(&v->leases, &lease, first, first + blocks, true);
-        r = check_append_only(v, count, offset);
-        if (r == 0)
-            r = write_blocks(v, first, blocks, from);
-    }
+    lease_get(&v->leases, &lease, first, first + blocks, true);
+    r = check_append_only(v, count, offset); /* still? */
+    if (r == 0)
+        r = is_within ? write_within_block(v, first, offset % bytes, count,
+                                           from)
+                      : write_blocks(v, first, blocks, from);
     lease_put(&v->leases, &lease);
+    return r;
+}
+
+static int
+write_piece(struct lsvd_volume *v, const uint8_t *from, size_t count,
+            uint64_t offset)
+{
+    uint64_t first = offset / v->g.block_bytes;
+    uint64_t end = (offset + count - 1) / v->g.block_bytes + 1;
+    int r;
+
+    while ((r = write_leased(v, from, count, offset)) == -EAGAIN) {
+        r = bypass_settle(v, first, end - first);
+        if (r < 0)
+            break;
+    }
     return r;
 }
 
@@ -158,10 +179,19 @@ sync_journal(struct lsvd_volume *v)
     return r < 0 ? journal_failed(v, r) : journal_await(v);
 }
 
+/* Everything that was answered becomes durable. */
+static int
+sync_all(struct lsvd_volume *v)
+{
+    int r = bypass_flush(v);
+
+    return r < 0 ? r : sync_journal(v);
+}
+
 static int
 finish(struct lsvd_volume *v, unsigned flags)
 {
-    return flags & LSVD_FUA ? sync_journal(v) : 0;
+    return flags & LSVD_FUA ? sync_all(v) : 0;
 }
 
 static int
@@ -179,9 +209,12 @@ serve_write(struct lsvd_volume *v, const void *from, size_t count,
     atomic_fetch_add(&v->count.writes, 1);
     atomic_fetch_add(&v->count.write_bytes, count);
     while (count > 0) {
-        size_t n = piece_bytes(v, count, offset);
+        size_t n = piece_bytes(v, bypass_cut(v, count, offset), offset);
+        uint32_t blocks = (uint32_t)(n / v->g.block_bytes);
 
-        space_throttle(v, n / v->g.block_bytes + 1);
+        space_throttle(v, blocks + 1);
+        if (blocks > 0 && !(flags & LSVD_FUA))
+            bypass_prepare(v, offset / v->g.block_bytes, blocks);
         r = write_piece(v, at, n, offset);
         if (r < 0)
             return r;
@@ -208,7 +241,7 @@ serve_flush(struct lsvd_volume *v)
 {
     int r = volume_check_awake(v);
 
-    return r == 0 && v->attached ? sync_journal(v) : r;
+    return r == 0 && v->attached ? sync_all(v) : r;
 }
 
 int
@@ -270,22 +303,6 @@ zero_blocks(struct lsvd_volume *v, uint64_t first, uint64_t count)
     return 0;
 }
 
-static int
-zero_within_block(struct lsvd_volume *v, uint64_t offset, size_t count)
-{
-    uint64_t block = offset / v->g.block_bytes;
-    struct lease lease;
-    int r;
-
-    lease_get(&v->leases, &lease, block, block + 1, true);
-    r = check_append_only(v, count, offset);
-    if (r == 0)
-        r = write_within_block(v, block, offset % v->g.block_bytes, count,
-                               NULL);
-    lease_put(&v->leases, &lease);
-    return r;
-}
-
 /* From the beginning of a block on, the whole blocks; also the last of the
  * volume, as what lies behind the end is zero anyway. Only under the lease is
  * it known whether that is the end yet: the volume may have grown, and somebody
@@ -299,6 +316,13 @@ zero_to(struct lsvd_volume *v, uint64_t end, uint64_t *offset)
     int r;
 
     lease_get(&v->leases, &lease, first, first + blocks, true);
+    while (bypass_has(v, first, blocks)) { /* BY1 */
+        lease_put(&v->leases, &lease);
+        r = bypass_settle(v, first, blocks);
+        if (r < 0)
+            return r;
+        lease_get(&v->leases, &lease, first, first + blocks, true);
+    }
     if (end != v->g.volume_bytes)
         blocks = (end - *offset) / bytes;
     count = blocks * bytes < end - *offset ? blocks * bytes : end - *offset;
@@ -328,7 +352,7 @@ serve_zero(struct lsvd_volume *v, uint64_t count, uint64_t offset,
 
         if (n > end - offset)
             n = end - offset;
-        r = zero_within_block(v, offset, (size_t)n);
+        r = write_piece(v, NULL, (size_t)n, offset);
         if (r < 0)
             return r;
         offset += n;
@@ -340,7 +364,7 @@ serve_zero(struct lsvd_volume *v, uint64_t count, uint64_t offset,
             return r;
     }
     if (end > offset)
-        r = zero_within_block(v, offset, (size_t)(end - offset));
+        r = write_piece(v, NULL, (size_t)(end - offset), offset);
     return r < 0 ? r : finish(v, flags);
 }
 

@@ -33,6 +33,7 @@ stand_new(void)
     world_init(&t->world, &kind);
     t->world.env.io = &t->io.io;
     world_open(&t->world);
+    t->world.volume->bypass.after_bytes = CONFIG_BYPASS_NEVER;
     return t;
 }
 

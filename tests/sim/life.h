@@ -38,6 +38,8 @@ struct sim_policy {
     bool skip_rest, skip_settle;
     bool read_cache; /* there is one */
     bool blind;      /* and the bug of that */
+    bool stream;     /* much is written in order */
+    unsigned stream_bugs; /* enum stream_bug */
 };
 
 struct life {
@@ -79,7 +81,9 @@ struct life {
     uint64_t calms, replaced, unwritable, part_failures;
     struct rules rules;
     struct sim_file *rcache_copy; /* spoil.c */
+    bool in_stream;        /* workload.c's */
     uint64_t cached_reads; /* blocks that came from the read cache */
+    uint64_t bypassed, spilled, recovered; /* see bypass.h: bytes, chunks */
     bool damaged; /* rot that may not all have been found: see life_mend */
     uint64_t steps_typical;  /* of one cycle; where to set the next cut */
     uint64_t cuts, recoveries, verifies, degraded;
@@ -128,6 +132,9 @@ void life_check_handles(struct life *l, const char *what);
 /* Leave the volume as a crash would, and apply the crash. */
 void life_crash(struct life *l, bool with_power);
 
+/* The read that just failed was of a block that nobody can tell (bypass.h): its
+ * chunk was open when the server ended, and a part is away now. */
+bool life_is_unknown(const struct life *l);
 /* The open volume is read whole and compared; the model follows. */
 void life_check_image(struct life *l, const char *when);
 

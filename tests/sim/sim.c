@@ -7,6 +7,7 @@
 #include "losses.h"
 #include "members.h"
 #include "redo.h"
+#include "streams.h"
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -47,6 +48,7 @@ static const char usage[] =
     "                     (not by default)\n"
     "  --redo-in-ring     journals as they were before redo records had an\n"
     "                     area of their own (not by default)\n"
+    "  --stream           much is written in order, past the journal\n"
     "  --rot              damage parts, and expect them healed\n"
     "  --replay SEED      live one life again (with the same options)\n"
     "  --life-cuts N      cuts in a life (default 25)\n"
@@ -60,7 +62,8 @@ static const char usage[] =
     "  --bug NAME         break a promise of the world: journal-sync,\n"
     "                     dir-sync, table, redo; mirror, refill, settle\n"
     "                     (with --mirror); or a rule: view, stale, skip,\n"
-    "                     read (--missing); blind (--read-cache)\n"
+    "                     read (--missing); blind (--read-cache);\n"
+    "                     bypass-flush, bypass-found (--stream)\n"
     "  --expect-failure   succeed only if a failure is found\n"
     "  --verbose, --trace print events, print every call\n";
 
@@ -132,6 +135,10 @@ parse_bug(struct sim_policy *all, const char *text)
         all->member_bugs |= MEMBER_BUG_READ;
     else if (strcmp(text, "blind") == 0)
         all->blind = true;
+    else if (strcmp(text, "bypass-flush") == 0)
+        all->stream_bugs |= STREAM_BUG_FLUSH;
+    else if (strcmp(text, "bypass-found") == 0)
+        all->stream_bugs |= STREAM_BUG_FOUND;
     else
         stop("no such bug", text);
 }
@@ -180,8 +187,8 @@ static void
 parse(struct options *o, int argc, char **argv)
 {
     enum { SEED = 256, CUTS, SECONDS, CONFIG, BLOCK_SIZE, MISSING, MIRROR, ROT,
-           READ_CACHE, IN_RING, REPLAY, LIFE_CUTS, EXHAUSTIVE, LENGTH, FULL,
-           SUBSETS, NTH, ADMIN, BUG, EXPECT, VERBOSE, TRACE, HELP };
+           READ_CACHE, IN_RING, STREAM, REPLAY, LIFE_CUTS, EXHAUSTIVE, LENGTH,
+           FULL, SUBSETS, NTH, ADMIN, BUG, EXPECT, VERBOSE, TRACE, HELP };
     static const struct option longs[] = {
         {"seed", required_argument, NULL, SEED},
         {"cuts", required_argument, NULL, CUTS},
@@ -193,6 +200,7 @@ parse(struct options *o, int argc, char **argv)
         {"rot", no_argument, NULL, ROT},
         {"read-cache", no_argument, NULL, READ_CACHE},
         {"redo-in-ring", no_argument, NULL, IN_RING},
+        {"stream", no_argument, NULL, STREAM},
         {"replay", required_argument, NULL, REPLAY},
         {"life-cuts", required_argument, NULL, LIFE_CUTS},
         {"exhaustive", no_argument, NULL, EXHAUSTIVE},
@@ -239,6 +247,9 @@ parse(struct options *o, int argc, char **argv)
             break;
         case IN_RING:
             all.redo_in_ring = true;
+            break;
+        case STREAM:
+            all.stream = true;
             break;
         case ROT:
             all.rot = true;
@@ -292,6 +303,7 @@ parse(struct options *o, int argc, char **argv)
     redo_skip(all.skip_redo);
     redo_in_ring(all.redo_in_ring);
     readcache_be_blind(all.blind);
+    streams_set(all.stream, all.stream_bugs);
     losses_conceal(all.conceal_losses);
     losses_skip_rest(all.skip_rest);
     losses_skip_settle(all.skip_settle);
@@ -311,6 +323,7 @@ now_seconds(void)
 struct totals {
     uint64_t cuts, recoveries, verifies, degraded, steps, calls;
     uint64_t alone, refused, refilled, cached_reads;
+    uint64_t bypassed, spilled, recovered;
     uint64_t calms, replaced, checked, unwritable, failures;
 };
 
@@ -335,6 +348,9 @@ live(const struct options *o, const struct sim_policy *policy, uint64_t seed,
     totals->refused += l.refused;
     totals->refilled += l.refilled;
     totals->cached_reads += l.cached_reads;
+    totals->bypassed += l.bypassed;
+    totals->spilled += l.spilled;
+    totals->recovered += l.recovered;
     totals->calms += l.calms;
     totals->replaced += l.replaced;
     totals->unwritable += l.unwritable;
@@ -377,6 +393,10 @@ run_random(const struct options *o)
     if (t.cached_reads > 0)
         printf("%" PRIu64 " blocks came from the read cache\n",
                t.cached_reads);
+    if (t.bypassed > 0)
+        printf("%" PRIu64 " KiB went past the journal; of chunks %" PRIu64
+               " were found open at a start, %" PRIu64 " had to go there\n",
+               t.bypassed / 1024, t.recovered, t.spilled);
     if (t.failures > 0)
         printf("%" PRIu64 " times a part vanished, died or was an old copy; %"
                PRIu64 " replaced; %" PRIu64 " starts read-only; %" PRIu64

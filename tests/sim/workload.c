@@ -79,10 +79,20 @@ went_well(struct life *l, const char *what, int r, bool may_fail)
     if (r >= 0)
         return true;
     life_event(l, "    -> %s", lsvd_error());
+    if (life_is_unknown(l))
+        return false;
     if (!may_fail && !simio_halted(l->s) &&
         (strcmp(what, "read") == 0 ? l->owes_reads : l->owes_writes))
         life_fail(l, "%s: unexpected error: %s", what, lsvd_error());
     return false;
+}
+
+/* The write that the model knows of has. */
+static bool
+ended_well(struct life *l, int r, bool may_fail)
+{
+    model_write_end(l->m, r == 0, false);
+    return went_well(l, "write", r, may_fail);
 }
 
 static void
@@ -184,6 +194,51 @@ request_destage(struct life *l, bool may_fail)
     }
 }
 
+/* A chunk in order, as a copy of an image comes; most of the time one that
+ * holds nothing, whose bytes then go past the journal. Now and then the stream
+ * ends early, is disturbed, or comes back to where it was. */
+static void
+request_stream(struct life *l, bool may_fail)
+{
+    uint64_t chunks = (l->volume_bytes + LIFE_CHUNK_BYTES - 1) /
+                      LIFE_CHUNK_BYTES;
+    uint64_t at = prng_below(&l->prng, chunks) * LIFE_CHUNK_BYTES;
+    uint64_t end = at + LIFE_CHUNK_BYTES, count, id;
+
+    if (end > l->volume_bytes)
+        end = l->volume_bytes;
+    if (!prng_one_in(&l->prng, 4)) {
+        life_event(l, "trim for a stream: %" PRIu64 " +%" PRIu64, at,
+                   end - at);
+        model_write_begin(l->m, at, end - at, NULL);
+        if (!ended_well(l, lsvd_trim(l->v, end - at, at, 0), may_fail))
+            return;
+        request_destage(l, may_fail);
+    }
+    l->in_stream = true;
+    while (at < end && !l->failed && !simio_halted(l->s)) {
+        count = prng_one_in(&l->prng, 8) ? prng_between(&l->prng, 1, 9) * 512
+                                         : prng_between(&l->prng, 1, 8) *
+                                               16384;
+        if (count > end - at)
+            count = end - at;
+        id = model_next_id(l->m);
+        model_fill(id, at, l->buffer, count);
+        life_event(l, "stream %" PRIu64 ": %" PRIu64 " +%" PRIu64, id, at,
+                   count);
+        model_write_begin(l->m, at, count, l->buffer);
+        if (!ended_well(l, lsvd_pwrite(l->v, l->buffer, count, at, 0),
+                        may_fail) ||
+            prng_one_in(&l->prng, 24))
+            break;
+        if (!prng_one_in(&l->prng, 12))
+            at += count;
+        if (prng_one_in(&l->prng, 10))
+            life_request(l, may_fail);
+    }
+    l->in_stream = false;
+}
+
 struct extents {
     struct life *l;
     uint64_t next, end;
@@ -230,6 +285,10 @@ life_request(struct life *l, bool may_fail)
     uint64_t offset, count;
 
     note_owed(l);
+    if (l->policy.stream && !l->in_stream && prng_one_in(&l->prng, 4)) {
+        request_stream(l, may_fail);
+        return;
+    }
     switch (prng_below(&l->prng, 20)) {
     case 0:
     case 1:

@@ -167,12 +167,14 @@ class Clients:
     REGION = 256 * KIB
 
     def __init__(self, size, cell=4 * KIB, count=4, seed=0, largest=64 * KIB,
-                 pause_s=0.0):
+                 pause_s=0.0, streams=False):
         self.model = Model(size, cell)
         self.size, self.count, self.largest = size, count, largest
         self.pause_s = pause_s  # between two requests of a client
         self.chance = [random.Random(f"{seed} {i}") for i in range(count)]
         self.numbers = [i + 1 for i in range(count)]
+        self.streams = streams  # now and then a region in order
+        self.stream = [[] for _ in range(count)]  # what is left of one
         self.threads = []
         self.stopping = threading.Event()
         self.lock = threading.Lock()  # guards what follows
@@ -270,9 +272,35 @@ class Clients:
     def _request(self, h, mine):
         """One request; False when the connection is gone."""
         chance = self.chance[mine]
+        if self.stream[mine] or (self.streams and chance.random() < 0.1):
+            return self._stream(h, mine)
         offset, count = self._place(chance, mine)
         kind = chance.choices(["write", "read", "zero", "trim", "flush"],
                               [50, 35, 4, 4, 7])[0]
+        return self._ask(h, mine, kind, offset, count)
+
+    def _stream(self, h, mine):
+        """One request of those that make a region anew: it is given back as a
+        whole, or written over in order, as a copy of an image comes."""
+        chance = self.chance[mine]
+        if not self.stream[mine]:
+            region = chance.randrange(mine, self.size // self.REGION,
+                                      self.count)
+            begin = region * self.REGION
+            if chance.random() < 0.5:
+                return self._ask(h, mine, "trim", begin, self.REGION)
+            while begin < (region + 1) * self.REGION:
+                count = min(16 * KIB * chance.randrange(1, 9),
+                            (region + 1) * self.REGION - begin)
+                self.stream[mine].append((begin, count))
+                begin += count
+        offset, count = self.stream[mine].pop(0)
+        if chance.random() < 0.02:
+            self.stream[mine] = []
+        return self._ask(h, mine, "write", offset, count)
+
+    def _ask(self, h, mine, kind, offset, count):
+        chance = self.chance[mine]
         fua = nbd.CMD_FLAG_FUA if chance.random() < 0.2 else 0
         number, after = 0, []
         if kind == "write":

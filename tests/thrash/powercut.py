@@ -43,7 +43,7 @@ from nbdharness import KIB, LSVD, MIB, POLICIES, SPARE, Place, poll, \
 
 SIZE = 16 * MIB
 CHUNK = 256 * KIB
-JOURNAL = "4M"
+JOURNAL = "16M"
 KEPT = [0, 0, 30, 70, 95]  # percent of what was not synced
 SYNC_MS = [0, 0, 2, 5, 20]
 
@@ -56,7 +56,8 @@ class World:
         self.parameters = list(parameters)
         self.say = say or (lambda text: None)
         self.rounds = 0
-        self.clients = Clients(SIZE, seed=seed, largest=CHUNK)
+        self.bypassed = 0  # bytes of streams that went past the journal
+        self.clients = Clients(SIZE, seed=seed, largest=CHUNK, streams=True)
         self.place = Place(path)
         self.place.create_options = ["--journal-size", JOURNAL]
         letters = "abcdefghij"[:POLICIES[policy][1]]
@@ -100,6 +101,7 @@ class World:
         server = self.place.serve(
             self.volume.name, *[f"data={self.volume.roots[x]}" for x in parts],
             *[f"cache={self.path / x}" for x in caches], "part-timeout=60",
+            f"bypass-after={self.chance.choice(['0', '0', '1M'])}",
             *self.parameters)
         if self.alone and caches == self.caches:
             poll(lambda: self.status()["journal"]["copies"] == 2,
@@ -124,7 +126,9 @@ class World:
         self.clients.start(server)
         requests = self.chance.choice([20, 100, 400, 1200])
         self.clients.wait(self.chance.randrange(1, requests))
-        if self.stale and self.status()["healthy"]:
+        status = self.status()
+        self.bypassed += status["counters"]["bypass_bytes"]
+        if self.stale and status["healthy"]:
             self.stale = None
         server.kill()
         self.clients.stop()
@@ -132,7 +136,8 @@ class World:
         kept = self.cut_power()
         self.rounds += 1
         self.say(f"round {self.rounds}: {self.clients.requests()} requests "
-                 f"so far, {kept} % of what was not synced is left"
+                 f"so far, {self.bypassed // KIB} KiB past the journal, "
+                 f"{kept} % of what was not synced is left"
                  + (f", {self.stale} is not in sync" if self.stale else ""))
 
     def live(self, seconds):

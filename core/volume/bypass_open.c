@@ -75,8 +75,9 @@ is_healthy(struct lsvd_volume *v)
 static bool
 is_worth_it(struct lsvd_volume *v)
 {
-    return atomic_load(&v->count.write_bytes) -
-                   atomic_load(&v->bypass.flushed_at) >
+    uint64_t flushed_at = atomic_load(&v->bypass.flushed_at); /* first */
+
+    return atomic_load(&v->count.write_bytes) - flushed_at >
                v->bypass.after_bytes &&
            is_healthy(v);
 }
@@ -180,6 +181,15 @@ enlist(struct lsvd_volume *v, struct bypass_chunk *b)
     return may;
 }
 
+/* It must be there, with its header, when the first answer is given. */
+static int
+await_file(struct lsvd_volume *v, struct bypass_chunk *b, uint32_t slot)
+{
+    struct fragment *f = chunk_fragment(v, b->pin, slot, NULL);
+
+    return f ? fragment_await(f) : -EIO; /* the part was just let go */
+}
+
 /* V6. */
 static int
 make_file(struct lsvd_volume *v, struct bypass_chunk *b,
@@ -191,8 +201,8 @@ make_file(struct lsvd_volume *v, struct bypass_chunk *b,
     lease_get(&v->part_leases, &lease, slot, slot + 1, false);
     if (atomic_load(&v->usable) & UINT32_C(1) << slot)
         r = plan_apply_to(v, plan, b->pin, slot);
-    if (r == 0) /* it must be there when the first answer is given */
-        r = fragment_await(chunk_fragment(v, b->pin, slot, NULL));
+    if (r == 0)
+        r = await_file(v, b, slot);
     lease_put(&v->part_leases, &lease);
     if (r < 0)
         part_suspect(v, slot, r);

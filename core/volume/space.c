@@ -239,7 +239,9 @@ space_wait(struct lsvd_volume *v)
     int r = 0;
 
     if (!v->threaded) {
+        v->space_waiters++;
         r = destage_batch(v);
+        v->space_waiters--;
         if (r == 0)
             return err_set(-EIO, "volume %s: the journal is full and holds "
                            "nothing that can be moved", v->meta.name);

@@ -249,7 +249,7 @@ reserve_redo_locked(struct journal *j, struct append *a)
     if (a->header.type == RECORD_REDO_APART)
         body = round_up_512(a->header.payload_bytes);
     if (j->redo_bytes + a->total_bytes > most ||
-        !fits_locked(j, a->total_bytes, 0) ||
+        !fits_locked(j, a->total_bytes, j->held_bytes) ||
         body > j->area_bytes - j->area_used)
         return err_set(-ENOSPC, "%s: no room for a redo record of %llu bytes",
                        j->path,
@@ -273,7 +273,7 @@ reserve_from_hold_locked(struct journal *j, struct append *a)
     pad = left < a->total_bytes ? left : 0;
     if (!mark || mark->held_bytes < pad + a->total_bytes ||
         mark->entries < a->entries ||
-        !fits_locked(j, a->total_bytes, j->reserve_bytes))
+        !fits_locked(j, a->total_bytes, 0))
         return err_set(-EAGAIN, "%s: full", j->path);
     mark_use_locked(j, mark, pad + a->total_bytes);
     /* what was reserved for the mark is the append's now */

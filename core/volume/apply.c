@@ -363,7 +363,7 @@ plan_sync(struct lsvd_volume *v, const struct plan *first, uint32_t parts)
     if (r == 0)
         r = mem_new(count, sizeof *list.result, &list.result);
     for (plan = first; plan && r == 0; plan = plan->next) {
-        if (!plan->remove)
+        if (!plan->remove && !plan->is_done)
             r = sync_list_add(&list, plan, parts | plan->also);
     }
     if (r == 0)

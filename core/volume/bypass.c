@@ -37,7 +37,7 @@ bypass_is_open_locked(struct lsvd_volume *v, uint64_t chunk, uint64_t *ret)
 {
     const struct bypass_chunk *b = find_locked(v, chunk);
 
-    if (!b || b->seq == 0)
+    if (!b || !b->has_files)
         return false;
     *ret = b->newest;
     return true;
@@ -178,7 +178,8 @@ await_round_locked(struct lsvd_volume *v)
     int error = atomic_load(&v->destage_error);
     uint64_t left = error == 0 ? UINT64_MAX : space_patience_ms_locked(v);
 
-    if (atomic_load(&v->stopping) || atomic_load(&v->fenced))
+    if (atomic_load(&v->stopping) || atomic_load(&v->fenced) ||
+        (atomic_load(&v->hurried) && error != 0))
         return -ESHUTDOWN;
     if (atomic_load(&v->journal_lost) || left == 0)
         return error != 0 ? error : -EIO;

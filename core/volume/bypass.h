@@ -100,6 +100,8 @@ bool bypass_is_asked_locked(struct lsvd_volume *v);
 void bypass_look_for_old(struct lsvd_volume *v, bool all);
 /* None is opened between these two. -EIO: one can't be closed. */
 int bypass_bar(struct lsvd_volume *v);
+/* The same without closing any, if this chunk is not open: then true. */
+bool bypass_bar_opening(struct lsvd_volume *v, uint64_t chunk);
 void bypass_unbar(struct lsvd_volume *v);
 
 /* ---- after a crash: bypass_recover.c ---- */
@@ -143,7 +145,8 @@ struct bypass_chunk {
     uint64_t chunk;    /* from 1 */
     uint32_t parts;    /* that it is written to: all */
     uint64_t begun_ns;
-    uint64_t seq;      /* of the BYPASS record; 0: being opened */
+    uint64_t seq;      /* of the BYPASS record */
+    bool has_files;    /* on all parts; else it is a hole still */
     uint64_t newest;   /* of its records */
     struct chunk *pin;
     uint64_t *written; /* bit a block; owned */
@@ -152,7 +155,7 @@ struct bypass_chunk {
     bool closing, broken;
     struct plan *pieces; /* what was written, newest first; owned */
     size_t spilled;    /* blocks of the first piece that the journal has */
-    bool found;        /* by a replay, with … */
+    bool found;        /* by a replay (and has_files), with … */
     struct bypass_sums *sums; /* … these; owned */
 };
 

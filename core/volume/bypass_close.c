@@ -46,8 +46,8 @@ choose(struct closing *all, uint64_t upto)
     pthread_mutex_unlock(&v->table_lock);
 }
 
-void
-bypass_forget(struct lsvd_volume *v, struct bypass_chunk *b)
+static void
+take_off_list(struct lsvd_volume *v, struct bypass_chunk *b)
 {
     struct bypass_chunk **at = &v->bypass.first;
 
@@ -57,11 +57,24 @@ bypass_forget(struct lsvd_volume *v, struct bypass_chunk *b)
     *at = b->next;
     atomic_fetch_sub(&v->bypass.count, 1);
     pthread_mutex_unlock(&v->table_lock);
+}
+
+/* It is not on the list any more. */
+static void
+let_go(struct lsvd_volume *v, struct bypass_chunk *b)
+{
     journal_forget_bypass(v->journal, b->chunk - 1, b->seq);
     chunk_mark_flux(v, b->chunk, false);
     if (b->pin)
         chunk_put(v, b->pin);
     bypass_free(b);
+}
+
+void
+bypass_forget(struct lsvd_volume *v, struct bypass_chunk *b)
+{
+    take_off_list(v, b);
+    let_go(v, b);
 }
 
 /* ---- all is well ---- */
@@ -227,13 +240,15 @@ spill(struct lsvd_volume *v, struct bypass_chunk *b)
     }
     if (r < 0)
         return journal_failed(v, r);
+    /* Its files are nothing from here on: who reads them now sees neither half
+     * of this. */
+    lease_get(&v->chunk_leases, &lease, b->chunk, b->chunk + 1, true);
     atomic_fetch_add(&v->bypass.spills, 1);
-    if (b->pin) { /* its files are nothing from here on */
-        lease_get(&v->chunk_leases, &lease, b->chunk, b->chunk + 1, true);
+    if (b->pin)
         chunk_forget_fragments(v, b->pin);
-        lease_put(&v->chunk_leases, &lease);
-    }
-    bypass_forget(v, b);
+    take_off_list(v, b);
+    lease_put(&v->chunk_leases, &lease);
+    let_go(v, b);
     return 0;
 }
 
@@ -397,4 +412,16 @@ bypass_unbar(struct lsvd_volume *v)
     assert(v->bypass.barred > 0);
     v->bypass.barred--;
     pthread_mutex_unlock(&v->table_lock);
+}
+
+bool
+bypass_bar_opening(struct lsvd_volume *v, uint64_t chunk)
+{
+    pthread_mutex_lock(&v->table_lock);
+    v->bypass.barred++;
+    pthread_mutex_unlock(&v->table_lock);
+    if (!bypass_is_open(v, chunk))
+        return true;
+    bypass_unbar(v);
+    return false;
 }

@@ -104,10 +104,11 @@ is_unused(struct lsvd_volume *v, uint64_t chunk)
     uint64_t zero_seq;
     size_t blocks;
 
-    if (chunk_truth(v, chunk).state != CHUNK_HOLE)
-        return false;
+    /* In this order: destage says that a chunk is present, or has removed it,
+     * before the journal forgets. */
     journal_chunk_blocks(v->journal, chunk - 1, NULL, 0, &blocks, &zero_seq);
-    return blocks == 0 && zero_seq == 0;
+    return blocks == 0 && zero_seq == 0 &&
+           chunk_truth(v, chunk).state == CHUNK_HOLE;
 }
 
 /* What comes in order, from the beginning of a chunk on, will go on: this chunk
@@ -181,29 +182,38 @@ enlist(struct lsvd_volume *v, struct bypass_chunk *b)
     return may;
 }
 
-/* It must be there, with its header, when the first answer is given. */
+/* V6: while the part's lease is held nothing is loaded, as that takes it once
+ * more; so the chunk's state is settled before. The chunk lease keeps it. */
 static int
-await_file(struct lsvd_volume *v, struct bypass_chunk *b, uint32_t slot)
+make_leased(struct lsvd_volume *v, struct bypass_chunk *b,
+            const struct plan *plan, uint32_t slot)
 {
-    struct fragment *f = chunk_fragment(v, b->pin, slot, NULL);
+    enum fragment_state state;
+    struct lease lease;
+    int r = -EIO;
 
-    return f ? fragment_await(f) : -EIO; /* the part was just let go */
+    (void)chunk_fragment_to_write(v, b->pin, slot, &state);
+    if (state != FRAGMENT_MISSING) /* no table knows of a file */
+        return -EIO;
+    lease_get(&v->part_leases, &lease, slot, slot + 1, false);
+    if (atomic_load(&v->usable) & UINT32_C(1) << slot)
+        r = plan_apply_to(v, plan, b->pin, slot);
+    lease_put(&v->part_leases, &lease);
+    return r;
 }
 
-/* V6. */
+/* It must be there, with its header, when the first answer is given. */
 static int
 make_file(struct lsvd_volume *v, struct bypass_chunk *b,
           const struct plan *plan, uint32_t slot)
 {
-    struct lease lease;
-    int r = -EIO;
+    struct fragment *f;
+    int r = make_leased(v, b, plan, slot);
 
-    lease_get(&v->part_leases, &lease, slot, slot + 1, false);
-    if (atomic_load(&v->usable) & UINT32_C(1) << slot)
-        r = plan_apply_to(v, plan, b->pin, slot);
-    if (r == 0)
-        r = await_file(v, b, slot);
-    lease_put(&v->part_leases, &lease);
+    if (r == 0) {
+        f = chunk_fragment(v, b->pin, slot, NULL);
+        r = f ? fragment_await(f) : -EIO; /* the part was just let go */
+    }
     if (r < 0)
         part_suspect(v, slot, r);
     return r;
@@ -242,6 +252,7 @@ open_leased(struct lsvd_volume *v, struct bypass_chunk *b)
 
     if (journal_append_bypass(v->journal, b->chunk - 1, &seq) < 0)
         return false;
+    b->seq = b->newest = seq;
     if (journal_await(v) < 0 || !enlist(v, b)) {
         journal_forget_bypass(v->journal, b->chunk - 1, seq);
         return false;
@@ -250,7 +261,7 @@ open_leased(struct lsvd_volume *v, struct bypass_chunk *b)
     chunk_mark_flux(v, b->chunk, true);
     r = make_files(v, b, seq);
     pthread_mutex_lock(&v->table_lock);
-    b->seq = b->newest = seq;
+    b->has_files = r == 0;
     pthread_mutex_unlock(&v->table_lock);
     bypass_leave(v, b, r);
     return true;

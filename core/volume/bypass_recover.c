@@ -44,7 +44,7 @@ bypass_found(struct lsvd_volume *v, uint64_t chunk, uint64_t seq)
     b->id = ++v->bypass.newest_id;
     b->chunk = chunk + 1;
     b->seq = b->newest = seq;
-    b->found = true;
+    b->found = b->has_files = true;
     while (*at)
         at = &(*at)->next;
     *at = b;
@@ -440,6 +440,15 @@ recover_chunk(struct lsvd_volume *v, struct bypass_chunk *b)
     return r;
 }
 
+/* Those that did not answer a read: it can be done without them. */
+static void
+note_gone(struct lsvd_volume *v)
+{
+    pthread_mutex_lock(&v->state_lock);
+    v->failed |= v->gone & v->usable;
+    pthread_mutex_unlock(&v->state_lock);
+}
+
 int
 bypass_recover(struct lsvd_volume *v, size_t *ret)
 {
@@ -453,11 +462,28 @@ bypass_recover(struct lsvd_volume *v, size_t *ret)
             r = bypass_make_durable(v, &b, 1);
         *ret += r == 0;
     }
+    if (r == -ETIMEDOUT)
+        note_gone(v);
     if (r == 0)
         atomic_fetch_add(&v->count.bypass_recovered, *ret);
     while (r == 0 && v->bypass.first)
         bypass_forget(v, v->bypass.first);
     return r;
+}
+
+/* Does a record tell of the block, or with EC of its row? If none does it was
+ * never written. */
+static bool
+is_recorded(struct lsvd_volume *v, uint64_t chunk, uint32_t block)
+{
+    const struct bypass_chunk *b = find(v, chunk);
+    uint64_t at = geometry_first_block(&v->g, chunk) + block;
+
+    for (const struct bypass_sums *s = b ? b->sums : NULL; s; s = s->next) {
+        if (at >= s->first && at < s->first + s->count)
+            return true;
+    }
+    return false;
 }
 
 /* A member that is away may have what is not here, and will be asked: until
@@ -488,7 +514,8 @@ read_row(struct recovery *y, uint32_t row, uint32_t block, uint32_t count,
             continue;
         if (entry[i].sum != SUM_ZERO_BLOCK)
             memcpy(to + (at - block) * bytes, cell_at(y, i, row), bytes);
-        else if (v->view.members & ~v->usable)
+        else if ((v->view.members & ~v->usable) &&
+                 is_recorded(v, y->rows.chunk->number, at))
             return unknown(v, y->rows.chunk->number, at);
         else
             memset(to + (at - block) * bytes, 0, bytes);

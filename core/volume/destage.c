@@ -120,7 +120,7 @@ apply_if_needed(struct lsvd_volume *v, struct plan *plan)
     uint32_t parts = v->usable | plan->also;
     int r;
 
-    if ((plan->applied & parts) == parts)
+    if (plan->is_done || (plan->applied & parts) == parts)
         return 0;
     r = volume_check_ours(v); /* OW4, OW5 */
     if (r == 0)
@@ -219,7 +219,7 @@ batch_remove(struct lsvd_volume *v)
     int r = 0;
 
     for (plan = v->batch->first; plan && r == 0; plan = plan->next) {
-        if (!plan->remove)
+        if (!plan->remove || plan->is_done)
             continue;
         r = plan_remove(v, plan, v->usable | plan->also);
         names |= v->usable | plan->also;
@@ -295,7 +295,7 @@ batch_checkpoint(struct lsvd_volume *v)
     int r = 0;
 
     for (plan = v->batch->first; plan && r == 0; plan = plan->next) {
-        r = tables_set(v, plan);
+        r = plan->is_done ? 0 : tables_set(v, plan);
         parts |= plan->also;
     }
     if (r == 0)
@@ -308,9 +308,12 @@ batch_checkpoint(struct lsvd_volume *v)
         /* In this order: an empty journal begins to count anew. */
         space_redone(v, plan->redo_rows);
         plan->redo_rows = 0; /* what follows may be tried again */
+        if (plan->is_done)
+            continue;
         read_cache_destaged(v, plan);
         journal_forget(v->journal, plan->chunk - 1, plan->blocks,
                        plan->block_count, plan->zero_seq);
+        plan->is_done = true;
     }
     return destage_checkpoint(v);
 }

@@ -40,8 +40,11 @@ is_ours(const struct search *s, uint64_t chunk, bool was_removed)
     r = target_open_stat(v->part[s->slot].dir, name, 0, &stat, &o);
     if (r < 0)
         return false;
-    if (stat.size_bytes >= sizeof header)
-        r = object_read(o, header, sizeof header, 0);
+    if (stat.size_bytes > 0)
+        r = object_read(o, header,
+                        stat.size_bytes < sizeof header
+                            ? (size_t)stat.size_bytes
+                            : sizeof header, 0);
     object_close(o);
     if (r < 0)
         return false;
@@ -62,7 +65,8 @@ is_leftover(struct search *s, uint64_t chunk)
     uint64_t zero_seq = 0;
     size_t dirty = 0;
 
-    if (truth.state != CHUNK_HOLE || v->force.given_up)
+    if (truth.state != CHUNK_HOLE || v->force.given_up ||
+        volume_has_accepted_loss(v))
         return false;
     if (v->journal)
         journal_chunk_blocks(v->journal, chunk - 1, NULL, 0, &dirty,

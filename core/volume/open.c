@@ -275,15 +275,15 @@ struct replay_context {
     struct redo_list *redo;
 };
 
-/* Any part that has the chunk: a cut may have left tables that differ. No
- * more than that, or a replay would need more of the index than the run did
- * that wrote the records. */
+/* Any part that has the chunk: a cut may have left tables that differ; or the
+ * records before, that it was open. No more than that, or a replay would need
+ * more of the index than the run did that wrote the records. */
 static bool
 replay_present(void *ctx, uint64_t chunk)
 {
     struct replay_context *replay = ctx;
     struct lsvd_volume *v = replay->v;
-    bool present = false;
+    bool present = bypass_is_open(v, chunk + 1);
 
     pthread_mutex_lock(&v->table_lock);
     for (uint32_t i = 0; i < v->g.part_count && !present; i++)

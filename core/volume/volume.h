@@ -873,6 +873,8 @@ struct plan {
     struct chunk *pin;    /* from plan_apply on; released by plan_release */
     uint32_t applied;     /* to these parts, by the files they have open */
     bool in_flux;         /* its chunk is marked so (LOCK_CHUNK_AT) */
+    bool is_done;         /* the journal has forgotten it: whatever is retried,
+                           * its chunk may be anybody's */
     struct plan *next;
     struct plan_memory *memory; /* chain of what the plan owns */
 };

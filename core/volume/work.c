@@ -61,11 +61,12 @@ heal_one(struct lsvd_volume *v)
     }
     heal = v->heal[v->heal_count - 1];
     pthread_mutex_unlock(&v->state_lock);
-    if (bypass_is_open(v, heal.chunk)) /* its turn comes when it is closed */
+    if (!bypass_bar_opening(v, heal.chunk)) /* when it is closed */
         return false;
     r = v->usable & UINT32_C(1) << heal.slot
             ? fragment_rebuild(v, heal.chunk, heal.slot, &lost)
             : 0;
+    bypass_unbar(v);
     v->heal_fails = r < 0;
     volume_heal_tried(v, heal.chunk, heal.slot);
     if (r < 0)
@@ -232,18 +233,22 @@ parts_settle(struct lsvd_volume *v)
     return r;
 }
 
-/* Chunks that are open for writes past the journal hold its tail. The simulator
- * sees batches beside such chunks and without. */
-static bool
-must_close_all(struct lsvd_volume *v)
+/* Up to which chunk that is open for writes past the journal? They hold its
+ * tail. The simulator sees batches beside such chunks and without. */
+static uint64_t
+close_up_to(struct lsvd_volume *v)
 {
+    uint64_t asked;
     bool is_short;
 
     pthread_mutex_lock(&v->state_lock);
     is_short = v->space_waiters > 0;
+    asked = v->bypass.asked;
     pthread_mutex_unlock(&v->state_lock);
     return is_short || space_fill(v) > FILL_DUE ||
-           (!v->threaded && v->turn++ % 2);
+                   (!v->threaded && v->turn++ % 2)
+               ? BYPASS_ALL
+               : asked;
 }
 
 /* The batch first: what can't be healed must not keep writers waiting. They
@@ -256,7 +261,7 @@ destage_round(struct lsvd_volume *v, bool move)
     bool moved, closed;
     int r, closing;
 
-    closing = bypass_close(v, must_close_all(v) ? BYPASS_ALL : 0, &closed);
+    closing = bypass_close(v, close_up_to(v), &closed);
     r = parts_settle(v);
     begin = v->io->ops->now_ns(v->io); /* what went before is no pace */
     if (r == 0 && (move || v->batch))
@@ -269,7 +274,7 @@ destage_round(struct lsvd_volume *v, bool move)
             r = journal_failed(v, r);
     }
     took = v->io->ops->now_ns(v->io) - begin;
-    report(v, r, blocks, begin);
+    report(v, r >= 0 && closing < 0 ? closing : r, blocks, begin);
     if (r >= 0 && moved)
         batch_took(v, took);
     if (r < 0) {

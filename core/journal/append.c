@@ -214,28 +214,80 @@ index_record_locked(struct journal *j, const struct append *a)
     }
 }
 
-/* Its bytes are in the file: index it, and wait for those before it. */
-static int
-finish_locked(struct journal *j, struct append *a)
+/* The chain in the file has grown up to here. Returns those who waited for
+ * that. */
+static struct unfinished *
+take_finished_locked(struct journal *j)
 {
+    struct unfinished *woken = NULL, *u;
+
+    while ((u = j->oldest_unfinished) && u->written) {
+        j->written_seq = u->seq;
+        unlink_unfinished_locked(j, u);
+        if (u->waiting) {
+            u->next = woken;
+            woken = u;
+        }
+    }
+    pthread_cond_broadcast(&j->written);
+    return woken;
+}
+
+static void
+wake_finished(struct unfinished *woken)
+{
+    while (woken) {
+        struct unfinished *u = woken;
+
+        woken = u->next;
+        wake_post(&u->wake);
+    }
+}
+
+void
+journal_wake_appends_locked(struct journal *j)
+{
+    for (struct unfinished *u = j->oldest_unfinished; u; u = u->next) {
+        if (u->waiting) {
+            u->waiting = false;
+            wake_post(&u->wake);
+        }
+    }
+}
+
+/* Its bytes are in the file: index it, and wait for those before it. Drops the
+ * lock, for good. */
+static int
+finish_and_unlock(struct journal *j, struct append *a)
+{
+    struct unfinished *u = &a->unfinished, *woken;
+    int r;
+
     if (!j->failed) {
+        bool waits;
+
         index_record_locked(j, a);
         j->segments[a->segment].unfinished--;
         if (a->has_pad)
             j->segments[segment_of(j, a->pad_pos)].unfinished--;
-        a->unfinished.written = true;
-        while (j->oldest_unfinished && j->oldest_unfinished->written) {
-            j->written_seq = j->oldest_unfinished->seq;
-            unlink_unfinished_locked(j, j->oldest_unfinished);
-        }
-        pthread_cond_broadcast(&j->written);
+        u->written = true;
+        woken = take_finished_locked(j);
+        waits = u->linked;
+        u->waiting = waits;
+        if (waits)
+            wake_init(&u->wake);
+        pthread_mutex_unlock(&j->lock);
+        wake_finished(woken);
+        if (waits)
+            wake_wait(&u->wake);
+        if (!u->linked)
+            return 0;
+        pthread_mutex_lock(&j->lock);
     }
-    while (a->unfinished.linked && !j->failed)
-        pthread_cond_wait(&j->written, &j->lock);
-    if (!a->unfinished.linked)
-        return 0;
-    unlink_unfinished_locked(j, &a->unfinished);
-    return journal_failed_error_locked(j);
+    unlink_unfinished_locked(j, u);
+    r = journal_failed_error_locked(j);
+    pthread_mutex_unlock(&j->lock);
+    return r;
 }
 
 static int
@@ -331,24 +383,25 @@ reserve_locked(struct journal *j, struct append *a)
     return 0;
 }
 
+/* Drops the lock, for good. */
 static int
-append_locked(struct journal *j, struct append *a)
+append_and_unlock(struct journal *j, struct append *a)
 {
     int r;
 
     assert(j->started);
-    if (j->failed)
-        return journal_failed_error_locked(j);
-    r = reserve_locked(j, a);
-    if (r < 0)
+    r = j->failed ? journal_failed_error_locked(j) : reserve_locked(j, a);
+    if (r < 0) {
+        pthread_mutex_unlock(&j->lock);
         return r;
+    }
     begin_locked(j, a);
     pthread_mutex_unlock(&j->lock);
     r = write_record(j, a);
     pthread_mutex_lock(&j->lock);
     if (r < 0)
         journal_fail_locked(j);
-    return finish_locked(j, a);
+    return finish_and_unlock(j, a);
 }
 
 static void
@@ -373,7 +426,6 @@ append_write(struct journal *j, uint64_t first, uint32_t count,
     uint64_t payload_bytes = (uint64_t)count * j->block_bytes;
     uint32_t chunk_blocks = j->index.chunk_blocks;
     struct append a;
-    int r;
 
     assert(chunk_blocks > 0);
     assert(count > 0 && payload_bytes <= JOURNAL_RECORD_PAYLOAD_MAX);
@@ -396,9 +448,7 @@ append_write(struct journal *j, uint64_t first, uint32_t count,
     }
     pthread_mutex_lock(&j->lock);
     assert(first + count > first && first + count <= j->volume_blocks);
-    r = append_locked(j, &a);
-    pthread_mutex_unlock(&j->lock);
-    return r;
+    return append_and_unlock(j, &a);
 }
 
 int
@@ -435,10 +485,10 @@ journal_append_zero(struct journal *j, uint64_t first, uint64_t count,
         a.zero = &plan;
         a.entries = plan.entries;
         a.nodes = plan.nodes;
-        r = append_locked(j, &a);
-    } else if (r == 0 && j->failed) {
-        r = journal_failed_error_locked(j);
+        return append_and_unlock(j, &a);
     }
+    if (r == 0 && j->failed)
+        r = journal_failed_error_locked(j);
     pthread_mutex_unlock(&j->lock);
     return r;
 }
@@ -448,7 +498,6 @@ journal_append_redo(struct journal *j, const void *body, size_t bytes)
 {
     uint8_t header[JOURNAL_ALIGN_BYTES];
     struct append a;
-    int r;
 
     assert(bytes > 0 && bytes <= JOURNAL_REDO_BYTES_MAX);
     append_init(&a, RECORD_REDO, 0, bytes, header);
@@ -459,9 +508,7 @@ journal_append_redo(struct journal *j, const void *body, size_t bytes)
     a.header.payload_sum = sum_bytes(body, bytes);
     a.payload = body;
     pthread_mutex_lock(&j->lock);
-    r = append_locked(j, &a);
-    pthread_mutex_unlock(&j->lock);
-    return r;
+    return append_and_unlock(j, &a);
 }
 
 int
@@ -475,9 +522,8 @@ journal_append_bypass(struct journal *j, uint64_t chunk, uint64_t *ret_seq)
     a.header.first = chunk;
     pthread_mutex_lock(&j->lock);
     assert(!index_find_chunk(&j->index, chunk)); /* J9 */
-    r = append_locked(j, &a);
+    r = append_and_unlock(j, &a);
     *ret_seq = a.header.seq;
-    pthread_mutex_unlock(&j->lock);
     return r;
 }
 
@@ -500,9 +546,8 @@ journal_append_bypassed(struct journal *j,
     for (uint32_t i = 0; i < sums; i++)
         record_sum_put(bytes, i, record->sums[i]);
     pthread_mutex_lock(&j->lock);
-    r = append_locked(j, &a);
+    r = append_and_unlock(j, &a);
     *ret_seq = a.header.seq;
-    pthread_mutex_unlock(&j->lock);
     return r;
 }
 

@@ -17,6 +17,7 @@
 #include "journal/index.h"
 #include "journal/journal_format.h"
 
+#include "base/wake.h"
 #include <pthread.h>
 
 /* An append that has its place and is not yet part of the unbroken chain in
@@ -26,7 +27,17 @@ struct unfinished {
     uint64_t pos;      /* it begins here, with its PAD */
     bool written;      /* its bytes are in the file */
     bool linked;
+    bool waiting;      /* for those before it */
+    struct wake wake;  /* … until it is unlinked, or J5 */
     struct unfinished *prev, *next; /* in order of seq */
+};
+
+/* Who waits for a sync of another one. Lives on its thread's stack. */
+struct sync_waiter {
+    uint64_t want;
+    bool durable;      /* when woken; else it is to look again */
+    struct wake wake;  /* after it was taken from the list */
+    struct sync_waiter *next;
 };
 
 struct journal_tail {
@@ -59,7 +70,7 @@ struct journal {
 
     pthread_mutex_t lock;     /* guards what follows */
     pthread_cond_t written;   /* written_seq or failed has changed */
-    pthread_cond_t synced;    /* durable_seq, syncing or failed has */
+    struct sync_waiter *sync_waiters; /* S2 */
     bool started;
     bool is_cut;              /* at head_pos a record was begun, and cut off */
     uint64_t volume_blocks;   /* may grow */
@@ -139,6 +150,8 @@ int journal_sync_to(struct journal *j, uint64_t want);
 void journal_fail_locked(struct journal *j);
 int journal_failed_error_locked(const struct journal *j);
 
+/* append.c: those who wait there find out that it has failed. */
+void journal_wake_appends_locked(struct journal *j);
 /* append.c: note that a record begins at pos. */
 void journal_segment_begin_locked(struct journal *j, uint64_t pos,
                                   uint64_t seq, uint64_t chain);

@@ -171,7 +171,6 @@ journal_new(struct object *object, const char *directory, const char *name,
         j->segments[i].first_pos = UINT64_MAX;
     pthread_mutex_init(&j->lock, NULL);
     pthread_cond_init(&j->written, NULL);
-    pthread_cond_init(&j->synced, NULL);
     j->object = object;
     *ret = j;
     return 0;
@@ -182,9 +181,8 @@ journal_close(struct journal *j)
 {
     if (!j)
         return;
-    assert(!j->oldest_unfinished && !j->syncing);
+    assert(!j->oldest_unfinished && !j->syncing && !j->sync_waiters);
     pthread_cond_destroy(&j->written);
-    pthread_cond_destroy(&j->synced);
     pthread_mutex_destroy(&j->lock);
     object_close(j->object);
     index_done(&j->index);

@@ -348,6 +348,35 @@ late_comers_share_the_next_sync(void **state)
     rig_done(&rig);
 }
 
+/* J5: also for those who wait for the sync of another one, or for the next. */
+static void
+a_failed_sync_fails_those_who_wait_for_it(void **state)
+{
+    struct call leader, late[6];
+    struct rig rig;
+
+    (void)state;
+    flush_an_old_version(&rig);
+    assert_int_equal(rig_write(&rig, 20, 1), 0);
+    rig.cut.calls_left = 0;
+    cut_target_set_gate(&rig.cut, 0);
+    start(&leader, &rig, SYNC, 0, 0);
+    cut_target_wait_gate(&rig.cut);
+    rig.cut.calls_left = -1; /* only that sync fails */
+    for (unsigned i = 0; i < 3; i++)
+        start(&late[i], &rig, SYNC, 0, 0);
+    let_others_run();
+    assert_int_equal(rig_write(&rig, 21, 1), 0);
+    for (unsigned i = 3; i < 6; i++)
+        start(&late[i], &rig, SYNC, 0, 0);
+    let_others_run();
+    cut_target_open_gate(&rig.cut);
+    assert_int_equal(finish(&leader), -EIO);
+    for (unsigned i = 0; i < 6; i++)
+        assert_int_equal(finish(&late[i]), -EIO);
+    rig_done(&rig);
+}
+
 /* Whatever it is that the medium does not answer to, it can be seen; and that
  * something came back, too. */
 static void
@@ -393,6 +422,7 @@ main(void)
         cmocka_unit_test(appends_go_on_while_the_tail_moves),
         cmocka_unit_test(a_sync_covers_what_came_before_it),
         cmocka_unit_test(late_comers_share_the_next_sync),
+        cmocka_unit_test(a_failed_sync_fails_those_who_wait_for_it),
         cmocka_unit_test(what_is_under_way_can_be_seen),
     };
 

@@ -116,13 +116,45 @@ note_loss(struct loss *loss, int error)
         loss->error = error;
 }
 
-/* Cells [n, n + count) of the span from the other parts, but those in skip. bad
- * stays for what can't be computed. False: there are some. */
-static bool
-reconstruct(struct lsvd_volume *v, struct chunk *c, const struct span *s,
-            uint32_t n, uint32_t count, uint32_t skip, struct loss *loss)
+/* When the entries of all that is there agree about every row, K cells of each
+ * will do: the parts of parity that need not be read, slow ones first. */
+static uint32_t
+find_surplus(struct lsvd_volume *v, struct chunk *c, uint32_t first,
+             uint32_t count, struct rows *rows)
 {
-    uint32_t first = geometry_row_of(&v->g, s->block) + n;
+    uint32_t there = 0, surplus = 0;
+    struct stripe stripe;
+
+    if (!rows_peek(v, c, first, count, rows))
+        return 0;
+    for (uint32_t i = 0; i < v->g.part_count; i++)
+        there |= rows->fragment[i] ? UINT32_C(1) << i : 0;
+    for (uint32_t row = first; row < first + count; row++) {
+        rows_judge(v, rows, row, &stripe);
+        if (stripe.good != there)
+            return 0;
+    }
+    for (uint32_t i = 0; i < 2 * v->g.parity_count; i++) {
+        uint32_t slot = v->g.data_count +
+                        (uint32_t)((c->number + i) % v->g.parity_count);
+        bool slow = atomic_load(&v->part[slot].slow);
+
+        if (slow == (i < v->g.parity_count) &&
+            (uint32_t)__builtin_popcount(there & ~surplus) > v->g.data_count)
+            surplus |= there & UINT32_C(1) << slot;
+    }
+    return surplus;
+}
+
+/* Cells [n, n + count) of the span from the other parts, but those in skip;
+ * `least`: only if some of these need not be read. bad stays for what can't be
+ * computed. False: there are some. */
+static bool
+reconstruct_from(struct lsvd_volume *v, struct chunk *c, const struct span *s,
+                 uint32_t n, uint32_t count, uint32_t skip, bool least,
+                 struct loss *loss)
+{
+    uint32_t first = geometry_row_of(&v->g, s->block) + n, surplus;
     struct cell_entry entry;
     struct stripe stripe;
     struct rows rows;
@@ -135,6 +167,12 @@ reconstruct(struct lsvd_volume *v, struct chunk *c, const struct span *s,
         return false;
     }
     rows.skip = skip;
+    surplus = least ? find_surplus(v, c, first, count, &rows) : 0;
+    if (least && surplus == 0) {
+        rows_free(&rows);
+        return false;
+    }
+    rows.skip |= surplus;
     rows_load(v, c, first, count, &rows);
     for (uint32_t i = 0; i < count; i++) {
         rows_judge(v, &rows, first + i, &stripe);
@@ -152,6 +190,20 @@ reconstruct(struct lsvd_volume *v, struct chunk *c, const struct span *s,
     }
     rows_free(&rows);
     return all;
+}
+
+/* What a part that is there could not give may be newer than all parity: then
+ * everything has a say. */
+static bool
+reconstruct(struct lsvd_volume *v, struct chunk *c, const struct span *s,
+            uint32_t n, uint32_t count, uint32_t skip, struct loss *loss)
+{
+    struct loss passing = {0};
+
+    if (v->g.is_ec && !chunk_fragment(v, c, s->slot, NULL) &&
+        reconstruct_from(v, c, s, n, count, skip, true, &passing))
+        return true;
+    return reconstruct_from(v, c, s, n, count, skip, false, loss);
 }
 
 /* The same of all its bad cells: many at a time, and one by one where that did

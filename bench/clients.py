@@ -19,9 +19,10 @@ def where(server):
 
 def run_fio(server, options, seed=1, log=None):
     """Returns fio's account of the job, all its connections together. The
-    same seed asks for the same places in the same order."""
+    same seed asks for the same places in the same order, another one for
+    others (which takes --randrepeat=0)."""
     words = ["fio", "--name=bench", *where(server), "--output-format=json",
-             "--randseed=%d" % seed, "--group_reporting",
+             "--randrepeat=0", "--randseed=%d" % seed, "--group_reporting",
              "--percentile_list=50:99:99.9", "--lat_percentiles=1",
              "--clat_percentiles=0", *options]
     if log:

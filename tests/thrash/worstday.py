@@ -64,7 +64,7 @@ class Load(threading.Thread):
         done = subprocess.run(
             FIO + [f"--uri={self.uri}", f"--size={self.mibs}m",
                    f"--io_size={min(48, self.mibs)}m",
-                   f"--randseed={self.runs}"],
+                   "--randrepeat=0", f"--randseed={self.runs}"],
             cwd=self.path, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             self.ending = True

@@ -3,6 +3,7 @@ import json
 import math
 import subprocess
 import sys
+import types
 import xml.dom.minidom
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tools import BUILD, SOURCES, run
 
 sys.path.append(str(SOURCES / "bench"))
+import clients  # noqa: E402
 import counts  # noqa: E402
 import figures  # noqa: E402
 import workloads  # noqa: E402
@@ -52,6 +54,25 @@ def test_run_measures_judges_and_reports(tmp_path, work):
     assert ours["seq-write"]["file"]["kernel"] == pytest.approx(1, abs=0.01)
     picture = xml.dom.minidom.parseString((tmp_path / "svg").read_text())
     assert len(picture.getElementsByTagName("rect")) > 3
+
+
+def test_only_the_same_seed_asks_for_the_same_places(tmp_path):
+    """Else what is counted after a cold run was read before."""
+    file = types.SimpleNamespace(process=None, path=tmp_path / "file")
+    (tmp_path / "file").write_bytes(bytes(1 << 20))
+
+    def places(seed):
+        log = tmp_path / "log"
+        log.unlink(missing_ok=True)
+        clients.run_fio(file, [*workloads.RANDREAD, "--size=1M",
+                               "--io_size=64k", "--direct=0",
+                               "--write_iolog=%s" % log], seed)
+        return [words[3] for words in map(str.split, log.open())
+                if "read" in words]
+
+    assert len(places(1)) == 16
+    assert places(1) == places(1)
+    assert places(1) != places(2)
 
 
 def test_compare_sets_two_builds_beside_each_other(tmp_path, work):

@@ -10,8 +10,8 @@
 
 /* ---- the list ---- */
 
-static struct bypass_chunk *
-find_locked(struct lsvd_volume *v, uint64_t chunk)
+struct bypass_chunk *
+bypass_of_chunk_locked(struct lsvd_volume *v, uint64_t chunk)
 {
     struct bypass_chunk *b = v->bypass.first;
 
@@ -32,10 +32,22 @@ bypass_find_locked(struct lsvd_volume *v, uint64_t first, uint64_t count)
     return b;
 }
 
+void
+bypass_enlist_locked(struct lsvd_volume *v, struct bypass_chunk *b)
+{
+    struct bypass_chunk **at = &v->bypass.first;
+
+    b->id = ++v->bypass.newest_id;
+    while (*at)
+        at = &(*at)->next;
+    *at = b;
+    atomic_fetch_add(&v->bypass.count, 1);
+}
+
 bool
 bypass_is_open_locked(struct lsvd_volume *v, uint64_t chunk, uint64_t *ret)
 {
-    const struct bypass_chunk *b = find_locked(v, chunk);
+    const struct bypass_chunk *b = bypass_of_chunk_locked(v, chunk);
 
     if (!b || !b->has_files)
         return false;
@@ -43,45 +55,39 @@ bypass_is_open_locked(struct lsvd_volume *v, uint64_t chunk, uint64_t *ret)
     return true;
 }
 
-bool
-bypass_is_open(struct lsvd_volume *v, uint64_t chunk)
-{
-    bool is_open;
-
-    if (atomic_load(&v->bypass.count) == 0)
-        return false;
-    pthread_mutex_lock(&v->table_lock);
-    is_open = find_locked(v, chunk) != NULL;
-    pthread_mutex_unlock(&v->table_lock);
-    return is_open;
-}
-
-bool
-bypass_is_found(struct lsvd_volume *v, uint64_t chunk)
+/* Without a lock as long as none is open. */
+static bool
+has_blocks(struct lsvd_volume *v, uint64_t first, uint64_t count,
+           bool found_only)
 {
     const struct bypass_chunk *b;
-    bool is_found;
-
-    if (atomic_load(&v->bypass.count) == 0)
-        return false;
-    pthread_mutex_lock(&v->table_lock);
-    b = find_locked(v, chunk);
-    is_found = b && b->found;
-    pthread_mutex_unlock(&v->table_lock);
-    return is_found;
-}
-
-bool
-bypass_has(struct lsvd_volume *v, uint64_t first, uint64_t count)
-{
     bool has;
 
     if (atomic_load(&v->bypass.count) == 0)
         return false;
     pthread_mutex_lock(&v->table_lock);
-    has = bypass_find_locked(v, first, count) != NULL;
+    b = bypass_find_locked(v, first, count);
+    has = b && (b->found || !found_only);
     pthread_mutex_unlock(&v->table_lock);
     return has;
+}
+
+bool
+bypass_has(struct lsvd_volume *v, uint64_t first, uint64_t count)
+{
+    return has_blocks(v, first, count, false);
+}
+
+bool
+bypass_is_open(struct lsvd_volume *v, uint64_t chunk)
+{
+    return has_blocks(v, geometry_first_block(&v->g, chunk), 1, false);
+}
+
+bool
+bypass_is_found(struct lsvd_volume *v, uint64_t chunk)
+{
+    return has_blocks(v, geometry_first_block(&v->g, chunk), 1, true);
 }
 
 void

@@ -159,9 +159,14 @@ struct bypass_chunk {
     struct bypass_sums *sums; /* … these; owned */
 };
 
-/* The first that has one of these blocks, or NULL. Caller holds table_lock. */
+/* Caller holds table_lock, or is alone. That of the chunk, or NULL. */
+struct bypass_chunk *bypass_of_chunk_locked(struct lsvd_volume *v,
+                                            uint64_t chunk);
+/* The first that has one of these blocks, or NULL. */
 struct bypass_chunk *bypass_find_locked(struct lsvd_volume *v, uint64_t first,
                                         uint64_t count);
+/* It is the newest from now on, and gets its id. */
+void bypass_enlist_locked(struct lsvd_volume *v, struct bypass_chunk *b);
 /* A writer leaves, with this result; by the last one a role may be waiting. */
 void bypass_leave(struct lsvd_volume *v, struct bypass_chunk *b, int r);
 /* BY5. */

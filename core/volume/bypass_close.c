@@ -181,19 +181,8 @@ is_checkpoint_due(struct lsvd_volume *v)
 static int
 checkpoint(struct lsvd_volume *v)
 {
-    int r;
+    int r = parts_try(v, destage_checkpoint);
 
-    for (bool again = false;; again = true) {
-        v->failed = 0;
-        r = destage_checkpoint(v);
-        if (r == 0 || v->failed == 0)
-            break;
-        if (again) {
-            r = parts_do_without(v, r);
-            if (r < 0)
-                break;
-        }
-    }
     return r < 0 ? journal_failed(v, r) : 0;
 }
 
@@ -389,15 +378,21 @@ bypass_look_for_old(struct lsvd_volume *v, bool all)
     pthread_mutex_unlock(&v->state_lock);
 }
 
+static void
+bar(struct lsvd_volume *v)
+{
+    pthread_mutex_lock(&v->table_lock);
+    v->bypass.barred++;
+    pthread_mutex_unlock(&v->table_lock);
+}
+
 int
 bypass_bar(struct lsvd_volume *v)
 {
     bool closed;
     int r;
 
-    pthread_mutex_lock(&v->table_lock);
-    v->bypass.barred++;
-    pthread_mutex_unlock(&v->table_lock);
+    bar(v);
     r = bypass_close(v, BYPASS_ALL, &closed);
     if (r == 0 && atomic_load(&v->bypass.count) == 0)
         return 0;
@@ -417,9 +412,7 @@ bypass_unbar(struct lsvd_volume *v)
 bool
 bypass_bar_opening(struct lsvd_volume *v, uint64_t chunk)
 {
-    pthread_mutex_lock(&v->table_lock);
-    v->bypass.barred++;
-    pthread_mutex_unlock(&v->table_lock);
+    bar(v);
     if (!bypass_is_open(v, chunk))
         return true;
     bypass_unbar(v);

@@ -164,19 +164,14 @@ may_open(struct lsvd_volume *v)
 static bool
 enlist(struct lsvd_volume *v, struct bypass_chunk *b)
 {
-    struct bypass_chunk **at = &v->bypass.first;
     bool may;
 
     pthread_mutex_lock(&v->table_lock);
     may = may_open_locked(v);
     if (may) {
-        b->id = ++v->bypass.newest_id;
         b->parts = v->usable;
         b->writers = 1;
-        while (*at)
-            at = &(*at)->next;
-        *at = b;
-        atomic_fetch_add(&v->bypass.count, 1);
+        bypass_enlist_locked(v, b);
     }
     pthread_mutex_unlock(&v->table_lock);
     return may;

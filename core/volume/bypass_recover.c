@@ -15,20 +15,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct bypass_chunk *
-find(struct lsvd_volume *v, uint64_t chunk)
-{
-    struct bypass_chunk *b = v->bypass.first;
-
-    while (b && b->chunk != chunk)
-        b = b->next;
-    return b;
-}
-
 int
 bypass_found(struct lsvd_volume *v, uint64_t chunk, uint64_t seq)
 {
-    struct bypass_chunk *b = find(v, chunk + 1), **at = &v->bypass.first;
+    struct bypass_chunk *b = bypass_of_chunk_locked(v, chunk + 1);
     int r;
 
     if (tables_truth(v, chunk + 1).seq >= seq)
@@ -41,14 +31,10 @@ bypass_found(struct lsvd_volume *v, uint64_t chunk, uint64_t seq)
     r = mem_new(1, sizeof *b, &b);
     if (r < 0)
         return r;
-    b->id = ++v->bypass.newest_id;
     b->chunk = chunk + 1;
     b->seq = b->newest = seq;
     b->found = b->has_files = true;
-    while (*at)
-        at = &(*at)->next;
-    *at = b;
-    atomic_fetch_add(&v->bypass.count, 1);
+    bypass_enlist_locked(v, b);
     return 1;
 }
 
@@ -56,7 +42,7 @@ int
 bypass_found_blocks(struct lsvd_volume *v, uint64_t seq,
                     const struct journal_bypassed *record)
 {
-    struct bypass_chunk *b = find(v, geometry_chunk_of(&v->g, record->first));
+    struct bypass_chunk *b = bypass_find_locked(v, record->first, 1);
     uint32_t rows = v->g.is_ec ? record->count / v->g.data_count : 0;
     size_t count = record->count + record->more;
     struct bypass_sums *sums;
@@ -288,13 +274,13 @@ settle_parity(struct recovery *y, uint32_t row, const struct cell_entry *entry)
     uint64_t *sums = plan_alloc(y->plan, v->g.data_count, sizeof *sums);
     const uint8_t *data[EC_DATA_MAX];
     uint8_t *parity[EC_PARITY_MAX];
-    bool any = false;
+    uint64_t parity_sums[EC_PARITY_MAX];
+    bool any;
 
     if (!sums)
         return -ENOMEM;
     for (uint32_t i = 0; i < v->g.data_count; i++) {
         sums[i] = entry[i].sum;
-        any = any || sums[i] != SUM_ZERO_BLOCK;
         data[i] = sums[i] != SUM_ZERO_BLOCK ? cell_at(y, i, row) : y->zeroes;
     }
     for (uint32_t i = 0; i < v->g.parity_count; i++) {
@@ -302,21 +288,13 @@ settle_parity(struct recovery *y, uint32_t row, const struct cell_entry *entry)
         if (!parity[i])
             return -ENOMEM;
     }
-    if (any)
-        ec_encode(v->ec, v->g.block_bytes, data, parity);
+    any = stripe_encode(v, y->b->chunk, row, sums, data, parity, parity_sums);
     for (uint32_t i = 0; i < v->g.parity_count; i++) {
         uint32_t slot = v->g.data_count + i;
-        struct fragment_id id = {.volume = v->meta.uuid,
-                                 .chunk = y->b->chunk,
-                                 .fragment = slot};
-        struct cell_entry own = {0, 0};
+        struct cell_entry own = {parity_sums[i], any ? y->plan->seq : 0};
 
         if (has_stripe_sums(y, slot, row, sums))
             continue;
-        if (any)
-            own = (struct cell_entry){
-                fragment_sum_cell(&v->g, &id, row, sums, parity[i]),
-                y->plan->seq};
         put_cell(y, slot, row, own, sums, any ? parity[i] : NULL);
     }
     return 0;
@@ -476,7 +454,7 @@ bypass_recover(struct lsvd_volume *v, size_t *ret)
 static bool
 is_recorded(struct lsvd_volume *v, uint64_t chunk, uint32_t block)
 {
-    const struct bypass_chunk *b = find(v, chunk);
+    const struct bypass_chunk *b = bypass_of_chunk_locked(v, chunk);
     uint64_t at = geometry_first_block(&v->g, chunk) + block;
 
     for (const struct bypass_sums *s = b ? b->sums : NULL; s; s = s->next) {

@@ -382,6 +382,24 @@ parts_do_without(struct lsvd_volume *v, int error)
 }
 
 int
+parts_try(struct lsvd_volume *v, int (*step)(struct lsvd_volume *v))
+{
+    for (bool again = false;; again = !again) {
+        int r;
+
+        v->failed = 0;
+        r = step(v);
+        if (r >= 0 || v->failed == 0)
+            return r;
+        if (again) {
+            r = parts_do_without(v, r);
+            if (r < 0)
+                return r;
+        }
+    }
+}
+
+int
 batch_run(struct lsvd_volume *v)
 {
     bool again = false;
@@ -412,19 +430,5 @@ batch_run(struct lsvd_volume *v)
 int
 batch_prepare(struct lsvd_volume *v)
 {
-    int r;
-
-    if (v->batch)
-        return 1;
-    for (bool again = false;; again = !again) {
-        v->failed = 0;
-        r = batch_build(v);
-        if (r >= 0 || v->failed == 0)
-            return r;
-        if (again) {
-            r = parts_do_without(v, r);
-            if (r < 0)
-                return r;
-        }
-    }
+    return v->batch ? 1 : parts_try(v, batch_build);
 }

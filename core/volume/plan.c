@@ -317,38 +317,31 @@ add_parity(struct ec_build *b, const struct new_row *row)
     struct lsvd_volume *v = b->v;
     const uint8_t *data[EC_DATA_MAX];
     uint8_t *parity[EC_PARITY_MAX];
+    uint64_t parity_sums[EC_PARITY_MAX];
     uint64_t *sums = plan_alloc(b->plan, v->g.data_count, sizeof *sums);
-    bool all_zero = true;
+    bool any;
 
     if (!sums)
         return -ENOMEM;
     for (uint32_t i = 0; i < v->g.data_count; i++) {
         data[i] = row->data[i];
         sums[i] = row->sum[i];
-        all_zero = all_zero && row->sum[i] == SUM_ZERO_BLOCK;
     }
     for (uint32_t i = 0; i < v->g.parity_count; i++) {
         parity[i] = b->parity;
         b->parity += v->g.block_bytes;
     }
-    if (!all_zero)
-        ec_encode(v->ec, v->g.block_bytes, data, parity);
+    any = stripe_encode(v, b->plan->chunk, row->row, sums, data, parity,
+                        parity_sums);
     for (uint32_t i = 0; i < v->g.parity_count; i++) {
         uint32_t slot = v->g.data_count + i;
-        struct fragment_id id = {.volume = v->meta.uuid,
-                                 .chunk = b->plan->chunk,
-                                 .fragment = slot};
         struct plan_cell *cell =
             &b->plan->cells[slot][b->plan->cell_count[slot]++];
 
         cell->row = row->row;
-        cell->entry.seq = b->plan->seq;
+        cell->entry = (struct cell_entry){parity_sums[i], b->plan->seq};
         cell->stripe_sums = sums;
-        if (all_zero)
-            continue;
-        cell->data = parity[i];
-        cell->entry.sum = fragment_sum_cell(&v->g, &id, row->row, sums,
-                                            parity[i]);
+        cell->data = any ? parity[i] : NULL;
     }
     return 0;
 }

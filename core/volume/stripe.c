@@ -341,6 +341,26 @@ rows_judge(struct lsvd_volume *v, const struct rows *rows, uint32_t row,
         judge_replicas(v, rows, ret);
 }
 
+bool
+stripe_encode(struct lsvd_volume *v, uint64_t chunk, uint32_t row,
+              const uint64_t *sums, const uint8_t *const *data,
+              uint8_t *const *parity, uint64_t *ret_sums)
+{
+    bool any = !sum_all_zero(sums, v->g.data_count * sizeof *sums);
+
+    if (any)
+        ec_encode(v->ec, v->g.block_bytes, data, parity);
+    for (uint32_t i = 0; i < v->g.parity_count; i++) {
+        struct fragment_id id = {.volume = v->meta.uuid,
+                                 .chunk = chunk,
+                                 .fragment = v->g.data_count + i};
+
+        ret_sums[i] = any ? fragment_sum_cell(&v->g, &id, row, sums, parity[i])
+                          : SUM_ZERO_BLOCK;
+    }
+    return any;
+}
+
 static uint8_t *
 cell_of(struct lsvd_volume *v, const struct rows *rows, uint32_t slot,
         uint32_t row)
@@ -391,8 +411,7 @@ rebuild_ec(struct lsvd_volume *v, struct rows *rows, const struct stripe *s,
     ret_entry->sum = fragment_sum_cell(&v->g, &id, s->row, s->sum,
                                        cells[slot]);
     if (geometry_is_parity(&v->g, slot)) {
-        if (sum_all_zero((const uint8_t *)s->sum,
-                         v->g.data_count * sizeof s->sum[0]))
+        if (sum_all_zero(s->sum, v->g.data_count * sizeof s->sum[0]))
             ret_entry->sum = SUM_ZERO_BLOCK;
         return 0;
     }

@@ -752,6 +752,12 @@ bool rows_peek(struct lsvd_volume *v, struct chunk *c, uint32_t first,
                uint32_t count, struct rows *rows);
 void rows_judge(struct lsvd_volume *v, const struct rows *rows, uint32_t row,
                 struct stripe *ret);
+/* The parity of a row of these data cells (K sums and pointers; what a sum
+ * calls zero is zeroes), and the sums of its M cells. False: all of it is
+ * zeroes, the sums are 0, and parity is left as it was. */
+bool stripe_encode(struct lsvd_volume *v, uint64_t chunk, uint32_t row,
+                   const uint64_t *sums, const uint8_t *const *data,
+                   uint8_t *const *parity, uint64_t *ret_sums);
 /* Compute the cell (into rows->cell) from the good ones, and its entry.
  * -EIO: can't be. */
 int rows_rebuild(struct lsvd_volume *v, struct rows *rows,
@@ -952,6 +958,9 @@ int names_sync(struct lsvd_volume *v, uint32_t parts);
  * without them. 0: that can be. Of disks that are full writers are told when
  * that does not help, and also when too few would be left. */
 int parts_do_without(struct lsvd_volume *v, int error);
+/* A step that notes the parts that fail at it, and may be repeated: twice with
+ * them, then without. What it returned at last. */
+int parts_try(struct lsvd_volume *v, int (*step)(struct lsvd_volume *v));
 /* Before anything is put on the parts: parts and view as they are (V5). */
 int parts_settle(struct lsvd_volume *v);
 /* Tell verify in another process whether the chunk is being changed. */

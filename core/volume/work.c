@@ -343,11 +343,29 @@ lsvd_destage_step(struct lsvd_volume *v)
     return destage_batch(v);
 }
 
-/* What the destage thread knows of the journal between its rounds. */
+/* When the destage thread looked at the journal, and what was its newest. */
+struct look {
+    uint64_t at_ns, seq;
+};
+
+/* Once a tick: true; and was nothing appended since the last time? */
+static bool
+look_again(struct lsvd_volume *v, struct look *look,
+           const struct journal_space *now, bool *ret_quiet)
+{
+    uint64_t now_ns = v->io->ops->now_ns(v->io);
+
+    if (now_ns - look->at_ns < TICK_NS)
+        return false;
+    *ret_quiet = now->last_seq == look->seq;
+    *look = (struct look){now_ns, now->last_seq};
+    return true;
+}
+
+/* What it knows of the journal between its rounds. */
 struct due {
-    uint64_t looked_ns, last_seq;
+    struct look moved, open;
     uint64_t since_ns; /* what waits to be moved was seen first; 0: nothing */
-    uint64_t bypass_ns, bypass_seq; /* as looked and last, for open chunks */
 };
 
 /* Is it time to move something? Not while blocks are still being rewritten
@@ -367,12 +385,8 @@ is_due(struct lsvd_volume *v, struct due *due)
         due->since_ns = now_ns;
     if (now.dirty_chunks == 0 || space_fill(v) > FILL_DUE)
         return now.dirty_chunks > 0;
-    if (now_ns - due->looked_ns < TICK_NS)
-        return false;
-    quiet = now.last_seq == due->last_seq;
-    due->looked_ns = now_ns;
-    due->last_seq = now.last_seq;
-    return quiet || now_ns - due->since_ns >= AGE_NS;
+    return look_again(v, &due->moved, &now, &quiet) &&
+           (quiet || now_ns - due->since_ns >= AGE_NS);
 }
 
 /* The same for chunks that are open for writes past the journal: those that are
@@ -380,15 +394,12 @@ is_due(struct lsvd_volume *v, struct due *due)
 static void
 look_at_open(struct lsvd_volume *v, struct due *due)
 {
-    uint64_t now_ns = v->io->ops->now_ns(v->io);
     struct journal_space now;
+    bool quiet;
 
-    if (now_ns - due->bypass_ns < TICK_NS)
-        return;
     journal_space(v->journal, &now);
-    bypass_look_for_old(v, now.last_seq == due->bypass_seq);
-    due->bypass_ns = now_ns;
-    due->bypass_seq = now.last_seq;
+    if (look_again(v, &due->open, &now, &quiet))
+        bypass_look_for_old(v, quiet);
 }
 
 /* Batches until there is room again, or one fails: what the last one returned.
@@ -494,41 +505,54 @@ tend(struct lsvd_volume *v)
     return r;
 }
 
+/* How the last round of the thread ended. */
+struct ended {
+    bool idle;  /* there was nothing to do, or it could not be done */
+    bool stuck; /* a chunk that is open can't be closed now */
+};
+
+/* What did not work, or was too early, is not tried at once again. */
+static bool
+may_rest_locked(struct lsvd_volume *v, const struct ended *last)
+{
+    if (!journal_is_settled(v) ||
+        (!last->stuck && bypass_is_asked_locked(v)))
+        return false;
+    return !is_asked_locked(v) ||
+           (last->idle && (v->space_waiters == 0 ||
+                           atomic_load(&v->destage_error) != 0));
+}
+
 static void *
 destage_thread(void *arg)
 {
     struct lsvd_volume *v = arg;
+    struct ended last = {.idle = true};
     struct due due = {0};
-    bool idle = true, stuck = false; /* a chunk can't be closed now */
 
     scrub_begin(v);
     pthread_mutex_lock(&v->state_lock);
     while (!atomic_load(&v->stopping)) {
-        bool asked = is_asked_locked(v), move, full;
+        bool move, asked, close;
 
-        /* what did not work, or was too early, is not tried at once again */
-        if (journal_is_settled(v) &&
-            (stuck || !bypass_is_asked_locked(v)) &&
-            (!asked || (idle && (v->space_waiters == 0 ||
-                                 atomic_load(&v->destage_error) != 0))))
+        if (may_rest_locked(v, &last))
             rest_locked(v);
         if (atomic_load(&v->stopping))
             break;
         /* what failed is over when a round ends well, also one without work */
-        move = stuck || v->space_waiters > 0 ||
+        move = last.stuck || v->space_waiters > 0 ||
                atomic_load(&v->destage_error) != 0;
         asked = is_asked_locked(v) || v->heal_count > 0;
-        full = bypass_is_asked_locked(v);
+        close = bypass_is_asked_locked(v);
         pthread_mutex_unlock(&v->state_lock);
         settle_copies(v);
-        stuck = full && bypass_round(v) < 0;
+        last = (struct ended){true, close && bypass_round(v) < 0};
         look_at_open(v, &due);
-        idle = true;
         if (move || v->batch || is_due(v, &due)) {
-            idle = destage_rounds(v) <= 0;
+            last.idle = destage_rounds(v) <= 0;
             due.since_ns = 0;
         } else if (asked) {
-            idle = tend(v) <= 0;
+            last.idle = tend(v) <= 0;
         }
         pthread_mutex_lock(&v->state_lock);
     }

@@ -121,20 +121,15 @@ print_created(const struct request *req)
     print_serve_line(req);
 }
 
-int
-command_create(struct request *req)
+/* Made by lsvd_create from what the command line says of it. */
+static int
+make(struct request *req)
 {
     struct lsvd_create *c = &req->create;
-    struct lsvd_env env;
-    int r;
+    struct lsvd_env env = cli_env(&req->cli);
 
     if (c->ec_data && c->replicas)
         return cli_usage(&req->cli, "--replicas or --ec, not both");
-    c->name = req->words[0];
-    r = parse_size(req, req->words[1], &c->size_bytes);
-    if (r)
-        return r;
-    env = cli_env(&req->cli);
     if (lsvd_create(&env, c) < 0)
         return engine_failed(req);
     if (c->ec_parity == 1)
@@ -142,13 +137,51 @@ command_create(struct request *req)
                        "warning: EC %" PRIu32 "+1 bears the loss of one part "
                        "only; while it is being rebuilt, nothing more",
                        c->ec_data);
-    if (!req->cli.json) {
-        print_created(req);
-        return 0;
-    }
+    return 0;
+}
+
+static int
+print_json_created(struct request *req)
+{
     if (req->cli.data.count == 0)
         add_part_roots(req);
-    return print_json_info(req, c->name);
+    return print_json_info(req, req->create.name);
+}
+
+int
+command_create(struct request *req)
+{
+    struct lsvd_create *c = &req->create;
+    int r;
+
+    c->name = req->words[0];
+    r = parse_size(req, req->words[1], &c->size_bytes);
+    if (r == 0)
+        r = make(req);
+    if (r)
+        return r;
+    if (req->cli.json)
+        return print_json_created(req);
+    print_created(req);
+    return 0;
+}
+
+int
+command_clone(struct request *req)
+{
+    int r;
+
+    req->create.parent = req->words[0];
+    req->create.name = req->words[1];
+    r = make(req);
+    if (r)
+        return r;
+    if (req->cli.json)
+        return print_json_created(req);
+    printf("cloned %s from %s; serve it with: ", req->create.name,
+           req->create.parent);
+    print_serve_line(req);
+    return 0;
 }
 
 /* ---- list ---- */

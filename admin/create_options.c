@@ -135,6 +135,8 @@ create_option(struct request *req, const struct cli_option *option,
         return option_size32(req, name, value, &c->chunk_bytes);
     if (strcmp(name, "block-size") == 0)
         return option_size32(req, name, value, &c->block_bytes);
+    if (strcmp(name, "size") == 0)
+        return option_size(req, name, value, &c->size_bytes);
     if (strcmp(name, "journal-size") == 0)
         return option_size(req, name, value, &c->journal_bytes);
     *ret_known = false;

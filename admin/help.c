@@ -22,6 +22,7 @@ static const char program_help[] =
     "by nbdkit lsvd. lsvd-repair checks them.\n"
     "\n"
     "  lsvd create NAME SIZE       make a volume\n"
+    "  lsvd clone PARENT NAME      make a volume that shares a read-only one\n"
     "  lsvd list                   which volumes are there\n"
     "  lsvd info NAME              policy and state of one\n"
     "  lsvd resize NAME SIZE       make it larger (smaller with --force)\n"
@@ -56,6 +57,22 @@ static const char create_help[] =
     "  lsvd create db 200G --replicas 3 --cache /nvme/lsvd \\\n"
     "       --part a=/mnt/disk1 --part b=/mnt/disk2 --part c=/mnt/node2\n"
     "  lsvd create images 4T --ec 4+2 --data /data --cache /cache\n";
+
+static const char clone_help[] =
+    "lsvd clone PARENT NAME [options]: make a volume that begins as another\n"
+    "\n"
+    "PARENT is read-only (lsvd set PARENT read-only=on), and stays so, and\n"
+    "where it is, as long as the clone is there. Nothing is copied: what is\n"
+    "written to the clone is its own, all else is read from the parent.\n"
+    "  --size SIZE          larger or smaller than the parent\n"
+    "  --replicas N, --ec K+M, --chunk-size, --journal-size, --part a=DIR\n"
+    "                       as of lsvd create; else as the parent has it, each\n"
+    "                       part beside the parent's\n"
+    "\n"
+    "Examples:\n"
+    "  lsvd set golden read-only=on\n"
+    "  lsvd clone golden vm1\n"
+    "  lsvd clone golden vm2 --size 200G --replicas 3\n";
 
 static const char list_help[] =
     "lsvd list [options]: which volumes the roots know\n"
@@ -145,6 +162,7 @@ static const struct {
     const char *command, *text;
 } helps[] = {
     { "create", create_help },
+    { "clone", clone_help },
     { "list", list_help },
     { "info", info_help },
     { "resize", resize_help },

@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 static json_t *
 new_object(void)
@@ -35,6 +36,26 @@ part_to_json(const struct lsvd_part_info *part)
     return object;
 }
 
+/* "a, b" */
+static json_t *
+names_to_json(const char *names)
+{
+    json_t *array = json_array();
+
+    if (!array)
+        cli_no_memory();
+    while (*names) {
+        size_t length = strcspn(names, ",");
+        char name[80];
+
+        snprintf(name, sizeof name, "%.*s", (int)length, names);
+        cli_json_append(array, cli_json_text(name));
+        names += length;
+        names += strspn(names, ", ");
+    }
+    return array;
+}
+
 json_t *
 info_to_json(const struct lsvd_info *info)
 {
@@ -63,6 +84,13 @@ info_to_json(const struct lsvd_info *info)
     for (uint32_t i = 0; i < info->forced_count; i++)
         cli_json_append(history, cli_json_text(info->forced[i]));
     cli_json_set(o, "history", history);
+    cli_json_set(o, "parent", text_or_null(info->parent));
+    cli_json_set(o, "parent_number",
+                 info->parent_number ? cli_json_u64(info->parent_number)
+                                     : json_null());
+    if (info->parent_number)
+        cli_json_set(o, "overlap", cli_json_u64(info->overlap_bytes));
+    cli_json_set(o, "children", names_to_json(info->children));
     cli_json_set(o, "chunks_present", cli_json_u64(info->chunks_present));
     cli_json_set(o, "epoch", cli_json_u64(info->epoch));
     cli_json_set(o, "view_minor", cli_json_u64(info->view_minor));
@@ -116,6 +144,17 @@ info_print(const struct lsvd_info *info)
     fputs("in use      ", stdout);
     cli_print_safe(use_text(info));
     putchar('\n');
+    if (info->parent_number) {
+        fputs("parent      ", stdout);
+        cli_print_safe(info->parent[0] ? info->parent : "not found");
+        printf(" (number %" PRIu32 ", shows in the first %s)\n",
+               info->parent_number, cli_size(info->overlap_bytes, a));
+    }
+    if (info->child_count > 0) {
+        fputs("parent of   ", stdout);
+        cli_print_safe(info->children);
+        putchar('\n');
+    }
     printf("chunks      %" PRIu64 " written\n", info->chunks_present);
     printf("journal     %s, %s used\n", cli_size(info->journal_bytes, a),
            cli_size(info->journal_used_bytes, b));

@@ -16,7 +16,8 @@ enum command_bit {
     COMMAND_STATUS = 64,
     COMMAND_EVENTS = 128,
     COMMAND_METRICS = 256,
-    COMMAND_ALL = 511,
+    COMMAND_CLONE = 512,
+    COMMAND_ALL = 1023,
 };
 
 struct request {
@@ -32,6 +33,7 @@ struct request {
 
 /* Commands (commands.c): exit status. */
 int command_create(struct request *req);
+int command_clone(struct request *req);
 int command_list(struct request *req);
 int command_info(struct request *req);
 int command_resize(struct request *req);
@@ -42,7 +44,7 @@ int command_status(struct request *req);
 int command_events(struct request *req);
 int command_metrics(struct request *req);
 
-/* Options of create (create_options.c). 0 or EXIT_USAGE; *ret_known is false
+/* Options of create and clone (create_options.c). 0 or EXIT_USAGE; *ret_known is false
  * if the option is none of these. */
 int create_option(struct request *req, const struct cli_option *option,
                   const char *value, bool *ret_known);

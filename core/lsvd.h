@@ -71,9 +71,14 @@ struct lsvd_create {
     uint64_t journal_bytes;            /* 0: chosen from the size */
     const struct lsvd_create_part *parts; /* roots of single parts; the */
     size_t part_count;                    /* others lie under data[0] */
+    const char *parent; /* NULL, or a read-only volume that has what this one
+                         * lacks: a clone. Then 0 is as the parent has it, and
+                         * of as many parts each lies where the parent's does,
+                         * unless it is named. */
 };
 
-/* Nothing is left behind when it fails. -EEXIST: name taken. */
+/* Nothing is left behind when it fails. -EEXIST: name taken; -EROFS: the parent
+ * is not read-only. */
 int lsvd_create(const struct lsvd_env *env, const struct lsvd_create *spec);
 
 /* One volume in a listing. Pointers are valid during the callback. */
@@ -97,8 +102,8 @@ int lsvd_resize(const struct lsvd_env *env, const char *name,
 int lsvd_set(const struct lsvd_env *env, const char *name, const char *key,
              const char *value);
 
-/* Removes every trace under the roots that can be reached. -EBUSY: in use.
- * Continues one that was interrupted. */
+/* Removes every trace under the roots that can be reached. -EBUSY: in use, or
+ * the parent of others. Continues one that was interrupted. */
 int lsvd_remove(const struct lsvd_env *env, const char *name);
 
 /* ---- serving ---- */
@@ -246,6 +251,11 @@ struct lsvd_info {
     bool accepted_loss; /* lsvd_force_start, and not verified since */
     uint32_t forced_count;
     char forced[LSVD_FORCED_MAX][LSVD_FORCED_BYTES]; /* "when who: why" */
+    char parent[65];         /* "" or the name of its parent, … */
+    uint32_t parent_number;  /* … 0: none */
+    uint64_t overlap_bytes;  /* of its beginning that the parent shows in */
+    char children[1024];     /* "" or names, one behind the other with ", " */
+    uint32_t child_count;
     uint64_t chunks_present;
     uint64_t epoch, view_minor;
     uint64_t journal_bytes, journal_used_bytes;

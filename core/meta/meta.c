@@ -123,6 +123,29 @@ check_sizes(const struct volume_meta *m)
 }
 
 static int
+check_parent(const struct volume_meta *m)
+{
+    bool has = m->incompat & META_INCOMPAT_PARENT;
+
+    if (has != (m->parent != 0))
+        return err_set(-EINVAL, "parent %" PRIu32 ": the feature says "
+                       "otherwise", m->parent);
+    if (!has)
+        return 0;
+    if (m->parent < VOLUME_NUMBER_FIRST || m->parent > VOLUME_NUMBER_MAX ||
+        m->parent == m->number)
+        return err_set(-EINVAL, "parent %" PRIu32 ": must be %d to %d, and "
+                       "another volume", m->parent, VOLUME_NUMBER_FIRST,
+                       VOLUME_NUMBER_MAX);
+    if (uuid_is_zero(&m->parent_uuid) || uuid_equal(&m->parent_uuid, &m->uuid))
+        return err_set(-EINVAL, "the parent has an impossible UUID");
+    if (m->overlap_bytes > m->size_bytes)
+        return err_set(-EINVAL, "overlap %" PRIu64 ": the volume has %" PRIu64
+                       " bytes", m->overlap_bytes, m->size_bytes);
+    return 0;
+}
+
+static int
 check_redundancy(const struct volume_meta *m)
 {
     uint32_t part_count = m->replicas;
@@ -241,6 +264,8 @@ meta_check(const struct volume_meta *m)
         r = check_redundancy(m);
     if (r == 0)
         r = check_parts(m);
+    if (r == 0)
+        r = check_parent(m);
     for (uint32_t i = 0; i < m->forced_count && r == 0; i++)
         r = check_forced(m->forced[i]);
     return r;
@@ -367,6 +392,23 @@ parse_flags(GKeyFile *file, struct volume_meta *m)
     return r;
 }
 
+static int
+parse_parent(GKeyFile *file, struct volume_meta *m)
+{
+    const char *g = VOLUME_GROUP;
+    int r;
+
+    if (!(m->incompat & META_INCOMPAT_PARENT))
+        return 0;
+    r = keyfile_u32(file, g, "parent", 0, UINT32_MAX, &m->parent);
+    if (r == 0)
+        r = keyfile_uuid(file, g, "parent-uuid", &m->parent_uuid);
+    if (r == 0)
+        r = keyfile_u64(file, g, "overlap", 0, UINT64_MAX,
+                        &m->overlap_bytes);
+    return r;
+}
+
 static void
 part_group(uint32_t part, char group[8])
 {
@@ -439,6 +481,8 @@ parse_volume(GKeyFile *file, struct volume_meta *m)
         r = check_redundancy(m); /* bounds part_count */
     if (r == 0)
         r = parse_flags(file, m);
+    if (r == 0)
+        r = parse_parent(file, m);
     for (uint32_t i = 0; i < m->part_count && r == 0; i++)
         r = parse_part(file, i, m);
     if (r == 0)
@@ -508,6 +552,11 @@ put_volume(GString *out, const struct volume_meta *m)
     keyfile_put_bool(out, "read-only", m->read_only);
     keyfile_put_bool(out, "append-only", m->append_only);
     keyfile_put_bool(out, "removing", m->removing);
+    if (m->parent) {
+        keyfile_put_u64(out, "parent", m->parent);
+        keyfile_put_uuid(out, "parent-uuid", &m->parent_uuid);
+        keyfile_put_u64(out, "overlap", m->overlap_bytes);
+    }
     keyfile_put_u64(out, "journal-size", m->journal_bytes);
     keyfile_put_u64(out, "generation", m->generation);
 }

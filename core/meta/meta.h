@@ -25,7 +25,8 @@
 #define REGISTRY_BYTES_MAX (16u << 20)
 
 /* Features that this version knows; see docs/format.md. */
-#define META_INCOMPAT_KNOWN UINT64_C(0)
+#define META_INCOMPAT_PARENT UINT64_C(1) /* has a parent */
+#define META_INCOMPAT_KNOWN META_INCOMPAT_PARENT
 #define META_RO_COMPAT_KNOWN UINT64_C(0)
 
 /* Losses that were accepted (lsvd-repair force-start): kept for ever. */
@@ -49,6 +50,10 @@ struct volume_meta {
     uint32_t ec_data, ec_parity;       /* K, M; 0 with replicas */
     bool read_only, append_only;
     bool removing;      /* lsvd remove has begun; only remove may go on */
+    uint32_t parent;    /* number of the volume that has what this one lacks;
+                         * 0: none, and the next two mean nothing */
+    struct uuid parent_uuid;
+    uint64_t overlap_bytes; /* of its beginning, at most; 0 … size_bytes */
     uint64_t journal_bytes;
     uint32_t part_count; /* replicas or K + M */
     struct meta_part part[PARTS_MAX]; /* part[0] is a */

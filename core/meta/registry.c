@@ -105,7 +105,7 @@ parse_registry(GKeyFile *file, struct registry *out)
     gsize group_count;
     int r;
 
-    r = keyfile_features(file, REGISTRY_GROUP, META_INCOMPAT_KNOWN, &incompat,
+    r = keyfile_features(file, REGISTRY_GROUP, 0, &incompat,
                          &out->ro_compat, &out->compat);
     if (r == 0)
         r = keyfile_u64(file, REGISTRY_GROUP, "generation", 0, UINT64_MAX,

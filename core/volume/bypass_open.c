@@ -1,6 +1,7 @@
 /* bypass_open.c: when writes go past the journal (bypass.h), and how a chunk is
  * opened for them. */
 #include "volume/bypass.h"
+#include "volume/parent.h"
 #include "base/memory.h"
 #include "base/wait.h"
 #include <stdlib.h>
@@ -101,14 +102,18 @@ bypass_cut(struct lsvd_volume *v, size_t count, uint64_t offset)
 static bool
 is_unused(struct lsvd_volume *v, uint64_t chunk)
 {
+    struct chunk_entry truth;
     uint64_t zero_seq;
     size_t blocks;
 
     /* In this order: destage says that a chunk is present, or has removed it,
      * before the journal forgets. */
     journal_chunk_blocks(v->journal, chunk - 1, NULL, 0, &blocks, &zero_seq);
-    return blocks == 0 && zero_seq == 0 &&
-           chunk_truth(v, chunk).state == CHUNK_HOLE;
+    if (blocks > 0 || zero_seq != 0)
+        return false;
+    truth = chunk_truth(v, chunk);
+    return truth.state == CHUNK_HOLE &&
+           (truth.seq == 0 || !volume_is_clone(v)); /* PA1 */
 }
 
 /* What comes in order, from the beginning of a chunk on, will go on: this chunk

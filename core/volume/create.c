@@ -5,7 +5,7 @@
  * registry takes everything back. */
 #include "base/err.h"
 #include "base/memory.h"
-#include "volume/volume.h"
+#include "volume/parent.h"
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,39 +65,81 @@ check_counts(const struct lsvd_create *spec, bool data_given, uint32_t parts)
     return 0;
 }
 
-/* The policy that the user asked for; number and UUIDs come later. */
+static uint32_t
+first_of(uint32_t given, uint32_t of_parent, uint32_t otherwise)
+{
+    return given ? given : of_parent ? of_parent : otherwise;
+}
+
+/* Where a part lies that is not named. */
+static const char *
+default_root(const struct config *config, const struct volume_meta *parent,
+             uint32_t parts, uint32_t slot)
+{
+    return parent && parent->part_count == parts ? parent->part[slot].root
+                                                 : config->data[0];
+}
+
+static int
+take_parent(struct volume_meta *meta, const struct volume_meta *parent)
+{
+    if (meta->block_bytes != parent->block_bytes)
+        return err_set(-EINVAL, "volume %s: its parent %s has blocks of %u "
+                       "bytes, and so must it", meta->name, parent->name,
+                       parent->block_bytes);
+    meta->incompat |= META_INCOMPAT_PARENT;
+    meta->parent = parent->number;
+    meta->parent_uuid = parent->uuid;
+    meta->overlap_bytes = meta->size_bytes < parent->size_bytes
+                              ? meta->size_bytes
+                              : parent->size_bytes;
+    return 0;
+}
+
+/* The policy that the user asked for; number and UUIDs come later. parent: NULL
+ * or that of the parent. */
 static int
 meta_from_spec(const struct lsvd_create *spec, const struct config *config,
-               bool data_given, struct volume_meta *meta)
+               bool data_given, const struct volume_meta *parent,
+               struct volume_meta *meta)
 {
+    const struct volume_meta none = {0}, *like = parent ? parent : &none;
     uint32_t replicas = spec->replicas, parts;
+    uint32_t ec_data = spec->ec_data, ec_parity = spec->ec_parity;
     int r;
 
-    if (replicas == 0 && spec->ec_data == 0)
+    if (replicas == 0 && ec_data == 0 && ec_parity == 0) {
+        replicas = like->replicas;
+        ec_data = like->ec_data;
+        ec_parity = like->ec_parity;
+    }
+
+    if (replicas == 0 && ec_data == 0)
         replicas = 1;
-    parts = replicas ? replicas : spec->ec_data + spec->ec_parity;
+    parts = replicas ? replicas : ec_data + ec_parity;
     r = meta_check_name(spec->name);
     if (r == 0)
-        r = check_counts(spec, data_given, parts);
+        r = check_counts(spec, data_given || like->part_count == parts,
+                         parts);
     if (r < 0)
         return r;
     snprintf(meta->name, sizeof meta->name, "%s", spec->name);
     meta->generation = 1;
-    meta->size_bytes = spec->size_bytes;
-    meta->chunk_bytes = spec->chunk_bytes ? spec->chunk_bytes
-                                          : CHUNK_BYTES_DEFAULT;
-    meta->block_bytes = spec->block_bytes ? spec->block_bytes
-                                          : BLOCK_BYTES_DEFAULT;
+    meta->size_bytes = spec->size_bytes ? spec->size_bytes : like->size_bytes;
+    meta->chunk_bytes = first_of(spec->chunk_bytes, like->chunk_bytes,
+                                 CHUNK_BYTES_DEFAULT);
+    meta->block_bytes = first_of(spec->block_bytes, like->block_bytes,
+                                 BLOCK_BYTES_DEFAULT);
     meta->replicas = replicas;
-    meta->ec_data = spec->ec_data;
-    meta->ec_parity = spec->ec_parity;
+    meta->ec_data = ec_data;
+    meta->ec_parity = ec_parity;
     meta->journal_bytes = spec->journal_bytes ? spec->journal_bytes
                           : config->journal_bytes
                               ? config->journal_bytes
-                              : default_journal_bytes(spec->size_bytes);
+                              : default_journal_bytes(meta->size_bytes);
     meta->part_count = parts;
     for (uint32_t i = 0; i < parts; i++) {
-        const char *root = config->data[0];
+        const char *root = default_root(config, parent, parts, i);
 
         for (size_t j = 0; j < spec->part_count; j++) {
             if (spec->parts[j].letter == (char)('a' + i))
@@ -107,8 +149,10 @@ meta_from_spec(const struct lsvd_create *spec, const struct config *config,
         if (r < 0)
             return r;
     }
-    meta->number = VOLUME_NUMBER_FIRST;
-    return 0;
+    meta->number = VOLUME_NUMBER_FIRST; /* one that may be, for now */
+    if (parent && parent->number == meta->number)
+        meta->number++;
+    return parent ? take_parent(meta, parent) : 0;
 }
 
 struct used_numbers {
@@ -296,6 +340,26 @@ warn_of_one_root(struct lsvd_volume *v)
               v->meta.name, letters, first);
 }
 
+/* It is locked from here on, so that it stays a parent (PA2). */
+static int
+open_the_parent(struct lsvd_volume *v, const struct lsvd_env *env,
+                const struct lsvd_create *spec)
+{
+    struct volume_meta meta;
+    int r;
+
+    r = volume_find(v->io, &v->log, &v->config, spec->parent, &meta, NULL, 0,
+                    NULL);
+    if (r < 0)
+        return r;
+    if (!meta.read_only)
+        r = err_set(-EROFS, "volume %s is not read-only, so it can't be the "
+                    "parent of %s: lsvd set %s read-only=on", meta.name,
+                    spec->name, meta.name);
+    meta_done(&meta);
+    return r < 0 ? r : parent_open_named(v, env, spec->parent);
+}
+
 int
 lsvd_create(const struct lsvd_env *env, const struct lsvd_create *spec)
 {
@@ -307,7 +371,11 @@ lsvd_create(const struct lsvd_env *env, const struct lsvd_create *spec)
     r = volume_new(env, NULL, &v);
     if (r < 0)
         return r;
-    r = meta_from_spec(spec, &v->config, data_given, &v->meta);
+    if (spec->parent)
+        r = open_the_parent(v, env, spec);
+    if (r == 0)
+        r = meta_from_spec(spec, &v->config, data_given,
+                           v->parent ? &v->parent->meta : NULL, &v->meta);
     if (r == 0)
         r = v->io->ops->random(v->io, v->meta.uuid.b, sizeof v->meta.uuid.b);
     if (r == 0)

@@ -25,6 +25,7 @@
  * (D9) A part that is being filled never delays the others: what fails on it is
  *      left for a later attempt to fill it. */
 #include "volume/batch.h"
+#include "volume/parent.h"
 #include "volume/read_cache.h"
 #include "volume/resync.h"
 #include "base/err.h"
@@ -53,8 +54,10 @@ bool
 journal_has_chunk(void *ctx, uint64_t chunk)
 {
     struct lsvd_volume *v = ctx;
+    struct chunk_entry truth = chunk_truth(v, chunk + 1);
 
-    return chunk_truth(v, chunk + 1).state == CHUNK_PRESENT;
+    return truth.state == CHUNK_PRESENT ||
+           (truth.seq == 0 && parent_shows(v, chunk + 1));
 }
 
 void

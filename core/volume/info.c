@@ -1,7 +1,7 @@
 /* info.c: what a volume is and how it is doing, and the small calls of the
  * API that need no volume. */
 #include "base/err.h"
-#include "volume/volume.h"
+#include "volume/parent.h"
 #include <inttypes.h>
 #include <isa-l.h>
 #include <stdio.h>
@@ -145,6 +145,8 @@ lsvd_get_info(struct lsvd_volume *v, struct lsvd_info *ret)
     for (uint32_t i = 0; i < v->meta.forced_count; i++)
         snprintf(ret->forced[i], sizeof ret->forced[i], "%s",
                  v->meta.forced[i]);
+    ret->parent_number = v->meta.parent;
+    ret->overlap_bytes = v->meta.overlap_bytes;
     ret->chunks_present = count_present_chunks(v);
     ret->epoch = v->view.id.epoch;
     ret->view_minor = v->view.id.minor;
@@ -168,6 +170,15 @@ lsvd_info(const struct lsvd_env *env, const char *name, struct lsvd_info *ret)
     if (r < 0)
         return r;
     lsvd_get_info(v, ret);
+    if (v->meta.parent &&
+        volume_find_name(v->io, &v->log, &v->config, &v->meta, v->meta.parent,
+                         &v->meta.parent_uuid, ret->parent,
+                         sizeof ret->parent) < 0)
+        log_event(&v->log, LOG_WARNING_LEVEL, "volume %s: its parent: %s",
+                  v->meta.name, err_text());
+    if (parent_children(v, ret->children, sizeof ret->children,
+                        &ret->child_count) < 0)
+        log_event(&v->log, LOG_WARNING_LEVEL, "%s", err_text());
     for (uint32_t i = 0; i < v->g.part_count && !ret->in_use; i++) {
         if (!v->part[i].dir ||
             target_open(v->part[i].dir, LOCK_NAME, 0, &lock) < 0)

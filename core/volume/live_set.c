@@ -5,7 +5,7 @@
  * next who opens the volume. The role keeps others from writing policies and
  * from changing the parts meanwhile. */
 #include "base/err.h"
-#include "volume/volume.h"
+#include "volume/parent.h"
 #include <stdio.h>
 
 static int
@@ -58,6 +58,10 @@ set(struct lsvd_volume *v, const char *key, const char *value)
     if (r == 0)
         r = check(v);
     if (r < 0 || *flag == on)
+        return r;
+    if (flag == &next.read_only && !on)
+        r = parent_check_unused(v);
+    if (r < 0)
         return r;
     *flag = on;
     next.generation++;

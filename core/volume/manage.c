@@ -1,7 +1,7 @@
 /* manage.c: list, resize, set, remove. */
 #include "base/err.h"
 #include "base/memory.h"
-#include "volume/volume.h"
+#include "volume/parent.h"
 #include "volume/read_cache.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -179,6 +179,15 @@ clear_tail(const struct lsvd_env *env, const char *name, uint64_t size_bytes)
     return lsvd_close(v);
 }
 
+/* PA3. */
+static void
+take_size(struct volume_meta *meta, uint64_t size_bytes)
+{
+    meta->size_bytes = size_bytes;
+    if (meta->overlap_bytes > size_bytes)
+        meta->overlap_bytes = size_bytes;
+}
+
 int
 lsvd_resize(const struct lsvd_env *env, const char *name, uint64_t size_bytes,
             bool allow_shrink)
@@ -191,8 +200,10 @@ lsvd_resize(const struct lsvd_env *env, const char *name, uint64_t size_bytes,
     if (r < 0)
         return r;
     old = v->meta.size_bytes;
-    v->meta.size_bytes = size_bytes;
+    take_size(&v->meta, size_bytes);
     r = meta_check(&v->meta);
+    if (r == 0)
+        r = parent_check_unused(v);
     if (r == 0 && size_bytes < old && !allow_shrink)
         r = err_set(-EPERM, "volume %s has %llu bytes: shrinking it to %llu "
                     "destroys what lies behind; needs force", name,
@@ -208,7 +219,7 @@ lsvd_resize(const struct lsvd_env *env, const char *name, uint64_t size_bytes,
             r = open_settled(env, name, &v);
         if (r < 0)
             return r;
-        v->meta.size_bytes = size_bytes;
+        take_size(&v->meta, size_bytes);
     }
     if (r == 0 && size_bytes > old)
         r = resize_tables(v, size_bytes);
@@ -262,6 +273,12 @@ lsvd_set(const struct lsvd_env *env, const char *name, const char *key,
     if (r < 0)
         return r;
     (void)policy_flag(&v->meta, key, value, &flag, &on);
+    if (flag == &v->meta.read_only && !on)
+        r = parent_check_unused(v);
+    if (r < 0) {
+        lsvd_abandon(v);
+        return r;
+    }
     *flag = on;
     return store_and_close(v);
 }
@@ -502,6 +519,8 @@ lsvd_remove(const struct lsvd_env *env, const char *name)
         else if (r == -ENOENT) /* away: what is there can't be removed */
             r = 0;
     }
+    if (r == 0 && !v->meta.removing)
+        r = parent_check_unused(v);
     if (r == 0)
         r = remove_all(v);
     volume_free(v);

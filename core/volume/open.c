@@ -18,6 +18,7 @@
 #include "base/err.h"
 #include "base/memory.h"
 #include "redundancy/membership.h"
+#include "volume/parent.h"
 #include "volume/journal_refill.h"
 #include "volume/read_cache.h"
 #include "volume/resync.h"
@@ -69,6 +70,7 @@ volume_free(struct lsvd_volume *v)
     if (!v)
         return;
     opening_ends(v);
+    parent_close(v);
     batch_free(v);
     bypass_done(v);
     chunk_store_done(v);
@@ -291,7 +293,8 @@ replay_present(void *ctx, uint64_t chunk)
                   chunk_table_get(v->part[i].table, chunk + 1).state ==
                       CHUNK_PRESENT;
     pthread_mutex_unlock(&v->table_lock);
-    return present;
+    return present || (tables_truth(v, chunk + 1).seq == 0 &&
+                       parent_shows(v, chunk + 1));
 }
 
 static uint64_t
@@ -638,6 +641,20 @@ outdate_unseen(struct lsvd_volume *v)
                   "not up to date everywhere", v->meta.name, err_text());
 }
 
+/* Who checks or mends the files of a clone needs no other volume. */
+static int
+open_parent(struct lsvd_volume *v, const struct lsvd_env *env, unsigned flags)
+{
+    int r = parent_open(v, env, flags);
+
+    if (r == 0 || r == -ENOMEM ||
+        !(flags & (OPEN_REPAIR | LSVD_OPEN_NO_LOCK)))
+        return r;
+    log_event(&v->log, LOG_WARNING_LEVEL, "%s", err_text());
+    parent_close(v);
+    return 0;
+}
+
 static int
 open_once(const struct lsvd_env *env, const char *name, unsigned flags,
           struct lsvd_volume **ret)
@@ -650,6 +667,8 @@ open_once(const struct lsvd_env *env, const char *name, unsigned flags,
         return r;
     v->observer = flags & LSVD_OPEN_NO_LOCK;
     v->takes_over = flags & OPEN_TAKE_OVER;
+    if (flags & OPEN_PARENT)
+        v->config.ram_bytes = 0;
     r = find_policy(v, name);
     v->client_read_only = (flags & (LSVD_OPEN_READ_ONLY | LSVD_OPEN_NO_LOCK |
                                     OPEN_REPAIR)) ||
@@ -658,6 +677,8 @@ open_once(const struct lsvd_env *env, const char *name, unsigned flags,
     v->exclusive = !v->client_read_only || (flags & OPEN_REPAIR);
     if (r == 0 && v->g.is_ec)
         r = ec_new(v->meta.ec_data, v->meta.ec_parity, &v->ec);
+    if (r == 0)
+        r = open_parent(v, env, flags);
     if (r == 0)
         r = parts_open(v, v->exclusive);
     if (r == 0 && !v->observer)

@@ -6,7 +6,7 @@
  * (D1) seq of the plan is above that of every block in it.
  * (D2) Rows that the journal does not cover need a redo record: their parity
  *      depends on bytes outside the journal. */
-#include "volume/volume.h"
+#include "volume/parent.h"
 #include "base/err.h"
 #include "base/memory.h"
 #include "base/recycle.h"
@@ -171,7 +171,8 @@ build_replicas(struct lsvd_volume *v, struct plan *plan,
         const struct journal_block *b = &plan->blocks[i];
 
         cells[i].row = geometry_block_in_chunk(&v->g, b->block);
-        cells[i].entry = (struct cell_entry){b->sum, b->seq};
+        cells[i].entry = (struct cell_entry){
+            volume_cell_sum(v, b->block, b->sum), b->seq};
         cells[i].data = data[i];
     }
     for (uint32_t i = 0; i < v->g.part_count; i++) {
@@ -486,8 +487,8 @@ build_ec(struct ec_build *b, uint8_t *const *data)
             if (geometry_row_of(&v->g, block) != row.row)
                 break;
             row.is_new[slot] = true;
-            row.sum[slot] = jb->sum;
-            row.entry[slot] = (struct cell_entry){jb->sum, jb->seq};
+            row.sum[slot] = volume_cell_sum(v, jb->block, jb->sum);
+            row.entry[slot] = (struct cell_entry){row.sum[slot], jb->seq};
             row.data[slot] = data[i] ? data[i] : zeroes;
             cell_data[slot] = data[i];
         }
@@ -514,6 +515,8 @@ leaves_nothing(struct lsvd_volume *v, const struct plan *plan,
 {
     uint32_t end = v->g.is_ec ? v->g.data_count : 1;
 
+    if (volume_is_clone(v)) /* what it lacks is its parent's */
+        return false;
     for (size_t i = 0; i < plan->block_count; i++) {
         if (plan->blocks[i].sum != SUM_ZERO_BLOCK)
             return false;
@@ -620,25 +623,54 @@ take_blocks(struct lsvd_volume *v, struct plan *plan, uint32_t rows_max,
     return 0;
 }
 
+/* PA1. The chunk was zeroes as a whole, and gets a file: what the journal does
+ * not have is zeroes there, too, and must say so. */
+static int
+fill_with_zeroes(struct lsvd_volume *v, struct plan *plan, uint64_t seq)
+{
+    uint64_t first = geometry_first_block(&v->g, plan->chunk);
+    size_t count = geometry_blocks_in(&v->g, plan->chunk), had = 0;
+    struct journal_block *all = plan_alloc(plan, count, sizeof *all);
+
+    if (!all)
+        return -ENOMEM;
+    for (size_t i = 0; i < count; i++) {
+        bool has = had < plan->block_count &&
+                   plan->blocks[had].block == first + i;
+
+        all[i] = has ? plan->blocks[had++]
+                     : (struct journal_block){.block = first + i,
+                                              .seq = seq,
+                                              .sum = SUM_ZERO_BLOCK};
+    }
+    plan->blocks = all;
+    plan->block_count = count;
+    return 0;
+}
+
 static int
 build(struct lsvd_volume *v, struct plan *plan, struct chunk *c,
-      enum chunk_state truth)
+      const struct chunk_entry *truth)
 {
     struct ec_build b = {.v = v, .plan = plan, .chunk = c};
+    uint64_t zero_seq = plan->zero_seq ? plan->zero_seq : truth->seq;
     bool any_data = false;
     uint8_t **data;
-    int r;
+    int r = 0;
 
     for (size_t i = 0; i < plan->block_count; i++)
         any_data |= plan->blocks[i].sum != SUM_ZERO_BLOCK;
-    plan->fresh = truth != CHUNK_PRESENT || plan->zero_seq != 0;
-    if (plan->fresh && !any_data) {
+    plan->fresh = truth->state != CHUNK_PRESENT || plan->zero_seq != 0;
+    if (plan->fresh && !any_data && (zero_seq != 0 || !volume_is_clone(v))) {
         /* also when it was a hole: a destage that was cut short may have
          * left a file that no table knows */
         plan->remove = true;
         return 0;
     }
-    r = load_new_data(v, plan, &data);
+    if (plan->fresh && zero_seq != 0 && volume_is_clone(v))
+        r = fill_with_zeroes(v, plan, zero_seq);
+    if (r == 0)
+        r = load_new_data(v, plan, &data);
     if (r == 0)
         r = v->g.is_ec ? build_ec(&b, data) : build_replicas(v, plan, data);
     if (r == 0 && !plan->fresh && !any_data)
@@ -651,6 +683,7 @@ plan_build(struct lsvd_volume *v, uint64_t chunk, uint32_t rows_max,
            uint64_t before, struct plan **ret)
 {
     struct plan *plan = plan_new(chunk);
+    struct chunk_entry truth;
     struct lease lease;
     struct chunk *c;
     int r;
@@ -666,7 +699,8 @@ plan_build(struct lsvd_volume *v, uint64_t chunk, uint32_t rows_max,
     }
     plan->also = resync_parts_of(v, chunk, plan->zero_seq != 0);
     lease_get(&v->chunk_leases, &lease, chunk, chunk + 1, false);
-    r = build(v, plan, c, chunk_truth(v, chunk).state);
+    truth = chunk_truth(v, chunk);
+    r = build(v, plan, c, &truth);
     lease_put(&v->chunk_leases, &lease);
     chunk_put(v, c);
     if (r < 0) {

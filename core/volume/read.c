@@ -7,6 +7,7 @@
  * once, and its fragment queued for healing; if it can't be computed, the
  * request gets -EIO and other blocks are unaffected. */
 #include "volume/bypass.h"
+#include "volume/parent.h"
 #include "base/err.h"
 #include "base/memory.h"
 #include "base/sum.h"
@@ -89,6 +90,7 @@ struct span {
     uint8_t *to;
     struct iovec *iov; /* count of them, for its use */
     bool *bad;         /* count: what the fragment could not give */
+    bool *absent;      /* NULL, or of the first block, and every step-th */
     /* Of the read of it: */
     int error; /* it was not even begun */
     uint64_t begin_ns; /* how long it took to begin it */
@@ -99,6 +101,13 @@ static uint8_t *
 span_cell(const struct lsvd_volume *v, const struct span *s, uint32_t n)
 {
     return s->to + (size_t)n * s->step * v->g.block_bytes;
+}
+
+static void
+note_sum(const struct span *s, uint32_t n, uint64_t sum)
+{
+    if (s->absent)
+        s->absent[(size_t)n * s->step] = sum == SUM_ZERO_BLOCK;
 }
 
 /* Why cells could not be computed. */
@@ -176,16 +185,20 @@ reconstruct_from(struct lsvd_volume *v, struct chunk *c, const struct span *s,
     rows_load(v, c, first, count, &rows);
     for (uint32_t i = 0; i < count; i++) {
         rows_judge(v, &rows, first + i, &stripe);
-        r = stripe.state[s->slot] == CELL_GOOD
-                ? 0
-                : rows_rebuild(v, &rows, &stripe, s->slot, &entry);
-        s->bad[n + i] = r < 0;
-        if (r < 0)
-            note_loss(loss, r);
+        r = 0;
+        if (stripe.state[s->slot] == CELL_GOOD)
+            entry = fragment_entry(rows.fragment[s->slot], first + i);
         else
+            r = rows_rebuild(v, &rows, &stripe, s->slot, &entry);
+        s->bad[n + i] = r < 0;
+        if (r < 0) {
+            note_loss(loss, r);
+        } else {
             memcpy(span_cell(v, s, n + i),
                    rows.cell[s->slot] + (size_t)i * v->g.block_bytes,
                    v->g.block_bytes);
+            note_sum(s, n + i, entry.sum);
+        }
         all = all && r == 0;
     }
     rows_free(&rows);
@@ -309,6 +322,8 @@ span_end(struct lsvd_volume *v, struct chunk *c, struct span *s)
         if (s->bad[i])
             volume_note_bad(v, c, s->slot, row + i,
                             "the block does not pass its check");
+        else if (s->absent)
+            note_sum(s, i, fragment_entry(s->read.f, row + i).sum);
     }
     return 0;
 }
@@ -423,7 +438,7 @@ read_stripes(struct lsvd_volume *v, struct chunk *c, struct span *span,
 
 int
 volume_read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
-                  uint32_t count, uint8_t *to)
+                  uint32_t count, uint8_t *to, bool *absent)
 {
     uint32_t step = v->g.is_ec ? v->g.data_count : 1, spans = 0, used = 0;
     struct span span[EC_DATA_MAX];
@@ -432,7 +447,7 @@ volume_read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
 
     assert(count > 0 && count <= RUN_BLOCKS_MAX);
     if (bypass_is_found(v, c->number))
-        return bypass_read_found(v, c, block, count, to);
+        return bypass_read_found(v, c, block, count, to, absent);
     for (uint32_t i = 0; i < step && i < count; i++) {
         struct span *s = &span[spans++];
 
@@ -443,6 +458,7 @@ volume_read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
         s->to = to + i * (size_t)v->g.block_bytes;
         s->iov = iov + used;
         s->bad = bad + used;
+        s->absent = absent ? absent + i : NULL;
         used += s->count;
     }
     if (v->g.is_ec)
@@ -465,25 +481,65 @@ volume_cache(struct lsvd_volume *v, uint64_t first, uint32_t count,
     }
 }
 
+/* A chunk that has no files: zeroes, unless the parent has something. */
+static int
+fetch_from_hole(struct lsvd_volume *v, const struct chunk_entry *truth,
+                uint64_t first, uint32_t count, uint8_t *to)
+{
+    int r;
+
+    if (truth->seq != 0 || !volume_is_clone(v)) {
+        memset(to, 0, (size_t)count * v->g.block_bytes);
+        return 0;
+    }
+    r = parent_fetch(v, first, count, to);
+    if (r == 0)
+        volume_cache(v, first, count, to, false);
+    return r;
+}
+
+/* PA1. */
+static int
+fetch_absent(struct lsvd_volume *v, const bool *absent, uint64_t first,
+             uint32_t count, uint8_t *to)
+{
+    int r = 0;
+
+    for (uint32_t i = 0, run; i < count && r == 0; i += run) {
+        for (run = 1; i + run < count && absent[i + run] == absent[i]; run++)
+            ;
+        if (absent[i])
+            r = parent_fetch(v, first + i, run,
+                             to + (size_t)i * v->g.block_bytes);
+    }
+    return r;
+}
+
+/* The chunk's lease is not kept while the parent is asked: what the clone says
+ * nothing of stays so as long as the caller has its lease on the blocks. */
 static int
 fetch_leased_chunk(struct lsvd_volume *v, struct chunk *c, uint64_t first,
                    uint32_t count, uint8_t *to)
 {
     uint64_t number = c->number;
+    bool absent[RUN_BLOCKS_MAX], is_clone = volume_is_clone(v);
+    struct chunk_entry truth;
     struct lease lease;
     int r = 0;
 
     lease_get(&v->chunk_leases, &lease, number, number + 1, false);
     /* It may have been removed while we waited. */
-    if (chunk_truth(v, number).state != CHUNK_PRESENT) {
-        memset(to, 0, (size_t)count * v->g.block_bytes);
-    } else {
+    truth = chunk_truth(v, number);
+    if (truth.state == CHUNK_PRESENT)
         r = read_cache_fetch(v, c, geometry_block_in_chunk(&v->g, first),
-                             count, to);
-        if (r == 0)
-            volume_cache(v, first, count, to, false);
-    }
+                             count, to, is_clone ? absent : NULL);
     lease_put(&v->chunk_leases, &lease);
+    if (truth.state != CHUNK_PRESENT)
+        return fetch_from_hole(v, &truth, first, count, to);
+    if (r == 0 && is_clone)
+        r = fetch_absent(v, absent, first, count, to);
+    if (r == 0)
+        volume_cache(v, first, count, to, false);
     return r;
 }
 
@@ -496,15 +552,14 @@ fetch_from_chunk(struct lsvd_volume *v, uint64_t first, uint32_t count,
                  uint8_t *to)
 {
     uint64_t number = geometry_chunk_of(&v->g, first);
+    struct chunk_entry truth = chunk_truth(v, number);
     char text[512];
     struct chunk *c;
     bool torn;
     int r;
 
-    if (chunk_truth(v, number).state != CHUNK_PRESENT) {
-        memset(to, 0, (size_t)count * v->g.block_bytes);
-        return 0;
-    }
+    if (truth.state != CHUNK_PRESENT)
+        return fetch_from_hole(v, &truth, first, count, to);
     r = chunk_get(v, number, &c);
     if (r < 0)
         return r;

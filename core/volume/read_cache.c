@@ -376,10 +376,10 @@ offer(struct lsvd_volume *v, uint64_t first, uint32_t count,
 
 static int
 read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
-           uint32_t count, uint8_t *to)
+           uint32_t count, uint8_t *to, bool *absent)
 {
     uint64_t begin = v->io->ops->now_ns(v->io);
-    int r = volume_read_parts(v, c, block, count, to);
+    int r = volume_read_parts(v, c, block, count, to, absent);
 
     if (r == 0 && count * (size_t)v->g.block_bytes <= SMALL_BYTES)
         took(v, true, begin);
@@ -388,7 +388,7 @@ read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
 
 int
 read_cache_fetch(struct lsvd_volume *v, struct chunk *c, uint32_t block,
-                 uint32_t count, uint8_t *to)
+                 uint32_t count, uint8_t *to, bool *absent)
 {
     uint64_t first = (c->number - 1) * v->g.chunk_blocks + block;
     bool is_scan = count * (size_t)v->g.block_bytes >= SCAN_BYTES;
@@ -399,17 +399,20 @@ read_cache_fetch(struct lsvd_volume *v, struct chunk *c, uint32_t block,
 
     assert(count <= RUN_BLOCKS_MAX);
     if (is_off(v))
-        return volume_read_parts(v, c, block, count, to);
+        return volume_read_parts(v, c, block, count, to, absent);
     if (!is_to_be_asked(v, v->io->ops->now_ns(v->io)))
-        return read_parts(v, c, block, count, to);
+        return read_parts(v, c, block, count, to, absent);
     fill_wants(v, c, block, count, want);
     get(v, first, count, want, to, have);
     for (uint32_t i = 0, run; i < count && r == 0; i += run) {
         for (run = 1; i + run < count && have[i + run] == have[i]; run++)
             ;
+        if (absent && have[i]) /* what has no bytes is not kept */
+            memset(absent + i, 0, run * sizeof *absent);
         if (have[i])
             continue;
-        r = read_parts(v, c, block + i, run, to + i * bytes);
+        r = read_parts(v, c, block + i, run, to + i * bytes,
+                       absent ? absent + i : NULL);
         if (r == 0 && !is_scan)
             offer(v, first + i, run, want + i, to + i * bytes, false);
     }

@@ -12,7 +12,7 @@
  * Body: magic u32, rows u32, chunk u64, seq u64; per row: row u32, mask u32
  * of new data cells, per new cell {block, seq, sum, at} u64 each, K stripe
  * sums u64, per parity cell sum u64 and (unless 0) the bytes. */
-#include "volume/volume.h"
+#include "volume/parent.h"
 #include "base/bytes.h"
 #include "base/err.h"
 #include "base/memory.h"
@@ -170,7 +170,8 @@ decode_data(struct lsvd_volume *v, struct byte_reader *in, struct plan *plan,
                            geometry_block_of(&v->g, i, row))
             return err_set(-EBADMSG, "redo record names a wrong block");
         cell = next_cell(plan, i, row);
-        cell->entry = (struct cell_entry){b.sum, b.seq};
+        cell->entry = (struct cell_entry){
+            volume_cell_sum(v, b.block, b.sum), b.seq};
         if (b.sum == SUM_ZERO_BLOCK)
             continue;
         cell->data = plan_alloc(plan, 1, v->g.block_bytes);

@@ -436,6 +436,88 @@ volume_find(struct io *io, const struct logger *log,
     return 0;
 }
 
+/* Those of one root that no root before it had. */
+static int
+each_name_of(struct io *io, const struct logger *log, const char *path,
+             struct registry *seen,
+             int (*cb)(void *ctx, const struct registry_entry *entry),
+             void *ctx)
+{
+    struct registry registry;
+    struct target *root;
+    bool damaged;
+    int r;
+
+    r = io->ops->open_dir(io, path, 0, &root);
+    if (r < 0)
+        return is_our_trouble(r) ? r : 0; /* what is away can't be asked */
+    r = registry_load(root, log, &registry, &damaged);
+    target_close(root);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < registry.count && r == 0; i++) {
+        if (registry_find(seen, registry.entry[i].name))
+            continue;
+        r = registry_add(seen, &registry.entry[i]);
+        if (r == -EEXIST) /* two of one number: each is asked for */
+            r = 0;
+        if (r == 0)
+            r = cb(ctx, &registry.entry[i]);
+    }
+    registry_done(&registry);
+    return r;
+}
+
+int
+volume_each_name(struct io *io, const struct logger *log,
+                 const struct config *config, const struct volume_meta *of,
+                 int (*cb)(void *ctx, const struct registry_entry *entry),
+                 void *ctx)
+{
+    struct registry seen = {0};
+    int r = 0;
+
+    for (size_t i = 0; config->data[i] && r == 0; i++)
+        r = each_name_of(io, log, config->data[i], &seen, cb, ctx);
+    for (uint32_t i = 0; of && i < of->part_count && r == 0; i++)
+        r = each_name_of(io, log, of->part[i].root, &seen, cb, ctx);
+    registry_done(&seen);
+    return r;
+}
+
+struct wanted {
+    uint32_t number;
+    const struct uuid *uuid;
+    char *name;
+    size_t bytes;
+};
+
+static int
+take_wanted(void *ctx, const struct registry_entry *entry)
+{
+    struct wanted *w = ctx;
+
+    if (entry->number != w->number || !uuid_equal(&entry->uuid, w->uuid))
+        return 0;
+    snprintf(w->name, w->bytes, "%s", entry->name);
+    return 1;
+}
+
+int
+volume_find_name(struct io *io, const struct logger *log,
+                 const struct config *config, const struct volume_meta *of,
+                 uint32_t number, const struct uuid *uuid, char *name,
+                 size_t bytes)
+{
+    struct wanted wanted = {number, uuid, name, bytes};
+    int r = volume_each_name(io, log, config, of, take_wanted, &wanted);
+
+    if (r == 0)
+        return err_set(-ENOENT, "volume %u is not known under any of the "
+                       "data directories", number);
+    return r < 0 ? r : 0;
+}
+
 /* Into one root: its copy, and its registry's entry. */
 static int
 store_in_root(struct io *io, const struct volume_meta *meta, const char *path,

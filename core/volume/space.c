@@ -111,15 +111,6 @@ parts_are_to_blame(struct lsvd_volume *v, uint32_t parts, int error)
     return true;
 }
 
-static int
-any_hole(void *ctx, uint64_t offset, uint64_t count, bool is_data)
-{
-    (void)ctx;
-    (void)offset;
-    (void)count;
-    return is_data ? 0 : 1;
-}
-
 static bool
 is_allocated(struct lsvd_volume *v, uint64_t first, uint32_t count)
 {
@@ -128,7 +119,7 @@ is_allocated(struct lsvd_volume *v, uint64_t first, uint32_t count)
 
     if (bytes > v->g.volume_bytes - offset)
         bytes = v->g.volume_bytes - offset;
-    return lsvd_extents(v, bytes, offset, any_hole, NULL) == 0;
+    return volume_is_allocated(v, bytes, offset);
 }
 
 int

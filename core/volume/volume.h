@@ -225,6 +225,8 @@ struct lsvd_volume {
     struct config config;
     struct volume_meta meta;
     struct geometry g;
+    struct lsvd_volume *parent; /* parent.h; owned; NULL: none, or not there
+                                 * for a tool that does without */
     struct part part[PARTS_MAX];
     struct view view;
     atomic_uint usable; /* bit per part that reads may use (V5) */
@@ -367,6 +369,20 @@ int volume_find(struct io *io, const struct logger *log,
                 struct volume_meta *ret, struct metadata_problem *problems,
                 size_t max, size_t *ret_problems);
 
+/* The name of a volume of which the number and UUID are known. -ENOENT. */
+int volume_find_name(struct io *io, const struct logger *log,
+                     const struct config *config,
+                     const struct volume_meta *of, uint32_t number,
+                     const struct uuid *uuid, char *name, size_t bytes);
+/* Each name in the registries of these roots and of the roots of the volume's
+ * parts (of: may be NULL), once; a non-zero return of cb stops and is
+ * returned. */
+int volume_each_name(struct io *io, const struct logger *log,
+                     const struct config *config,
+                     const struct volume_meta *of,
+                     int (*cb)(void *ctx, const struct registry_entry *entry),
+                     void *ctx);
+
 /* Write this policy to every root and part that can be reached, and its entry
  * into every root's registry. -EIO if not a single copy could be written. */
 int volume_store_meta(struct io *io, const struct volume_meta *meta);
@@ -503,6 +519,8 @@ enum { OPEN_INSPECT = 1u << 16, /* repair metadata copies: no */
        OPEN_DEGRADED = 1u << 18, /* with REPAIR: a journal with data is
                                   * attached also without all parts */
        OPEN_TAKE_OVER = 1u << 20, /* a lock that is held is taken away */
+       OPEN_PARENT = 1u << 21, /* for a clone: nothing is cached */
+       OPEN_DEPTH_SHIFT = 22,  /* … and so many clones are above it */
        OPEN_LOCKED = 1u << 19 }; /* no further than locks and labels; then */
 int volume_open(const struct lsvd_env *env, const char *name, unsigned flags,
                 struct lsvd_volume **ret);
@@ -769,15 +787,23 @@ enum cell_change { CELL_KEEP, CELL_WRITE, CELL_PUNCH };
 int rows_change(struct lsvd_volume *v, const struct rows *rows, uint32_t slot,
                 struct fragment *to, const enum cell_change *change);
 
+/* ---- extents.c ---- */
+
+/* Has every block of the range bytes of its own, in the journal or on the
+ * parts? */
+bool volume_is_allocated(struct lsvd_volume *v, uint64_t count,
+                         uint64_t offset);
+
 /* ---- read.c ---- */
 
 /* Whole blocks [first, first + count) into `to`; the caller holds a lease on
  * them. Fills the cache. */
 int volume_fetch(struct lsvd_volume *v, uint64_t first, uint32_t count,
                  uint8_t *to);
-/* Blocks of one chunk from the parts; caller holds the chunk lease. */
+/* Blocks of one chunk from the parts; caller holds the chunk lease. absent:
+ * NULL, or for each block set to true if its cell has the sum 0 (PA1). */
 int volume_read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
-                      uint32_t count, uint8_t *to);
+                      uint32_t count, uint8_t *to, bool *absent);
 /* The file of the replica that is asked first; NULL: none can be. */
 struct fragment *volume_preferred_fragment(struct lsvd_volume *v,
                                            struct chunk *c);

@@ -601,6 +601,8 @@ lsvd_on_fenced(struct lsvd_volume *v, void (*cb)(void *ctx), void *ctx)
 void
 lsvd_hurry(struct lsvd_volume *v)
 {
+    if (v->parent)
+        lsvd_hurry(v->parent);
     if (v->world.guard)
         guard_set_deadline(v->world.guard, HURRIED_DEADLINE_MS);
     if (v->world.read_guard)

@@ -1,5 +1,6 @@
 /* life.c: see life.h. */
 #include "life.h"
+#include "clones.h"
 #include "members.h"
 #include "streams.h"
 #include <assert.h>
@@ -24,8 +25,8 @@ life_tolerated(const struct sim_policy *policy)
 void
 life_part_path(const struct life *l, uint32_t part, char *text, size_t bytes)
 {
-    snprintf(text, bytes, "%s/11/%c", l->one_root ? "/data" : l->root[part],
-             (char)('a' + part));
+    snprintf(text, bytes, "%s/%u/%c", l->one_root ? "/data" : l->root[part],
+             l->number, (char)('a' + part));
 }
 
 void
@@ -66,7 +67,7 @@ life_policy_text(const struct sim_policy *policy, char *text, size_t bytes)
         snprintf(redundancy, sizeof redundancy, "ec=%u+%u", policy->ec_data,
                  policy->ec_parity);
     snprintf(text, bytes,
-             "--config %s --block-size %u%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s"
+             "--config %s --block-size %u%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s"
              "%s",
              redundancy, policy->block_bytes,
              policy->missing ? " --missing" : "",
@@ -74,6 +75,9 @@ life_policy_text(const struct sim_policy *policy, char *text, size_t bytes)
              policy->read_cache ? " --read-cache" : "",
              policy->redo_in_ring ? " --redo-in-ring" : "",
              policy->stream ? " --stream" : "",
+             policy->clone ? " --clone" : "",
+             policy->clone_bugs & CLONE_BUG_ZEROES ? " --bug zeroes" : "",
+             policy->clone_bugs & CLONE_BUG_SHOWS ? " --bug shows" : "",
              policy->stream_bugs & STREAM_BUG_FLUSH ? " --bug bypass-flush"
                                                     : "",
              policy->stream_bugs & STREAM_BUG_FOUND ? " --bug bypass-found"
@@ -138,6 +142,63 @@ choose_shape(struct life *l)
     l->hot[1] = bytes - 1;
 }
 
+/* Some of what the parent holds: the model knows it as flushed. */
+static int
+write_parent(struct life *l, struct lsvd_volume *v, uint64_t bytes)
+{
+    uint64_t most = bytes < l->volume_bytes ? bytes : l->volume_bytes;
+    int r = 0;
+
+    for (uint64_t n = prng_between(&l->prng, 1, 6); n > 0 && r == 0; n--) {
+        uint64_t at = prng_below(&l->prng, most);
+        uint64_t left = most - at, longest = LIFE_CHUNK_BYTES / 2;
+        size_t count = prng_between(&l->prng, 1,
+                                    left < longest ? left : longest);
+
+        model_fill(model_next_id(l->m), at, l->buffer, count);
+        model_write_begin(l->m, at, count, l->buffer);
+        r = lsvd_pwrite(v, l->buffer, count, at, 0);
+        model_write_end(l->m, r == 0, false);
+    }
+    return r;
+}
+
+/* In a place of its own, of another shape than the clone. */
+static int
+make_parent(struct life *l)
+{
+    static const char *const place[] = {"/base", NULL};
+    struct lsvd_create spec = {
+        .name = "base",
+        .size_bytes = l->volume_bytes,
+        .chunk_bytes = LIFE_CHUNK_BYTES << prng_below(&l->prng, 2),
+        .block_bytes = l->policy.block_bytes,
+        .replicas = life_parts(&l->policy) == 2 ? 3 : 2,
+        .journal_bytes = 1u << 20,
+    };
+    struct lsvd_env env = l->env;
+    struct lsvd_volume *v;
+    int r, closed;
+
+    env.data = env.cache = place;
+    env.settings = NULL;
+    if (prng_one_in(&l->prng, 2))
+        spec.size_bytes = prng_between(&l->prng, 1, 2 * l->volume_bytes);
+    simio_make_dir(l->s, "/base");
+    r = lsvd_create(&env, &spec);
+    if (r == 0)
+        r = lsvd_open(&env, "base", 0, &v);
+    if (r < 0)
+        return r;
+    r = write_parent(l, v, spec.size_bytes);
+    closed = lsvd_close(v);
+    if (r == 0)
+        r = closed;
+    if (r == 0)
+        model_flushed(l->m);
+    return r < 0 ? r : lsvd_set(&env, "base", "read-only", "on");
+}
+
 int
 life_create(struct life *l)
 {
@@ -162,6 +223,12 @@ life_create(struct life *l)
     if (!l->one_root) {
         spec.parts = part;
         spec.part_count = count;
+    }
+    if (l->policy.clone) {
+        spec.parent = "base";
+        r = make_parent(l);
+        if (r < 0)
+            return r;
     }
     r = lsvd_create(&l->env, &spec);
     if (r == 0)
@@ -190,6 +257,9 @@ make_roots(struct life *l)
         simio_make_dir(l->s, "/data");
         l->data[0] = "/data";
     }
+    if (l->policy.clone)
+        l->data[l->one_root ? 1 : count] = "/base";
+    l->number = l->policy.clone ? 12 : 11;
     l->env.data = l->data;
     life_parts_begin(l);
 }

@@ -39,6 +39,8 @@ struct sim_policy {
     bool read_cache; /* there is one */
     bool blind;      /* and the bug of that */
     bool stream;     /* much is written in order */
+    bool clone;      /* the volume has a parent */
+    unsigned clone_bugs; /* enum clone_bug */
     unsigned stream_bugs; /* enum stream_bug */
 };
 
@@ -50,9 +52,10 @@ struct life {
     struct model *m;
     struct lsvd_volume *v;
     uint64_t volume_bytes;
+    unsigned number; /* of the volume */
     bool one_root;
     char root[LIFE_PARTS_MAX][16];
-    const char *data[LIFE_PARTS_MAX + 1];
+    const char *data[LIFE_PARTS_MAX + 2]; /* with the parent's */
     const char *cache[3];
     const char *settings[3];
     struct lsvd_env env;

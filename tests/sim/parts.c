@@ -582,8 +582,8 @@ life_parts_replace(struct life *l)
     simio_make_dir(l->s, root);
     life_event(l, "part %c is replaced, in %s",
                (int)('a' + slot), root);
-    snprintf(l->dir[l->dir_count], sizeof l->dir[0], "%s/11/%c", root,
-             (int)('a' + slot));
+    snprintf(l->dir[l->dir_count], sizeof l->dir[0], "%s/%u/%c", root,
+             l->number, (int)('a' + slot));
     l->dir_count++;
     if (prng_one_in(&l->prng, 2))
         simio_arm_cut(l->s, prng_between(&l->prng, 1, 60));

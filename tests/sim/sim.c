@@ -3,6 +3,7 @@
  * Everything follows from the seed of a life; a failure prints the command
  * that lives it again. */
 #include "blindness.h"
+#include "clones.h"
 #include "life.h"
 #include "losses.h"
 #include "members.h"
@@ -49,6 +50,7 @@ static const char usage[] =
     "  --redo-in-ring     journals as they were before redo records had an\n"
     "                     area of their own (not by default)\n"
     "  --stream           much is written in order, past the journal\n"
+    "  --clone            the volume has a parent (not by default)\n"
     "  --rot              damage parts, and expect them healed\n"
     "  --replay SEED      live one life again (with the same options)\n"
     "  --life-cuts N      cuts in a life (default 25)\n"
@@ -63,7 +65,8 @@ static const char usage[] =
     "                     dir-sync, table, redo; mirror, refill, settle\n"
     "                     (with --mirror); or a rule: view, stale, skip,\n"
     "                     read (--missing); blind (--read-cache);\n"
-    "                     bypass-flush, bypass-found (--stream)\n"
+    "                     bypass-flush, bypass-found (--stream);\n"
+    "                     zeroes, shows (--clone)\n"
     "  --expect-failure   succeed only if a failure is found\n"
     "  --verbose, --trace print events, print every call\n";
 
@@ -139,6 +142,10 @@ parse_bug(struct sim_policy *all, const char *text)
         all->stream_bugs |= STREAM_BUG_FLUSH;
     else if (strcmp(text, "bypass-found") == 0)
         all->stream_bugs |= STREAM_BUG_FOUND;
+    else if (strcmp(text, "zeroes") == 0)
+        all->clone_bugs |= CLONE_BUG_ZEROES;
+    else if (strcmp(text, "shows") == 0)
+        all->clone_bugs |= CLONE_BUG_SHOWS;
     else
         stop("no such bug", text);
 }
@@ -187,7 +194,7 @@ static void
 parse(struct options *o, int argc, char **argv)
 {
     enum { SEED = 256, CUTS, SECONDS, CONFIG, BLOCK_SIZE, MISSING, MIRROR, ROT,
-           READ_CACHE, IN_RING, STREAM, REPLAY, LIFE_CUTS, EXHAUSTIVE, LENGTH,
+           READ_CACHE, IN_RING, STREAM, CLONE, REPLAY, LIFE_CUTS, EXHAUSTIVE, LENGTH,
            FULL, SUBSETS, NTH, ADMIN, BUG, EXPECT, VERBOSE, TRACE, HELP };
     static const struct option longs[] = {
         {"seed", required_argument, NULL, SEED},
@@ -201,6 +208,7 @@ parse(struct options *o, int argc, char **argv)
         {"read-cache", no_argument, NULL, READ_CACHE},
         {"redo-in-ring", no_argument, NULL, IN_RING},
         {"stream", no_argument, NULL, STREAM},
+        {"clone", no_argument, NULL, CLONE},
         {"replay", required_argument, NULL, REPLAY},
         {"life-cuts", required_argument, NULL, LIFE_CUTS},
         {"exhaustive", no_argument, NULL, EXHAUSTIVE},
@@ -250,6 +258,9 @@ parse(struct options *o, int argc, char **argv)
             break;
         case STREAM:
             all.stream = true;
+            break;
+        case CLONE:
+            all.clone = true;
             break;
         case ROT:
             all.rot = true;
@@ -304,6 +315,7 @@ parse(struct options *o, int argc, char **argv)
     redo_in_ring(all.redo_in_ring);
     readcache_be_blind(all.blind);
     streams_set(all.stream, all.stream_bugs);
+    clones_set_bugs(all.clone_bugs);
     losses_conceal(all.conceal_losses);
     losses_skip_rest(all.skip_rest);
     losses_skip_settle(all.skip_settle);

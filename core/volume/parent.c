@@ -1,0 +1,279 @@
+/* parent.c: see parent.h. */
+#include "volume/parent.h"
+#include "base/err.h"
+#include "base/sum.h"
+#include "base/uuid.h"
+#include <stdio.h>
+#include <string.h>
+
+/* ---- opening ---- */
+
+static unsigned
+depth_of(unsigned flags)
+{
+    return flags >> OPEN_DEPTH_SHIFT;
+}
+
+/* Can it be trusted to stay as it is (PA2)? */
+static int
+check_stable(const struct lsvd_volume *p)
+{
+    if (!p->meta.read_only)
+        return err_set(-EROFS, "volume %s is not read-only any more",
+                       p->meta.name);
+    if (p->journal)
+        return err_set(-EBUSY, "volume %s was not stopped cleanly: start it "
+                       "once by itself", p->meta.name);
+    return 0;
+}
+
+static int
+open_it(struct lsvd_volume *v, const struct lsvd_env *env, const char *name,
+        unsigned flags)
+{
+    unsigned depth = depth_of(flags) + 1;
+    int r;
+
+    if (depth > PARENT_DEPTH_MAX)
+        return err_set(-ELOOP, "volume %s would be the parent of a parent, and "
+                       "so on, of more than %u volumes", name,
+                       PARENT_DEPTH_MAX);
+    r = volume_open(env, name,
+                    LSVD_OPEN_READ_ONLY | OPEN_PARENT |
+                        depth << OPEN_DEPTH_SHIFT |
+                        (flags & LSVD_OPEN_NO_LOCK),
+                    &v->parent);
+    if (r < 0)
+        return r;
+    opening_ends(v->parent);
+    return check_stable(v->parent);
+}
+
+int
+parent_open_named(struct lsvd_volume *v, const struct lsvd_env *env,
+                  const char *name)
+{
+    return open_it(v, env, name, 0);
+}
+
+int
+parent_open(struct lsvd_volume *v, const struct lsvd_env *env, unsigned flags)
+{
+    char name[VOLUME_NAME_BYTES_MAX + 1];
+    int r;
+
+    if (!volume_is_clone(v) || (flags & OPEN_INSPECT))
+        return 0;
+    r = volume_find_name(v->io, &v->log, &v->config, &v->meta, v->meta.parent,
+                         &v->meta.parent_uuid, name, sizeof name);
+    if (r == 0)
+        r = open_it(v, env, name, flags);
+    if (r == 0 && !uuid_equal(&v->parent->meta.uuid, &v->meta.parent_uuid))
+        r = err_set(-ENOENT, "there is another volume %s now", name);
+    if (r == 0 && v->parent->g.block_bytes != v->g.block_bytes)
+        r = err_set(-EINVAL, "volume %s has blocks of %u bytes", name,
+                    v->parent->g.block_bytes);
+    if (r == 0 || r == -ELOOP) /* no use to name them all */
+        return r;
+    return err_wrap(r, "volume %s: its parent", v->meta.name);
+}
+
+void
+parent_close(struct lsvd_volume *v)
+{
+    if (v->parent)
+        lsvd_abandon(v->parent);
+    v->parent = NULL;
+}
+
+/* ---- what it has ---- */
+
+/* Blocks of the clone that the parent may have. */
+static uint64_t
+overlap_blocks(const struct lsvd_volume *v)
+{
+    uint64_t bytes = v->meta.overlap_bytes;
+
+    if (bytes > v->parent->g.volume_bytes)
+        bytes = v->parent->g.volume_bytes;
+    return (bytes + v->g.block_bytes - 1) / v->g.block_bytes;
+}
+
+/* So many of these blocks lie in the overlap. */
+static uint64_t
+within(const struct lsvd_volume *v, uint64_t first, uint64_t count)
+{
+    uint64_t end = v->parent ? overlap_blocks(v) : 0;
+
+    if (first >= end)
+        return 0;
+    return count < end - first ? count : end - first;
+}
+
+int
+parent_fetch(struct lsvd_volume *v, uint64_t first, uint64_t count,
+             uint8_t *to)
+{
+    uint64_t have = within(v, first, count);
+    int r = 0;
+
+    if (volume_is_clone(v) && !v->parent)
+        return err_set(-EIO, "volume %s: its parent is not open",
+                       v->meta.name);
+    if (have > 0)
+        r = volume_fetch(v->parent, first, (uint32_t)have, to);
+    if (r < 0)
+        return err_wrap(r, "volume %s: its parent", v->meta.name);
+    memset(to + have * v->g.block_bytes, 0,
+           (size_t)(count - have) * v->g.block_bytes);
+    return 0;
+}
+
+bool
+parent_shows(struct lsvd_volume *v, uint64_t chunk)
+{
+    struct lsvd_volume *p = v->parent;
+    uint64_t first = geometry_first_block(&v->g, chunk), count, last;
+
+    if (!volume_is_clone(v))
+        return false;
+    if (!p)
+        return true; /* nobody can tell */
+    count = within(v, first, v->g.chunk_blocks);
+    if (count == 0)
+        return false;
+    last = geometry_chunk_of(&p->g, first + count - 1);
+    for (uint64_t c = geometry_chunk_of(&p->g, first); c <= last; c++) {
+        struct chunk_entry truth = chunk_truth(p, c);
+
+        if (truth.state == CHUNK_PRESENT ||
+            (truth.seq == 0 && parent_shows(p, c)))
+            return true;
+    }
+    return false;
+}
+
+/* The parent counts bytes. */
+struct extents {
+    uint32_t block_bytes;
+    int (*cb)(void *ctx, uint64_t first, uint64_t count, bool is_data);
+    void *ctx;
+};
+
+static int
+tell_extent(void *ctx, uint64_t offset, uint64_t count, bool is_data)
+{
+    struct extents *x = ctx;
+
+    return x->cb(x->ctx, offset / x->block_bytes,
+                 (count + x->block_bytes - 1) / x->block_bytes, is_data);
+}
+
+int
+parent_extents(struct lsvd_volume *v, uint64_t first, uint64_t count,
+               int (*cb)(void *ctx, uint64_t first, uint64_t count,
+                         bool is_data),
+               void *ctx)
+{
+    struct extents x = {v->g.block_bytes, cb, ctx};
+    uint64_t offset = first * v->g.block_bytes, bytes, end;
+
+    count = within(v, first, count);
+    if (count == 0)
+        return 0;
+    end = (first + count) * v->g.block_bytes;
+    if (end > v->parent->g.volume_bytes)
+        end = v->parent->g.volume_bytes;
+    bytes = end - offset;
+    return lsvd_extents(v->parent, bytes, offset, tell_extent, &x);
+}
+
+/* ---- zeroes of a clone ---- */
+
+static uint64_t
+zero_sum(const struct lsvd_volume *v, uint64_t block)
+{
+    static const uint8_t zeroes[BLOCK_BYTES_MAX];
+
+    return sum_block(volume_block_seed(v, block), zeroes, v->g.block_bytes);
+}
+
+uint64_t
+volume_cell_sum(const struct lsvd_volume *v, uint64_t block, uint64_t sum)
+{
+    return sum == SUM_ZERO_BLOCK && volume_is_clone(v) ? zero_sum(v, block)
+                                                       : sum;
+}
+
+bool
+volume_sum_is_zero(const struct lsvd_volume *v, uint64_t block, uint64_t sum)
+{
+    return sum == SUM_ZERO_BLOCK ||
+           (volume_is_clone(v) && sum == zero_sum(v, block));
+}
+
+/* ---- who depends on it ---- */
+
+struct children {
+    struct lsvd_volume *v;
+    char *names;
+    size_t bytes;
+    uint32_t count;
+};
+
+static int
+note_child(void *ctx, const struct registry_entry *entry)
+{
+    const struct logger silent = {NULL, NULL};
+    struct children *c = ctx;
+    struct volume_meta meta;
+    size_t used = strlen(c->names);
+    int r;
+
+    r = volume_find(c->v->io, &silent, &c->v->config, entry->name, &meta,
+                    NULL, 0, NULL);
+    if (r < 0) /* may be one */
+        return err_wrap(r, "nobody can tell whether volume %s is a clone of "
+                        "volume %s", entry->name, c->v->meta.name);
+    if (meta.parent == c->v->meta.number &&
+        uuid_equal(&meta.parent_uuid, &c->v->meta.uuid)) {
+        snprintf(c->names + used, c->bytes - used, "%s%s",
+                 c->count > 0 ? ", " : "", meta.name);
+        c->count++;
+    }
+    meta_done(&meta);
+    return 0;
+}
+
+int
+parent_children(struct lsvd_volume *v, char *names, size_t bytes,
+                uint32_t *ret_count)
+{
+    struct children c = {v, names, bytes, 0};
+    int r;
+
+    names[0] = 0;
+    *ret_count = 0;
+    if (!v->meta.read_only) /* PA2 */
+        return 0;
+    r = volume_each_name(v->io, &v->log, &v->config, &v->meta, note_child,
+                         &c);
+    *ret_count = c.count;
+    return r;
+}
+
+int
+parent_check_unused(struct lsvd_volume *v)
+{
+    char names[256];
+    uint32_t count;
+    int r = parent_children(v, names, sizeof names, &count);
+
+    if (r < 0 || count == 0)
+        return r;
+    return err_set(-EBUSY, "volume %s is the parent of %s%s%s: it stays as it "
+                   "is as long as %s", v->meta.name, names,
+                   strlen(names) + 1 == sizeof names ? "…" : "",
+                   count == 1 ? "" : " (all of them)",
+                   count == 1 ? "that is there" : "they are there");
+}

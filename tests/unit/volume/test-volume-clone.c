@@ -1,0 +1,576 @@
+/* A clone reads as its parent does but for what was written to it, whatever
+ * was written, trimmed, destaged or cut off; and its parent stays as it is. */
+#include "unit.h"
+#include "world.h"
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BLOCK = 4096, CHUNK = 256 << 10, BYTES = 2 << 20, STEPS = 400,
+       CLONE = 12 }; /* the number that it gets */
+
+/* ---- a parent and a clone of it ---- */
+
+struct family {
+    struct world world;
+    struct lsvd_volume *clone;
+    uint8_t *parent, *model, *found; /* BYTES each */
+    uint64_t size, random;
+};
+
+static const struct kind one = {.replicas = 1, .block_bytes = BLOCK,
+                                .chunk_bytes = CHUNK, .size_bytes = BYTES};
+static const struct kind three = {.replicas = 3, .block_bytes = BLOCK,
+                                  .chunk_bytes = CHUNK, .size_bytes = BYTES};
+static const struct kind small = {.replicas = 2, .block_bytes = 512,
+                                  .chunk_bytes = CHUNK, .size_bytes = BYTES};
+static const struct kind ec21 = {.ec_data = 2, .ec_parity = 1,
+                                 .block_bytes = BLOCK, .chunk_bytes = CHUNK,
+                                 .size_bytes = BYTES};
+static const struct kind ec42 = {.ec_data = 4, .ec_parity = 2,
+                                 .block_bytes = BLOCK, .chunk_bytes = CHUNK,
+                                 .size_bytes = BYTES};
+static const struct kind ec31 = {.ec_data = 3, .ec_parity = 1,
+                                 .block_bytes = BLOCK, .chunk_bytes = CHUNK,
+                                 .size_bytes = BYTES};
+
+static int
+make_clone(struct world *w, const char *parent, const char *name,
+           const struct kind *kind)
+{
+    struct lsvd_create spec = {.name = name, .parent = parent,
+                               .journal_bytes = 1u << 20};
+
+    if (kind) {
+        spec.replicas = kind->replicas;
+        spec.ec_data = kind->ec_data;
+        spec.ec_parity = kind->ec_parity;
+    }
+    return lsvd_create(&w->env, &spec);
+}
+
+/* The parent: chunks 0 and 1 full, 2 half, 3 every other block, others holes.
+ */
+static void
+fill_parent(struct family *f)
+{
+    uint64_t half = CHUNK / 2;
+
+    world_open(&f->world);
+    random_fill(&f->random, f->parent, 2 * CHUNK + half);
+    for (uint64_t at = 3 * CHUNK; at < 4 * CHUNK; at += 2 * BLOCK)
+        random_fill(&f->random, f->parent + at, BLOCK);
+    for (uint64_t at = 0; at < 4 * CHUNK; at += BLOCK) {
+        if (at >= 2 * CHUNK + half && at < 3 * CHUNK)
+            continue;
+        if (at >= 3 * CHUNK && at / BLOCK % 2 == 1)
+            continue;
+        MUST(lsvd_pwrite(f->world.volume, f->parent + at, BLOCK, at, 0));
+    }
+    world_close(&f->world);
+}
+
+static void
+open_clone(struct family *f)
+{
+    MUST(lsvd_open(&f->world.env, "v2", 0, &f->clone));
+    assert_true(lsvd_can_write(f->clone));
+}
+
+static void
+close_clone(struct family *f)
+{
+    struct lsvd_volume *v = f->clone;
+
+    f->clone = NULL;
+    MUST(lsvd_close(v));
+}
+
+static void
+begin(struct family *f, const struct kind *parent, const struct kind *clone)
+{
+    *f = (struct family){.size = BYTES, .random = 7};
+    f->parent = calloc(1, BYTES);
+    f->model = malloc(BYTES);
+    f->found = malloc(BYTES);
+    assert_true(f->parent && f->model && f->found);
+    world_init(&f->world, parent);
+    fill_parent(f);
+    memcpy(f->model, f->parent, BYTES);
+    MUST(lsvd_set(&f->world.env, NAME, "read-only", "on"));
+    MUST(make_clone(&f->world, NAME, "v2", clone));
+    open_clone(f);
+}
+
+static void
+check(struct family *f)
+{
+    MUST(lsvd_pread(f->clone, f->found, f->size, 0));
+    assert_memory_equal(f->found, f->model, f->size);
+}
+
+static void
+check_parent(struct family *f)
+{
+    struct lsvd_volume *v;
+
+    MUST(lsvd_open(&f->world.env, NAME, LSVD_OPEN_READ_ONLY, &v));
+    MUST(lsvd_pread(v, f->found, BYTES, 0));
+    assert_memory_equal(f->found, f->parent, BYTES);
+    MUST(lsvd_close(v));
+}
+
+static void
+check_sound(struct family *f, const char *name)
+{
+    struct lsvd_report report;
+
+    MUST(lsvd_verify(&f->world.env, name, true, NULL, &report));
+    assert_true(report.policy_met);
+    assert_false(report.data_lost);
+}
+
+static void
+end(struct family *f)
+{
+    if (f->clone)
+        close_clone(f);
+    check_sound(f, "v2");
+    check_sound(f, NAME);
+    check_parent(f);
+    world_done(&f->world);
+    free(f->parent);
+    free(f->model);
+    free(f->found);
+}
+
+static void
+drain(struct family *f)
+{
+    while (MUST(lsvd_destage_step(f->clone)) > 0)
+        ;
+}
+
+static void
+put(struct family *f, uint64_t at, size_t count)
+{
+    random_fill(&f->random, f->model + at, count);
+    MUST(lsvd_pwrite(f->clone, f->model + at, count, at, 0));
+}
+
+static void
+zero(struct family *f, uint64_t at, size_t count)
+{
+    memset(f->model + at, 0, count);
+    MUST(lsvd_zero(f->clone, count, at, 0));
+}
+
+static void
+reopen(struct family *f, bool killed)
+{
+    if (killed)
+        lsvd_abandon(f->clone);
+    else
+        MUST(lsvd_close(f->clone));
+    open_clone(f);
+}
+
+/* ---- anything at all ---- */
+
+static void
+step(struct family *f)
+{
+    uint64_t at = random_below(&f->random, f->size), count = BLOCK;
+
+    switch (random_below(&f->random, 12)) {
+    case 0:
+    case 1:
+    case 2:
+        put(f, at, 1 + random_below(&f->random, f->size - at) % 9000);
+        return;
+    case 3:
+    case 4:
+        at -= at % BLOCK;
+        put(f, at, count);
+        return;
+    case 5: /* whole chunks, perhaps */
+        at -= at % CHUNK;
+        zero(f, at, CHUNK);
+        return;
+    case 6:
+        zero(f, at, 1 + random_below(&f->random, f->size - at));
+        return;
+    case 7:
+        at -= at % BLOCK;
+        zero(f, at, count);
+        return;
+    case 8:
+        drain(f);
+        return;
+    case 9:
+        reopen(f, random_below(&f->random, 2));
+        return;
+    default:
+        check(f);
+        return;
+    }
+}
+
+static void
+live(const struct kind *parent, const struct kind *clone)
+{
+    struct family f;
+
+    begin(&f, parent, clone);
+    check(&f);
+    for (unsigned i = 0; i < STEPS; i++)
+        step(&f);
+    check(&f);
+    drain(&f);
+    reopen(&f, false);
+    check(&f);
+    end(&f);
+}
+
+static void
+test_replicas(void **state)
+{
+    (void)state;
+    live(&one, NULL);
+    live(&three, NULL);
+    live(&small, NULL);
+}
+
+static void
+test_erasure_coded(void **state)
+{
+    (void)state;
+    live(&ec21, NULL);
+    live(&ec42, NULL);
+    live(&ec31, NULL);
+}
+
+static void
+test_another_redundancy_than_the_parent(void **state)
+{
+    (void)state;
+    live(&one, &ec42);
+    live(&ec21, &three);
+}
+
+/* ---- zeroes are not the parent's blocks ---- */
+
+static void
+zeroes(const struct kind *kind)
+{
+    struct family f;
+
+    begin(&f, kind, NULL);
+    zero(&f, 0, CHUNK);                /* a chunk */
+    zero(&f, CHUNK + 3 * BLOCK, BLOCK); /* a block of one that has no file */
+    put(&f, CHUNK + 9 * BLOCK, BLOCK);
+    zero(&f, 2 * CHUNK, CHUNK / 4);
+    drain(&f);
+    check(&f);
+    reopen(&f, false);
+    check(&f);
+    put(&f, 5 * BLOCK, BLOCK); /* the rest of the chunk stays zero */
+    zero(&f, CHUNK + 9 * BLOCK, BLOCK);
+    drain(&f);
+    reopen(&f, false);
+    check(&f);
+    zero(&f, 0, CHUNK); /* and once more, with a file */
+    put(&f, 7 * BLOCK, 100);
+    drain(&f);
+    reopen(&f, true);
+    check(&f);
+    end(&f);
+}
+
+static void
+test_zeroes_hide_the_parent(void **state)
+{
+    (void)state;
+    zeroes(&three);
+    zeroes(&ec42);
+}
+
+/* A part of the clone is gone: what was its own, what is zero and what is the
+ * parent's can still be told from each other. */
+static void
+test_degraded(void **state)
+{
+    char from[512], to[512];
+    struct family f;
+
+    (void)state;
+    begin(&f, &ec42, NULL);
+    put(&f, 0, CHUNK / 2);
+    zero(&f, CHUNK / 4, CHUNK / 8);
+    zero(&f, CHUNK, BLOCK);
+    drain(&f);
+    close_clone(&f);
+    snprintf(from, sizeof from, "%s/%d/b", f.world.data, CLONE);
+    snprintf(to, sizeof to, "%s/away", f.world.path);
+    assert_int_equal(rename(from, to), 0);
+    open_clone(&f);
+    check(&f);
+    put(&f, 3 * BLOCK, 5 * BLOCK);
+    zero(&f, CHUNK + BLOCK, 6 * BLOCK);
+    drain(&f);
+    check(&f);
+    close_clone(&f);
+    assert_int_equal(rename(to, from), 0);
+    MUST(lsvd_rebuild(&f.world.env, "v2", 0, false, NULL,
+                      &(struct lsvd_report){0}));
+    open_clone(&f);
+    check(&f);
+    end(&f);
+}
+
+/* ---- what is allocated ---- */
+
+struct map {
+    const struct family *f;
+    uint64_t next;
+    unsigned runs;
+};
+
+static int
+take_extent(void *ctx, uint64_t offset, uint64_t count, bool is_data)
+{
+    struct map *map = ctx;
+
+    assert_int_equal(offset, map->next);
+    map->next += count;
+    map->runs++;
+    for (uint64_t at = offset; at < offset + count; at += BLOCK) {
+        bool is_zero = map->f->model[at] == 0 &&
+                       memcmp(map->f->model + at, map->f->model + at + 1,
+                              BLOCK - 1) == 0;
+
+        assert_int_equal(is_data, !is_zero);
+    }
+    return 0;
+}
+
+static void
+check_extents(struct family *f)
+{
+    struct map map = {.f = f};
+
+    MUST(lsvd_extents(f->clone, BYTES, 0, take_extent, &map));
+    assert_int_equal(map.next, BYTES);
+    assert_true(map.runs > 2);
+}
+
+static void
+test_extents(void **state)
+{
+    struct family f;
+
+    (void)state;
+    begin(&f, &ec21, NULL);
+    check_extents(&f);
+    zero(&f, CHUNK, CHUNK);
+    zero(&f, 4 * BLOCK, 3 * BLOCK);
+    put(&f, 2 * CHUNK + 5 * BLOCK, BLOCK);
+    put(&f, 6 * CHUNK, BLOCK);
+    check_extents(&f);
+    drain(&f);
+    check_extents(&f);
+    reopen(&f, false);
+    check_extents(&f);
+    end(&f);
+}
+
+/* ---- sizes ---- */
+
+static void
+test_what_was_cut_off_stays_so(void **state)
+{
+    struct family f;
+
+    (void)state;
+    begin(&f, &three, NULL);
+    put(&f, CHUNK, BLOCK);
+    close_clone(&f);
+    MUST(lsvd_resize(&f.world.env, "v2", CHUNK + CHUNK / 2 + 100, true));
+    MUST(lsvd_resize(&f.world.env, "v2", BYTES, false));
+    memset(f.model + CHUNK + CHUNK / 2 + 100, 0,
+           BYTES - CHUNK - CHUNK / 2 - 100);
+    open_clone(&f);
+    check(&f);
+    put(&f, 3 * CHUNK, 1);
+    drain(&f);
+    check(&f);
+    end(&f);
+}
+
+static void
+test_larger_than_the_parent(void **state)
+{
+    struct family f;
+    uint8_t *tail = calloc(1, BYTES);
+
+    (void)state;
+    assert_non_null(tail);
+    begin(&f, &ec21, NULL);
+    MUST(lsvd_live_resize(f.clone, 2 * BYTES));
+    check(&f);
+    MUST(lsvd_pread(f.clone, f.found, BYTES, BYTES));
+    assert_memory_equal(f.found, tail, BYTES);
+    random_fill(&f.random, tail, BLOCK);
+    MUST(lsvd_pwrite(f.clone, tail, BLOCK, BYTES, 0));
+    drain(&f);
+    reopen(&f, true);
+    MUST(lsvd_pread(f.clone, f.found, BYTES, BYTES));
+    assert_memory_equal(f.found, tail, BYTES);
+    free(tail);
+    end(&f);
+}
+
+/* ---- one above the other ---- */
+
+static void
+test_clone_of_a_clone(void **state)
+{
+    struct lsvd_volume *v;
+    struct family f;
+
+    (void)state;
+    begin(&f, &ec42, NULL);
+    put(&f, 11 * BLOCK, 3 * BLOCK);
+    zero(&f, CHUNK, CHUNK);
+    close_clone(&f);
+    MUST(lsvd_set(&f.world.env, "v2", "read-only", "on"));
+    MUST(make_clone(&f.world, "v2", "v3", NULL));
+    MUST(lsvd_open(&f.world.env, "v3", 0, &v));
+    MUST(lsvd_pread(v, f.found, BYTES, 0));
+    assert_memory_equal(f.found, f.model, BYTES);
+    random_fill(&f.random, f.model + CHUNK, BLOCK);
+    MUST(lsvd_pwrite(v, f.model + CHUNK, BLOCK, CHUNK, 0));
+    while (MUST(lsvd_destage_step(v)) > 0)
+        ;
+    MUST(lsvd_pread(v, f.found, BYTES, 0));
+    assert_memory_equal(f.found, f.model, BYTES);
+    MUST(lsvd_close(v));
+    check_sound(&f, "v3");
+    end(&f);
+}
+
+/* As many as are allowed, and one more. */
+static void
+test_chain(void **state)
+{
+    enum { DEPTH = 64 };
+    struct lsvd_volume *v;
+    struct family f;
+    char name[16], above[16] = "v2";
+
+    (void)state;
+    begin(&f, &one, NULL);
+    put(&f, BLOCK, BLOCK);
+    close_clone(&f);
+    for (unsigned depth = 2; depth <= DEPTH; depth++) {
+        snprintf(name, sizeof name, "v%u", depth + 1);
+        MUST(lsvd_set(&f.world.env, above, "read-only", "on"));
+        MUST(make_clone(&f.world, above, name, NULL));
+        memcpy(above, name, sizeof above);
+    }
+    MUST(lsvd_open(&f.world.env, name, 0, &v));
+    MUST(lsvd_pread(v, f.found, BYTES, 0));
+    assert_memory_equal(f.found, f.model, BYTES);
+    MUST(lsvd_close(v));
+    MUST(lsvd_set(&f.world.env, name, "read-only", "on"));
+    assert_int_equal(make_clone(&f.world, name, "one-more", NULL), -ELOOP);
+    end(&f);
+}
+
+/* ---- what is refused ---- */
+
+static void
+test_refusals(void **state)
+{
+    struct lsvd_env *env;
+    struct lsvd_info info;
+    struct family f;
+    struct kind kind = three;
+
+    (void)state;
+    world_init(&f.world, &kind);
+    env = &f.world.env;
+    assert_int_equal(make_clone(&f.world, NAME, "v2", NULL), -EROFS);
+    assert_non_null(strstr(lsvd_error(), "read-only=on"));
+    assert_int_equal(make_clone(&f.world, "none", "v2", NULL), -ENOENT);
+    MUST(lsvd_set(env, NAME, "read-only", "on"));
+    MUST(make_clone(&f.world, NAME, "v2", NULL));
+    MUST(make_clone(&f.world, NAME, "v3", NULL));
+    assert_int_equal(make_clone(&f.world, NAME, "v3", NULL), -EEXIST);
+    assert_int_equal(lsvd_set(env, NAME, "read-only", "off"), -EBUSY);
+    assert_non_null(strstr(lsvd_error(), "v2, v3"));
+    assert_int_equal(lsvd_resize(env, NAME, 2 * BYTES, false), -EBUSY);
+    assert_int_equal(lsvd_remove(env, NAME), -EBUSY);
+    assert_non_null(strstr(lsvd_error(), "v2, v3"));
+    MUST(lsvd_info(env, NAME, &info));
+    assert_string_equal(info.children, "v2, v3");
+    assert_int_equal(info.child_count, 2);
+    MUST(lsvd_info(env, "v2", &info));
+    assert_string_equal(info.parent, NAME);
+    assert_int_equal(info.parent_number, 11);
+    assert_int_equal(info.overlap_bytes, BYTES);
+    MUST(lsvd_remove(env, "v2"));
+    assert_int_equal(lsvd_remove(env, NAME), -EBUSY);
+    MUST(lsvd_remove(env, "v3"));
+    MUST(lsvd_set(env, NAME, "read-only", "off"));
+    MUST(lsvd_remove(env, NAME));
+    world_done(&f.world);
+}
+
+/* Without its parent a clone does not start, and says why; it can be checked.
+ */
+static void
+test_parent_is_gone(void **state)
+{
+    char from[512], to[512];
+    struct family f;
+
+    (void)state;
+    begin(&f, &three, NULL);
+    put(&f, 0, BLOCK);
+    close_clone(&f);
+    snprintf(from, sizeof from, "%s/11", f.world.data);
+    snprintf(to, sizeof to, "%s/away", f.world.path);
+    assert_int_equal(rename(from, to), 0);
+    assert_true(lsvd_open(&f.world.env, "v2", 0, &f.clone) < 0);
+    assert_non_null(strstr(lsvd_error(), "volume v2: its parent"));
+    f.clone = NULL;
+    check_sound(&f, "v2");
+    assert_int_equal(rename(to, from), 0);
+    open_clone(&f);
+    check(&f);
+    end(&f);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_replicas),
+        cmocka_unit_test(test_erasure_coded),
+        cmocka_unit_test(test_another_redundancy_than_the_parent),
+        cmocka_unit_test(test_zeroes_hide_the_parent),
+        cmocka_unit_test(test_degraded),
+        cmocka_unit_test(test_extents),
+        cmocka_unit_test(test_what_was_cut_off_stays_so),
+        cmocka_unit_test(test_larger_than_the_parent),
+        cmocka_unit_test(test_clone_of_a_clone),
+        cmocka_unit_test(test_chain),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_parent_is_gone),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -24,7 +24,7 @@ _lsvd_names()
 
 _lsvd()
 {
-    local commands='create list info resize set remove status events metrics'
+    local commands='create clone list info resize set remove status events metrics'
     local common='--data --cache --config --json --verbose --help --version'
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
     local command='' words=0 i
@@ -33,7 +33,7 @@ _lsvd()
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
         --data | --cache | --config | -d | -c | --part | --replicas | --ec | \
-            --chunk-size | --block-size | --journal-size)
+            --chunk-size | --block-size | --journal-size | --size)
             ((i++))
             ;;
         -*) ;;
@@ -74,7 +74,7 @@ _lsvd()
         mapfile -t COMPREPLY < <(compgen -W '512 4K 16K 64K' -- "$cur")
         return
         ;;
-    --journal-size | --part)
+    --journal-size | --part | --size)
         return
         ;;
     esac
@@ -83,6 +83,10 @@ _lsvd()
         case $command in
         create)
             common+=' --part --replicas --ec --chunk-size --block-size'
+            common+=' --journal-size'
+            ;;
+        clone)
+            common+=' --size --part --replicas --ec --chunk-size'
             common+=' --journal-size'
             ;;
         resize) common+=' --force' ;;

@@ -44,8 +44,8 @@ int command_status(struct request *req);
 int command_events(struct request *req);
 int command_metrics(struct request *req);
 
-/* Options of create and clone (create_options.c). 0 or EXIT_USAGE; *ret_known is false
- * if the option is none of these. */
+/* Options of create and clone (create_options.c). 0 or EXIT_USAGE; *ret_known
+ * is false if the option is none of these. */
 int create_option(struct request *req, const struct cli_option *option,
                   const char *value, bool *ret_known);
 

@@ -1,8 +1,8 @@
 /* parent.h: a clone, and the read-only volume that has what it lacks.
  *
  * A block of a clone is what the clone itself says of it, if it says anything;
- * else what its parent has at the same address, which may ask its own; else, and
- * behind the overlap, zeroes.
+ * else what its parent has at the same address, which may ask its own; else,
+ * and behind the overlap, zeroes.
  *
  * (PA1) What a clone says on its parts: a chunk that is a hole with a sequence
  *       is zeroes; one without a sequence says nothing; in a chunk file a cell

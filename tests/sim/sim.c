@@ -194,7 +194,8 @@ static void
 parse(struct options *o, int argc, char **argv)
 {
     enum { SEED = 256, CUTS, SECONDS, CONFIG, BLOCK_SIZE, MISSING, MIRROR, ROT,
-           READ_CACHE, IN_RING, STREAM, CLONE, REPLAY, LIFE_CUTS, EXHAUSTIVE, LENGTH,
+           READ_CACHE, IN_RING, STREAM, CLONE, REPLAY, LIFE_CUTS, EXHAUSTIVE,
+           LENGTH,
            FULL, SUBSETS, NTH, ADMIN, BUG, EXPECT, VERBOSE, TRACE, HELP };
     static const struct option longs[] = {
         {"seed", required_argument, NULL, SEED},

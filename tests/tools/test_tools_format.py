@@ -111,3 +111,28 @@ def test_recipe_recovers(world, replicas, block):
     done = run("sh", script, world.part("a"), world.path / "again", size)
     assert done.code == 0, done.err
     assert (world.path / "again").read_bytes() == expected
+
+
+def test_recipe_recovers_a_clone_over_its_parent(world):
+    world.create("golden", "--replicas", "2", size="7M", parts=2)
+    world.fill("golden")
+    for words in (("set", "golden", "read-only=on"),
+                  ("clone", "golden", "vm1")):
+        assert world.lsvd(*words).code == 0
+    expected, to = world.path / "expected", world.path / "recovered"
+    done = world.while_served("vm1", """
+        set -e
+        qemu-io -f raw -c 'write -P 7 1100k 300k' "$uri"
+        qemu-io -f raw -c 'write -P 8 6200k 8k' "$uri"
+        nbdcopy "$uri" %s""" % expected)
+    assert done.code == 0, done.err
+    script = world.path / "recover.sh"
+    script.write_text(RECIPE)
+    assert run("sh", script, world.part("a"), to).code == 0
+    assert to.read_bytes() != expected.read_bytes()
+    emptying = '; : >"$image"'
+    assert emptying in RECIPE
+    script.write_text(RECIPE.replace(emptying, ""))
+    done = run("sh", script, world.part("a", 12), to)
+    assert done.code == 0, done.err
+    assert to.read_bytes() == expected.read_bytes()

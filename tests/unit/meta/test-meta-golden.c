@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "sample.h"
 #include "target/target.h"
+#include <errno.h>
 #include <stdlib.h>
 
 #define GOLDEN_BYTES_MAX 65536
@@ -43,6 +44,16 @@ make_meta(char roots[PARTS_MAX][64], struct volume_meta *ret)
 {
     sample_meta(0, 4, 2, roots, ret);
     ret->append_only = true;
+}
+
+static void
+make_clone(char roots[PARTS_MAX][64], struct volume_meta *ret)
+{
+    sample_meta(3, 0, 0, roots, ret);
+    ret->incompat = META_INCOMPAT_PARENT;
+    ret->parent = 65535;
+    ret->parent_uuid = sample_uuid(77);
+    ret->overlap_bytes = ret->size_bytes - 1;
 }
 
 static void
@@ -115,6 +126,54 @@ meta_of_format_1(void **state)
 }
 
 static void
+clone_of_format_1(void **state)
+{
+    char roots[PARTS_MAX][64];
+    struct volume_meta meta, expected;
+    size_t count, our_count;
+    uint8_t *bytes = load(state, "v1-meta-clone.txt", &count);
+    char *ours;
+
+    assert_int_equal(meta_parse(bytes, count, &meta), 0);
+    make_clone(roots, &expected);
+    assert_int_equal(meta.parent, expected.parent);
+    assert_true(uuid_equal(&meta.parent_uuid, &expected.parent_uuid));
+    assert_int_equal(meta.overlap_bytes, expected.overlap_bytes);
+    meta_done(&meta);
+    assert_int_equal(meta_format(&expected, &ours, &our_count), 0);
+    assert_int_equal(our_count, count);
+    assert_memory_equal(ours, bytes, count);
+    free(ours);
+    free(bytes);
+}
+
+/* What the feature says and what the keys say must agree. */
+static void
+impossible_parents(void **state)
+{
+    char roots[PARTS_MAX][64];
+    struct volume_meta meta;
+
+    (void)state;
+    make_clone(roots, &meta);
+    assert_int_equal(meta_check(&meta), 0);
+    meta.overlap_bytes = meta.size_bytes + 1;
+    assert_int_equal(meta_check(&meta), -EINVAL);
+    make_clone(roots, &meta);
+    meta.parent = meta.number;
+    assert_int_equal(meta_check(&meta), -EINVAL);
+    make_clone(roots, &meta);
+    meta.parent_uuid = meta.uuid;
+    assert_int_equal(meta_check(&meta), -EINVAL);
+    make_clone(roots, &meta);
+    meta.incompat = 0;
+    assert_int_equal(meta_check(&meta), -EINVAL);
+    make_clone(roots, &meta);
+    meta.parent = 0;
+    assert_int_equal(meta_check(&meta), -EINVAL);
+}
+
+static void
 registry_of_format_1(void **state)
 {
     struct registry registry, expected;
@@ -178,6 +237,13 @@ write_all(struct target *folder)
         r = write_missing(folder, "v1-meta.txt", text, count);
         free(text);
     }
+    make_clone(roots, &meta);
+    if (r == 0)
+        r = meta_format(&meta, &text, &count);
+    if (r == 0) {
+        r = write_missing(folder, "v1-meta-clone.txt", text, count);
+        free(text);
+    }
     make_registry(&registry);
     if (r == 0)
         r = registry_format(&registry, &text, &count);
@@ -204,6 +270,8 @@ main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(label_of_format_1),
         cmocka_unit_test(meta_of_format_1),
+        cmocka_unit_test(clone_of_format_1),
+        cmocka_unit_test(impossible_parents),
         cmocka_unit_test(registry_of_format_1),
     };
     bool is_writing = argc == 3 && strcmp(argv[1], "--write") == 0;

@@ -67,8 +67,8 @@ life_policy_text(const struct sim_policy *policy, char *text, size_t bytes)
         snprintf(redundancy, sizeof redundancy, "ec=%u+%u", policy->ec_data,
                  policy->ec_parity);
     snprintf(text, bytes,
-             "--config %s --block-size %u%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s"
-             "%s%s%s",
+             "--config %s --block-size %u%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s"
+             "%s%s%s%s",
              redundancy, policy->block_bytes,
              policy->missing ? " --missing" : "",
              policy->rot ? " --rot" : "",

@@ -195,8 +195,8 @@ parse(struct options *o, int argc, char **argv)
 {
     enum { SEED = 256, CUTS, SECONDS, CONFIG, BLOCK_SIZE, MISSING, MIRROR, ROT,
            READ_CACHE, IN_RING, STREAM, CLONE, REPLAY, LIFE_CUTS, EXHAUSTIVE,
-           LENGTH,
-           FULL, SUBSETS, NTH, ADMIN, BUG, EXPECT, VERBOSE, TRACE, HELP };
+           LENGTH, FULL, SUBSETS, NTH, ADMIN, BUG, EXPECT, VERBOSE, TRACE,
+           HELP };
     static const struct option longs[] = {
         {"seed", required_argument, NULL, SEED},
         {"cuts", required_argument, NULL, CUTS},

@@ -74,9 +74,11 @@ print_serve_line(const struct request *req)
     const struct cli_paths *cache = &req->cli.cache;
 
     printf("nbdkit lsvd %s", req->create.name);
-    if (data->count) {
+    /* the parts of a clone may lie under any of them */
+    for (size_t i = 0; i < data->count && (i == 0 || req->create.parent);
+         i++) {
         fputs(" data=", stdout);
-        print_quoted(data->path[0]);
+        print_quoted(data->path[i]);
     }
     for (size_t i = 0; i < req->create.part_count; i++) {
         if (!is_first_mention(req, i))
@@ -177,7 +179,7 @@ command_clone(struct request *req)
     if (r)
         return r;
     if (req->cli.json)
-        return print_json_created(req);
+        return print_json_info(req, req->create.name);
     printf("cloned %s from %s; serve it with: ", req->create.name,
            req->create.parent);
     print_serve_line(req);

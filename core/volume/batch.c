@@ -149,7 +149,7 @@ batch_add(struct lsvd_volume *v, uint64_t chunk)
         v->batch->first = plan;
     v->batch->last = plan;
     v->batch->count++;
-    v->batch->bytes += plan->block_count * v->g.block_bytes;
+    v->batch->bytes += plan->taken * v->g.block_bytes;
     return 0;
 }
 
@@ -205,7 +205,7 @@ batch_blocks(const struct lsvd_volume *v)
     uint64_t blocks = 0;
 
     for (const struct plan *plan = v->batch->first; plan; plan = plan->next)
-        blocks += plan->block_count;
+        blocks += plan->taken;
     return blocks;
 }
 

@@ -17,6 +17,7 @@
  * A file that is missing, damaged or another instance's is made anew
  * (rebuild.c). */
 #include "base/sum.h"
+#include "volume/parent.h"
 #include "volume/resync.h"
 #include <string.h>
 
@@ -96,7 +97,10 @@ take_over(struct fill *fill, uint32_t row, enum cell_change *ret)
                        geometry_is_parity(&v->g, fill->slot) ? stripe.sum
                                                              : NULL);
     if (known)
-        *ret = entry.sum == SUM_ZERO_BLOCK ? CELL_PUNCH : CELL_WRITE;
+        *ret = entry.sum == SUM_ZERO_BLOCK ||
+                       volume_cell_is_hole(v, &fill->rows, fill->slot, row)
+                   ? CELL_PUNCH
+                   : CELL_WRITE;
     return 0;
 }
 

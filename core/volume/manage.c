@@ -519,6 +519,8 @@ lsvd_remove(const struct lsvd_env *env, const char *name)
         else if (r == -ENOENT) /* away: what is there can't be removed */
             r = 0;
     }
+    if (r == 0)
+        r = volume_check_policy(v);
     if (r == 0 && !v->meta.removing)
         r = parent_check_unused(v);
     if (r == 0)

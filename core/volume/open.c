@@ -574,10 +574,8 @@ begin(struct lsvd_volume *v, unsigned flags)
     return volume_bring_up(v, flags, wants_write);
 }
 
-/* The policy was read before the locks were taken: has somebody changed it in
- * between? -EAGAIN then: begin anew. */
-static int
-check_policy(struct lsvd_volume *v)
+int
+volume_check_policy(struct lsvd_volume *v)
 {
     const struct logger silent = {NULL, NULL};
     struct volume_meta now;
@@ -682,7 +680,7 @@ open_once(const struct lsvd_env *env, const char *name, unsigned flags,
     if (r == 0)
         r = parts_open(v, v->exclusive);
     if (r == 0 && !v->observer)
-        r = check_policy(v);
+        r = volume_check_policy(v);
     if (r == 0 && !(flags & OPEN_LOCKED))
         r = begin(v, flags);
     if (r == 0 && !v->observer)

@@ -88,22 +88,22 @@ parent_close(struct lsvd_volume *v)
 
 /* ---- what it has ---- */
 
-/* Blocks of the clone that the parent may have. */
+/* Bytes of the clone that the parent may have. */
 static uint64_t
-overlap_blocks(const struct lsvd_volume *v)
+overlap(const struct lsvd_volume *v)
 {
     uint64_t bytes = v->meta.overlap_bytes;
 
-    if (bytes > v->parent->g.volume_bytes)
-        bytes = v->parent->g.volume_bytes;
-    return (bytes + v->g.block_bytes - 1) / v->g.block_bytes;
+    return v->parent && bytes > v->parent->g.volume_bytes
+               ? v->parent->g.volume_bytes
+               : bytes;
 }
 
-/* So many of these blocks lie in the overlap. */
+/* So many of these blocks lie in it, with a byte at least. */
 static uint64_t
 within(const struct lsvd_volume *v, uint64_t first, uint64_t count)
 {
-    uint64_t end = v->parent ? overlap_blocks(v) : 0;
+    uint64_t end = (overlap(v) + v->g.block_bytes - 1) / v->g.block_bytes;
 
     if (first >= end)
         return 0;
@@ -114,18 +114,22 @@ int
 parent_fetch(struct lsvd_volume *v, uint64_t first, uint64_t count,
              uint8_t *to)
 {
-    uint64_t have = within(v, first, count);
+    uint64_t have = within(v, first, count), bytes = 0;
     int r = 0;
 
-    if (volume_is_clone(v) && !v->parent)
+    if (have > 0 && !v->parent)
         return err_set(-EIO, "volume %s: its parent is not open",
                        v->meta.name);
     if (have > 0)
         r = volume_fetch(v->parent, first, (uint32_t)have, to);
     if (r < 0)
         return err_wrap(r, "volume %s: its parent", v->meta.name);
-    memset(to + have * v->g.block_bytes, 0,
-           (size_t)(count - have) * v->g.block_bytes);
+    if (have > 0) {
+        bytes = overlap(v) - first * v->g.block_bytes;
+        if (bytes > have * v->g.block_bytes)
+            bytes = have * v->g.block_bytes;
+    }
+    memset(to + bytes, 0, (size_t)(count * v->g.block_bytes - bytes));
     return 0;
 }
 
@@ -137,11 +141,11 @@ parent_shows(struct lsvd_volume *v, uint64_t chunk)
 
     if (!volume_is_clone(v))
         return false;
-    if (!p)
-        return true; /* nobody can tell */
     count = within(v, first, v->g.chunk_blocks);
     if (count == 0)
         return false;
+    if (!p)
+        return true; /* nobody can tell */
     last = geometry_chunk_of(&p->g, first + count - 1);
     for (uint64_t c = geometry_chunk_of(&p->g, first); c <= last; c++) {
         struct chunk_entry truth = chunk_truth(p, c);
@@ -181,6 +185,8 @@ parent_extents(struct lsvd_volume *v, uint64_t first, uint64_t count,
     count = within(v, first, count);
     if (count == 0)
         return 0;
+    if (!v->parent)
+        return cb(ctx, first, count, true); /* nobody can tell */
     end = (first + count) * v->g.block_bytes;
     if (end > v->parent->g.volume_bytes)
         end = v->parent->g.volume_bytes;
@@ -212,6 +218,16 @@ volume_sum_is_zero(const struct lsvd_volume *v, uint64_t block, uint64_t sum)
            (volume_is_clone(v) && sum == zero_sum(v, block));
 }
 
+bool
+volume_cell_is_hole(const struct lsvd_volume *v, const struct rows *rows,
+                    uint32_t slot, uint32_t row)
+{
+    return volume_is_clone(v) &&
+           sum_all_zero(rows->cell[slot] + (size_t)(row - rows->first) *
+                                               v->g.block_bytes,
+                        v->g.block_bytes);
+}
+
 /* ---- who depends on it ---- */
 
 struct children {
@@ -222,26 +238,17 @@ struct children {
 };
 
 static int
-note_child(void *ctx, const struct registry_entry *entry)
+note_child(void *ctx, const struct volume_meta *meta)
 {
-    const struct logger silent = {NULL, NULL};
     struct children *c = ctx;
-    struct volume_meta meta;
     size_t used = strlen(c->names);
-    int r;
 
-    r = volume_find(c->v->io, &silent, &c->v->config, entry->name, &meta,
-                    NULL, 0, NULL);
-    if (r < 0) /* may be one */
-        return err_wrap(r, "nobody can tell whether volume %s is a clone of "
-                        "volume %s", entry->name, c->v->meta.name);
-    if (meta.parent == c->v->meta.number &&
-        uuid_equal(&meta.parent_uuid, &c->v->meta.uuid)) {
-        snprintf(c->names + used, c->bytes - used, "%s%s",
-                 c->count > 0 ? ", " : "", meta.name);
-        c->count++;
-    }
-    meta_done(&meta);
+    if (meta->parent != c->v->meta.number ||
+        !uuid_equal(&meta->parent_uuid, &c->v->meta.uuid))
+        return 0;
+    snprintf(c->names + used, c->bytes - used, "%s%s",
+             c->count > 0 ? ", " : "", meta->name);
+    c->count++;
     return 0;
 }
 
@@ -256,10 +263,12 @@ parent_children(struct lsvd_volume *v, char *names, size_t bytes,
     *ret_count = 0;
     if (!v->meta.read_only) /* PA2 */
         return 0;
-    r = volume_each_name(v->io, &v->log, &v->config, &v->meta, note_child,
-                         &c);
+    r = volume_each_policy(v->io, &v->log, &v->config, &v->meta, note_child,
+                           &c);
     *ret_count = c.count;
-    return r;
+    return r < 0 ? err_wrap(r, "volume %s: is it the parent of others",
+                            v->meta.name)
+                 : 0;
 }
 
 int

@@ -65,6 +65,11 @@ uint64_t volume_cell_sum(const struct lsvd_volume *v, uint64_t block,
 bool volume_sum_is_zero(const struct lsvd_volume *v, uint64_t block,
                         uint64_t sum);
 
+/* Of a cell that was loaded, or rebuilt: is it such zeroes, so that its bytes
+ * need not be written? */
+bool volume_cell_is_hole(const struct lsvd_volume *v, const struct rows *rows,
+                         uint32_t slot, uint32_t row);
+
 /* ---- who depends on it (PA2) ---- */
 
 /* The names of its clones under these roots, ", " between them. */

@@ -312,6 +312,22 @@ complete_row(struct ec_build *b, struct new_row *row, bool *ret_needs_redo)
     return 0;
 }
 
+/* Are all cells of the row zeroes, whatever their sums are (PA1)? */
+static bool
+is_zero_row(const struct lsvd_volume *v, uint64_t chunk,
+            const struct new_row *row)
+{
+    for (uint32_t i = 0; i < v->g.data_count; i++) {
+        uint32_t block = geometry_block_of(&v->g, i, row->row);
+
+        if (block != UINT32_MAX &&
+            !volume_sum_is_zero(v, geometry_first_block(&v->g, chunk) + block,
+                                row->sum[i]))
+            return false;
+    }
+    return true;
+}
+
 static int
 add_parity(struct ec_build *b, const struct new_row *row)
 {
@@ -333,7 +349,8 @@ add_parity(struct ec_build *b, const struct new_row *row)
         b->parity += v->g.block_bytes;
     }
     any = stripe_encode(v, b->plan->chunk, row->row, sums, data, parity,
-                        parity_sums);
+                        parity_sums) &&
+          !is_zero_row(v, b->plan->chunk, row);
     for (uint32_t i = 0; i < v->g.parity_count; i++) {
         uint32_t slot = v->g.data_count + i;
         struct plan_cell *cell =
@@ -619,6 +636,7 @@ take_blocks(struct lsvd_volume *v, struct plan *plan, uint32_t rows_max,
     if (v->g.is_ec)
         cut_rows(v, plan, rows_max,
                  before == UINT64_MAX && total > plan->block_count);
+    plan->taken = plan->block_count;
     plan->seq = journal_take_seq(v->journal);
     return 0;
 }

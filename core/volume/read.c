@@ -486,16 +486,10 @@ static int
 fetch_from_hole(struct lsvd_volume *v, const struct chunk_entry *truth,
                 uint64_t first, uint32_t count, uint8_t *to)
 {
-    int r;
-
-    if (truth->seq != 0 || !volume_is_clone(v)) {
-        memset(to, 0, (size_t)count * v->g.block_bytes);
-        return 0;
-    }
-    r = parent_fetch(v, first, count, to);
-    if (r == 0)
-        volume_cache(v, first, count, to, false);
-    return r;
+    if (truth->seq == 0 && volume_is_clone(v))
+        return parent_fetch(v, first, count, to);
+    memset(to, 0, (size_t)count * v->g.block_bytes);
+    return 0;
 }
 
 /* PA1. */
@@ -537,7 +531,7 @@ fetch_leased_chunk(struct lsvd_volume *v, struct chunk *c, uint64_t first,
     if (truth.state != CHUNK_PRESENT)
         return fetch_from_hole(v, &truth, first, count, to);
     if (r == 0 && is_clone)
-        r = fetch_absent(v, absent, first, count, to);
+        return fetch_absent(v, absent, first, count, to);
     if (r == 0)
         volume_cache(v, first, count, to, false);
     return r;
@@ -630,6 +624,10 @@ fetch_run(struct lsvd_volume *v, uint64_t first, uint32_t count, uint8_t *to)
         spills = bypass_spills(v);
         r = fetch_run_once(v, first, count, to);
     } while (spills != bypass_spills(v));
+    /* only now: until then a block may have been looked for in neither place
+     * that has it, and have been taken for the parent's */
+    if (r == 0 && volume_is_clone(v))
+        volume_cache(v, first, count, to, false);
     return r;
 }
 

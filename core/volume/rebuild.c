@@ -10,7 +10,7 @@
  *      if it can't be opened now: what can't be read today (no memory, a bad
  *      cable) may be readable tomorrow.
  * (F3) Zero cells are not written: sparse stays sparse. */
-#include "volume/volume.h"
+#include "volume/parent.h"
 #include "base/err.h"
 #include "base/memory.h"
 #include "base/sum.h"
@@ -114,7 +114,8 @@ judge_cell(struct rebuild *b, const struct stripe *stripe)
                            parity ? stripe->sum : NULL);
     if (!known)
         return CELL_KEEP;
-    if (entry.sum != SUM_ZERO_BLOCK)
+    if (entry.sum != SUM_ZERO_BLOCK &&
+        !volume_cell_is_hole(v, &b->rows, b->slot, stripe->row))
         return CELL_WRITE;
     return b->in_place ? CELL_PUNCH : CELL_KEEP;
 }

@@ -65,6 +65,7 @@ static void
 encode_row(struct lsvd_volume *v, const struct plan *plan, uint32_t *next,
            uint32_t row, struct byte_writer *out)
 {
+    static const uint8_t zeroes[BLOCK_BYTES_MAX];
     const struct plan_cell *parity =
         &plan->cells[v->g.data_count][next[v->g.data_count]];
     uint32_t mask = 0;
@@ -94,7 +95,8 @@ encode_row(struct lsvd_volume *v, const struct plan *plan, uint32_t *next,
 
         write_u64(out, cell->entry.sum);
         if (cell->entry.sum != SUM_ZERO_BLOCK)
-            write_bytes(out, cell->data, v->g.block_bytes);
+            write_bytes(out, cell->data ? cell->data : zeroes,
+                        v->g.block_bytes);
     }
 }
 

@@ -436,71 +436,28 @@ volume_find(struct io *io, const struct logger *log,
     return 0;
 }
 
-/* Those of one root that no root before it had. */
-static int
-each_name_of(struct io *io, const struct logger *log, const char *path,
-             struct registry *seen,
-             int (*cb)(void *ctx, const struct registry_entry *entry),
-             void *ctx)
+/* The roots of the configuration and of a volume's parts, each once. */
+static const char *
+nth_root(const struct config *config, const struct volume_meta *of, size_t n)
 {
-    struct registry registry;
-    struct target *root;
-    bool damaged;
-    int r;
+    size_t count = 0;
 
-    r = io->ops->open_dir(io, path, 0, &root);
-    if (r < 0)
-        return is_our_trouble(r) ? r : 0; /* what is away can't be asked */
-    r = registry_load(root, log, &registry, &damaged);
-    target_close(root);
-    if (r < 0)
-        return r;
-    for (size_t i = 0; i < registry.count && r == 0; i++) {
-        if (registry_find(seen, registry.entry[i].name))
-            continue;
-        r = registry_add(seen, &registry.entry[i]);
-        if (r == -EEXIST) /* two of one number: each is asked for */
-            r = 0;
-        if (r == 0)
-            r = cb(ctx, &registry.entry[i]);
+    while (config->data[count])
+        count++;
+    if (n < count)
+        return config->data[n];
+    return n - count < of->part_count ? of->part[n - count].root : NULL;
+}
+
+static bool
+is_first_mention(const struct config *config, const struct volume_meta *of,
+                 size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(nth_root(config, of, i), nth_root(config, of, n)) == 0)
+            return false;
     }
-    registry_done(&registry);
-    return r;
-}
-
-int
-volume_each_name(struct io *io, const struct logger *log,
-                 const struct config *config, const struct volume_meta *of,
-                 int (*cb)(void *ctx, const struct registry_entry *entry),
-                 void *ctx)
-{
-    struct registry seen = {0};
-    int r = 0;
-
-    for (size_t i = 0; config->data[i] && r == 0; i++)
-        r = each_name_of(io, log, config->data[i], &seen, cb, ctx);
-    for (uint32_t i = 0; of && i < of->part_count && r == 0; i++)
-        r = each_name_of(io, log, of->part[i].root, &seen, cb, ctx);
-    registry_done(&seen);
-    return r;
-}
-
-struct wanted {
-    uint32_t number;
-    const struct uuid *uuid;
-    char *name;
-    size_t bytes;
-};
-
-static int
-take_wanted(void *ctx, const struct registry_entry *entry)
-{
-    struct wanted *w = ctx;
-
-    if (entry->number != w->number || !uuid_equal(&entry->uuid, w->uuid))
-        return 0;
-    snprintf(w->name, w->bytes, "%s", entry->name);
-    return 1;
+    return true;
 }
 
 int
@@ -509,13 +466,152 @@ volume_find_name(struct io *io, const struct logger *log,
                  uint32_t number, const struct uuid *uuid, char *name,
                  size_t bytes)
 {
-    struct wanted wanted = {number, uuid, name, bytes};
-    int r = volume_each_name(io, log, config, of, take_wanted, &wanted);
+    bool found = false, damaged;
+    int r, failed = 0;
 
-    if (r == 0)
-        return err_set(-ENOENT, "volume %u is not known under any of the "
-                       "data directories", number);
-    return r < 0 ? r : 0;
+    for (size_t n = 0; nth_root(config, of, n) && !found; n++) {
+        struct registry registry;
+        struct target *root;
+
+        if (!is_first_mention(config, of, n))
+            continue;
+        r = io->ops->open_dir(io, nth_root(config, of, n), 0, &root);
+        if (r == 0) {
+            r = registry_load(root, log, &registry, &damaged);
+            target_close(root);
+        }
+        failed = r < 0 && r != -ENOENT ? r : failed;
+        for (size_t i = 0; r == 0 && i < registry.count; i++) {
+            if (registry.entry[i].number != number ||
+                !uuid_equal(&registry.entry[i].uuid, uuid))
+                continue;
+            snprintf(name, bytes, "%s", registry.entry[i].name);
+            found = true;
+        }
+        if (r == 0)
+            registry_done(&registry);
+    }
+    if (found)
+        return 0;
+    return failed < 0 ? failed
+                      : err_set(-ENOENT, "volume %u is not known under any of "
+                                "the data directories", number);
+}
+
+/* UUIDs of what was told already. */
+struct told {
+    struct uuid *uuid; /* owned */
+    size_t count, room;
+};
+
+static int
+told_add(struct told *told, const struct uuid *uuid)
+{
+    struct uuid *grown;
+    int r;
+
+    for (size_t i = 0; i < told->count; i++) {
+        if (uuid_equal(&told->uuid[i], uuid))
+            return 0;
+    }
+    if (told->count == told->room) {
+        r = mem_new(2 * told->room + 16, sizeof *grown, &grown);
+        if (r < 0)
+            return r;
+        if (told->count > 0)
+            memcpy(grown, told->uuid, told->count * sizeof *grown);
+        free(told->uuid);
+        told->uuid = grown;
+        told->room = 2 * told->room + 16;
+    }
+    told->uuid[told->count++] = *uuid;
+    return 1;
+}
+
+/* What this root says of the volume of this entry. -ENOENT: nothing. */
+static int
+policy_under(struct target *root, const struct registry_entry *entry,
+             struct volume_meta *ret)
+{
+    struct search search = {.name = entry->name, .number = entry->number};
+    struct target *dir;
+    char text[16];
+    int r;
+
+    snprintf(text, sizeof text, "%u", entry->number);
+    r = target_subdir(root, text, 0, &dir);
+    if (r < 0)
+        return r;
+    target_close(dir);
+    search_root(&search, root);
+    *ret = search.best;
+    if (search.best.generation > 0)
+        return 0;
+    return err_set(search.error ? search.error : -EIO,
+                   "volume %s: no usable .meta under %s: %s", entry->name,
+                   root->path, search.text);
+}
+
+static int
+each_policy_of(struct target *root, const struct registry *registry,
+               struct told *told,
+               int (*cb)(void *ctx, const struct volume_meta *meta),
+               void *ctx)
+{
+    int r = 0;
+
+    for (size_t i = 0; i < registry->count && r == 0; i++) {
+        struct volume_meta meta;
+
+        r = policy_under(root, &registry->entry[i], &meta);
+        if (r == -ENOENT) { /* of a removal that could not reach this root */
+            r = 0;
+            continue;
+        }
+        if (r < 0)
+            return r;
+        r = told_add(told, &meta.uuid);
+        if (r == 1)
+            r = cb(ctx, &meta);
+        meta_done(&meta);
+    }
+    return r;
+}
+
+int
+volume_each_policy(struct io *io, const struct logger *log,
+                   const struct config *config, const struct volume_meta *of,
+                   int (*cb)(void *ctx, const struct volume_meta *meta),
+                   void *ctx)
+{
+    struct told told = {0};
+    bool damaged;
+    int r = 0;
+
+    for (size_t n = 0; nth_root(config, of, n) && r == 0; n++) {
+        struct registry registry;
+        struct target *root;
+
+        if (!is_first_mention(config, of, n))
+            continue;
+        r = io->ops->open_dir(io, nth_root(config, of, n), 0, &root);
+        if (r == -ENOENT) {
+            log_event(log, LOG_WARNING_LEVEL, "%s: the volumes under it are "
+                      "not known", err_text());
+            r = 0;
+            continue;
+        }
+        if (r < 0)
+            break;
+        r = registry_load(root, log, &registry, &damaged);
+        if (r == 0) {
+            r = each_policy_of(root, &registry, &told, cb, ctx);
+            registry_done(&registry);
+        }
+        target_close(root);
+    }
+    free(told.uuid);
+    return r;
 }
 
 /* Into one root: its copy, and its registry's entry. */

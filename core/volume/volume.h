@@ -369,19 +369,21 @@ int volume_find(struct io *io, const struct logger *log,
                 struct volume_meta *ret, struct metadata_problem *problems,
                 size_t max, size_t *ret_problems);
 
-/* The name of a volume of which the number and UUID are known. -ENOENT. */
+/* The name of a volume of which number and UUID are known, from the registries
+ * of these roots and of those of a volume's parts. -ENOENT: none knows it. */
 int volume_find_name(struct io *io, const struct logger *log,
                      const struct config *config,
                      const struct volume_meta *of, uint32_t number,
                      const struct uuid *uuid, char *name, size_t bytes);
-/* Each name in the registries of these roots and of the roots of the volume's
- * parts (of: may be NULL), once; a non-zero return of cb stops and is
- * returned. */
-int volume_each_name(struct io *io, const struct logger *log,
-                     const struct config *config,
-                     const struct volume_meta *of,
-                     int (*cb)(void *ctx, const struct registry_entry *entry),
-                     void *ctx);
+/* The policies of all volumes that these roots know, each volume once, as the
+ * root says that is asked first. An error: of one of them it can't be told what
+ * it is; roots that are not there are passed over. A non-zero return of cb
+ * stops and is returned. */
+int volume_each_policy(struct io *io, const struct logger *log,
+                       const struct config *config,
+                       const struct volume_meta *of,
+                       int (*cb)(void *ctx, const struct volume_meta *meta),
+                       void *ctx);
 
 /* Write this policy to every root and part that can be reached, and its entry
  * into every root's registry. -EIO if not a single copy could be written. */
@@ -527,6 +529,9 @@ int volume_open(const struct lsvd_env *env, const char *name, unsigned flags,
 int volume_new(const struct lsvd_env *env, const char *name,
                struct lsvd_volume **ret);
 void volume_free(struct lsvd_volume *v);
+/* The policy was read before the locks were taken: has somebody changed it in
+ * between? -EAGAIN then: begin anew. */
+int volume_check_policy(struct lsvd_volume *v);
 /* The view in force by the labels, … */
 int volume_choose_view(struct lsvd_volume *v);
 /* … its journal, and by that the view, if it names one, … */
@@ -895,7 +900,8 @@ struct plan {
     uint32_t cell_count[PARTS_MAX]; /* by fragment, in order of row */
     struct plan_cell *cells[PARTS_MAX]; /* replicas: all the same list */
     struct journal_block *blocks; /* what it destages */
-    size_t block_count;
+    size_t block_count;           /* … and how many, of which … */
+    size_t taken;                 /* … the journal has so many */
     uint64_t zero_seq;
     struct shared *written; /* plan_of_write: its blocks, one behind the other,
                              * then parity; owned */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { BLOCK = 4096, CHUNK = 256 << 10, BYTES = 2 << 20, STEPS = 400,
        CLONE = 12 }; /* the number that it gets */
@@ -330,6 +331,41 @@ test_degraded(void **state)
     end(&f);
 }
 
+static uint64_t
+allocated(const char *root, const char *rest)
+{
+    char path[512];
+    struct stat st;
+
+    snprintf(path, sizeof path, "%s/%d/%s", root, CLONE, rest);
+    assert_int_equal(stat(path, &st), 0);
+    return (uint64_t)st.st_blocks * 512;
+}
+
+/* Zeroes take no space, also of a part that was made anew. */
+static void
+test_zeroes_are_holes(void **state)
+{
+    struct lsvd_report report;
+    struct family f;
+
+    (void)state;
+    begin(&f, &ec42, NULL);
+    zero(&f, 0, CHUNK);
+    drain(&f);
+    put(&f, 5 * BLOCK, BLOCK); /* of part b */
+    drain(&f);
+    check(&f);
+    for (char part[] = "a/1"; part[0] <= 'f'; part[0]++)
+        assert_true(allocated(f.world.data, part) <= 5 * BLOCK);
+    close_clone(&f);
+    MUST(lsvd_replace(&f.world.env, "v2", 'b', f.world.cache, NULL, &report));
+    assert_true(allocated(f.world.cache, "b/1") <= 5 * BLOCK);
+    open_clone(&f);
+    check(&f);
+    end(&f);
+}
+
 /* ---- what is allocated ---- */
 
 struct map {
@@ -432,6 +468,49 @@ test_larger_than_the_parent(void **state)
     end(&f);
 }
 
+/* The parent ends, or shows no further, in the middle of a block: what lies
+ * behind is zeroes, in the clone and in a clone of that. */
+static void
+test_overlap_ends_within_a_block(void **state)
+{
+    struct lsvd_create spec = {.name = "v2", .parent = NAME,
+                               .size_bytes = 10000,
+                               .journal_bytes = 1u << 20};
+    struct family f;
+    struct lsvd_volume *v;
+
+    (void)state;
+    f = (struct family){.size = BYTES, .random = 7};
+    f.parent = calloc(1, BYTES);
+    f.model = calloc(1, BYTES);
+    f.found = malloc(BYTES);
+    assert_true(f.parent && f.model && f.found);
+    world_init(&f.world, &three);
+    fill_parent(&f);
+    memcpy(f.model, f.parent, spec.size_bytes);
+    MUST(lsvd_set(&f.world.env, NAME, "read-only", "on"));
+    MUST(lsvd_create(&f.world.env, &spec));
+    MUST(lsvd_set(&f.world.env, "v2", "read-only", "on"));
+    spec = (struct lsvd_create){.name = "v3", .parent = "v2",
+                                .size_bytes = BYTES,
+                                .journal_bytes = 1u << 20};
+    MUST(lsvd_create(&f.world.env, &spec));
+    MUST(lsvd_open(&f.world.env, "v3", 0, &v));
+    MUST(lsvd_pread(v, f.found, BYTES, 0));
+    assert_memory_equal(f.found, f.model, BYTES);
+    MUST(lsvd_close(v));
+    MUST(lsvd_remove(&f.world.env, "v3"));
+    MUST(lsvd_set(&f.world.env, "v2", "read-only", "off"));
+    MUST(lsvd_resize(&f.world.env, "v2", BYTES, false));
+    open_clone(&f);
+    check(&f);
+    f.model[10001] = 77; /* a part of that block */
+    MUST(lsvd_pwrite(f.clone, f.model + 10001, 1, 10001, 0));
+    check(&f);
+    drain(&f);
+    end(&f);
+}
+
 /* ---- one above the other ---- */
 
 static void
@@ -529,6 +608,59 @@ test_refusals(void **state)
     world_done(&f.world);
 }
 
+/* What else the roots know does not matter to it, but a clone does, whatever
+ * its name. */
+static void
+test_roots_that_know_others(void **state)
+{
+    char second[300], third[300], path[600];
+    const char *both[] = {NULL, second, NULL};
+    const char *roots_of[][2] = {{NULL, NULL}, {second, NULL}};
+    struct lsvd_create_part parts[] = {{'a', NULL}, {'b', second}};
+    struct lsvd_create_part only[] = {{'a', second}};
+    struct lsvd_create spec = {.name = "golden", .size_bytes = BYTES,
+                               .replicas = 2, .parts = parts,
+                               .part_count = 2};
+    struct lsvd_env env;
+    struct world w;
+
+    (void)state;
+    world_init(&w, &one); /* v1, under the first root */
+    snprintf(second, sizeof second, "%s/second", w.path);
+    snprintf(third, sizeof third, "%s/third", w.path);
+    assert_int_equal(mkdir(second, 0700), 0);
+    both[0] = roots_of[0][0] = parts[0].root = w.data;
+    env = w.env;
+    env.data = both;
+    MUST(lsvd_create(&env, &spec));
+    MUST(lsvd_set(&env, "golden", "read-only", "on"));
+    /* another v1, a clone, which only the second root knows */
+    env.data = roots_of[1];
+    spec = (struct lsvd_create){.name = "v1", .parent = "golden",
+                                .replicas = 1, .parts = only,
+                                .part_count = 1,
+                                .journal_bytes = 1u << 20};
+    MUST(lsvd_create(&env, &spec));
+    env.data = roots_of[0];
+    assert_int_equal(lsvd_remove(&env, "golden"), -EBUSY);
+    assert_non_null(strstr(lsvd_error(), "parent of v1"));
+    env.data = roots_of[1];
+    MUST(lsvd_remove(&env, "v1"));
+    /* and one that is none */
+    spec.parent = NULL;
+    spec.name = "x";
+    spec.size_bytes = BYTES;
+    MUST(lsvd_create(&env, &spec));
+    env.data = roots_of[0];
+    MUST(lsvd_set(&env, "golden", "read-only", "off"));
+    /* a directory that is gone, with its name still there */
+    snprintf(path, sizeof path, "%s/13", second);
+    assert_int_equal(rename(path, third), 0);
+    MUST(lsvd_set(&env, "golden", "read-only", "on"));
+    MUST(lsvd_remove(&env, "golden"));
+    world_done(&w);
+}
+
 /* Without its parent a clone does not start, and says why; it can be checked.
  */
 static void
@@ -563,12 +695,15 @@ main(void)
         cmocka_unit_test(test_another_redundancy_than_the_parent),
         cmocka_unit_test(test_zeroes_hide_the_parent),
         cmocka_unit_test(test_degraded),
+        cmocka_unit_test(test_zeroes_are_holes),
         cmocka_unit_test(test_extents),
         cmocka_unit_test(test_what_was_cut_off_stays_so),
         cmocka_unit_test(test_larger_than_the_parent),
+        cmocka_unit_test(test_overlap_ends_within_a_block),
         cmocka_unit_test(test_clone_of_a_clone),
         cmocka_unit_test(test_chain),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_roots_that_know_others),
         cmocka_unit_test(test_parent_is_gone),
     };
 

@@ -106,6 +106,40 @@ int lsvd_set(const struct lsvd_env *env, const char *name, const char *key,
  * the parent of others. Continues one that was interrupted. */
 int lsvd_remove(const struct lsvd_env *env, const char *name);
 
+/* ---- snapshots: volume@name ---- */
+
+/* Freeze a volume that nobody serves. It goes on under its name, as an empty
+ * clone of the snapshot. Nothing is copied. -EEXIST, -EIO: not all parts are in
+ * sync; the volume is as it was then. */
+int lsvd_snapshot_create(const struct lsvd_env *env, const char *name);
+
+/* The same of one that is open for writing, step by step. First, beside
+ * requests: a successor, which stays unused. */
+int lsvd_snapshot_begin(struct lsvd_volume *v, const struct lsvd_env *env,
+                        const char *name, struct lsvd_volume **ret_next);
+/* While no request is under way: v is the snapshot from here on, and belongs to
+ * next, which is to be used, started and closed in its place. On an error v
+ * goes on, and next is to be cancelled. */
+int lsvd_snapshot_commit(struct lsvd_volume *v, struct lsvd_volume *next,
+                         const char *name);
+/* Beside requests of next: others may open the snapshot after that. An error
+ * costs nothing but that. */
+int lsvd_snapshot_finish(struct lsvd_volume *next, const char *name);
+/* What lsvd_snapshot_begin made goes. The error text stays. */
+void lsvd_snapshot_cancel(struct lsvd_volume *next,
+                          const struct lsvd_env *env);
+
+/* Snapshots of a volume, oldest first. Pointers are valid during the call. */
+struct lsvd_snapshot {
+    const char *name;
+    uint32_t number;
+    uint64_t size_bytes;
+    uint64_t frozen_at; /* seconds since 1970 */
+};
+int lsvd_snapshot_list(const struct lsvd_env *env, const char *name,
+                       int (*cb)(void *ctx, const struct lsvd_snapshot *s),
+                       void *ctx);
+
 /* ---- serving ---- */
 
 enum lsvd_open_flags {

@@ -422,18 +422,22 @@ judge_group(GKeyFile *file, const char *group)
     return r;
 }
 
+/* A snapshot goes by the section of its volume. */
 static int
 apply_file(GKeyFile *file, const char *volume, struct config *config)
 {
     g_auto(GStrv) groups = g_key_file_get_groups(file, NULL);
+    char base[VOLUME_NAME_BYTES_MAX + 1] = "";
     int r = 0;
 
+    if (volume != NULL)
+        meta_base_name(volume, base);
     for (size_t i = 0; groups[i] != NULL && r == 0; i++)
         r = judge_group(file, groups[i]);
     if (r == 0 && g_key_file_has_group(file, DEFAULTS_GROUP))
         r = apply_group(file, DEFAULTS_GROUP, config);
-    if (r == 0 && volume != NULL && g_key_file_has_group(file, volume))
-        r = apply_group(file, volume, config);
+    if (r == 0 && base[0] != '\0' && g_key_file_has_group(file, base))
+        r = apply_group(file, base, config);
     return r;
 }
 

@@ -61,11 +61,26 @@ is_alnum(char c)
            (c >= 'a' && c <= 'z');
 }
 
+/* At most so many bytes of it. */
+static int
+check_word(const char *word, size_t bytes, const char *what, const char *safe)
+{
+    if (bytes == 0 || !is_alnum(word[0]))
+        return err_set(-EINVAL, "name \"%s\": %s must begin with a letter or "
+                       "digit", safe, what);
+    for (size_t i = 1; i < bytes; i++)
+        if (!is_alnum(word[i]) && strchr("._-", word[i]) == NULL)
+            return err_set(-EINVAL, "name \"%s\": %s may hold letters, digits, "
+                           "dot, underscore and dash only", safe, what);
+    return 0;
+}
+
 int
 meta_check_name(const char *name)
 {
     char safe[KEYFILE_SAFE_BYTES];
-    size_t bytes = strnlen(name, VOLUME_NAME_BYTES_MAX + 1);
+    size_t bytes = strnlen(name, VOLUME_NAME_BYTES_MAX + 1), base;
+    int r;
 
     keyfile_safe(name, safe);
     if (bytes == 0)
@@ -73,15 +88,39 @@ meta_check_name(const char *name)
     if (bytes > VOLUME_NAME_BYTES_MAX)
         return err_set(-EINVAL, "name \"%s\": longer than %d bytes", safe,
                        VOLUME_NAME_BYTES_MAX);
-    if (!is_alnum(name[0]))
-        return err_set(-EINVAL,
-                       "name \"%s\": must begin with a letter or digit",
-                       safe);
-    for (size_t i = 1; i < bytes; i++)
-        if (!is_alnum(name[i]) && strchr("._-", name[i]) == NULL)
-            return err_set(-EINVAL, "name \"%s\": may hold letters, digits, "
-                           "dot, underscore and dash only", safe);
+    base = strcspn(name, "@");
+    r = check_word(name, base, "it", safe);
+    if (r < 0 || base == bytes)
+        return r;
+    base += name[base + 1] == '+' ? 2 : 1; /* unborn */
+    return check_word(name + base, bytes - base, "what follows the @", safe);
+}
+
+void
+meta_base_name(const char *name, char ret[VOLUME_NAME_BYTES_MAX + 1])
+{
+    snprintf(ret, VOLUME_NAME_BYTES_MAX + 1, "%.*s", (int)strcspn(name, "@"),
+             name);
+}
+
+int
+meta_unborn_name(const char *base, uint32_t number,
+                 char ret[VOLUME_NAME_BYTES_MAX + 1])
+{
+    int bytes = snprintf(ret, VOLUME_NAME_BYTES_MAX + 1, "%s@+%" PRIu32, base,
+                         number);
+
+    if (bytes > VOLUME_NAME_BYTES_MAX)
+        return err_set(-EINVAL, "volume %s: its name is too long for a "
+                       "snapshot: %d bytes must be left", base,
+                       bytes - (int)strlen(base));
     return 0;
+}
+
+bool
+meta_is_unborn_name(const char *name)
+{
+    return strstr(name, "@+") != NULL;
 }
 
 static bool
@@ -142,6 +181,30 @@ check_parent(const struct volume_meta *m)
     if (m->overlap_bytes > m->size_bytes)
         return err_set(-EINVAL, "overlap %" PRIu64 ": the volume has %" PRIu64
                        " bytes", m->overlap_bytes, m->size_bytes);
+    return 0;
+}
+
+static int
+check_successor(const struct volume_meta *m)
+{
+    bool has = m->incompat & META_INCOMPAT_SNAPSHOT;
+
+    if (has != (m->successor != 0))
+        return err_set(-EINVAL, "successor %" PRIu32 ": the feature says "
+                       "otherwise", m->successor);
+    if (!has)
+        return 0;
+    if (m->successor < VOLUME_NUMBER_FIRST ||
+        m->successor > VOLUME_NUMBER_MAX || m->successor == m->number)
+        return err_set(-EINVAL, "successor %" PRIu32 ": must be %d to %d, and "
+                       "another volume", m->successor, VOLUME_NUMBER_FIRST,
+                       VOLUME_NUMBER_MAX);
+    if (uuid_is_zero(&m->successor_uuid) ||
+        uuid_equal(&m->successor_uuid, &m->uuid))
+        return err_set(-EINVAL, "the successor has an impossible UUID");
+    if (!m->read_only || !meta_is_snapshot_name(m->name))
+        return err_set(-EINVAL, "a snapshot is read-only, and its name has an "
+                       "@");
     return 0;
 }
 
@@ -266,6 +329,8 @@ meta_check(const struct volume_meta *m)
         r = check_parts(m);
     if (r == 0)
         r = check_parent(m);
+    if (r == 0)
+        r = check_successor(m);
     for (uint32_t i = 0; i < m->forced_count && r == 0; i++)
         r = check_forced(m->forced[i]);
     return r;
@@ -409,6 +474,22 @@ parse_parent(GKeyFile *file, struct volume_meta *m)
     return r;
 }
 
+static int
+parse_successor(GKeyFile *file, struct volume_meta *m)
+{
+    const char *g = VOLUME_GROUP;
+    int r;
+
+    if (!(m->incompat & META_INCOMPAT_SNAPSHOT))
+        return 0;
+    r = keyfile_u32(file, g, "successor", 0, UINT32_MAX, &m->successor);
+    if (r == 0)
+        r = keyfile_uuid(file, g, "successor-uuid", &m->successor_uuid);
+    if (r == 0)
+        r = keyfile_u64(file, g, "frozen-at", 0, UINT64_MAX, &m->frozen_at);
+    return r;
+}
+
 static void
 part_group(uint32_t part, char group[8])
 {
@@ -483,6 +564,8 @@ parse_volume(GKeyFile *file, struct volume_meta *m)
         r = parse_flags(file, m);
     if (r == 0)
         r = parse_parent(file, m);
+    if (r == 0)
+        r = parse_successor(file, m);
     for (uint32_t i = 0; i < m->part_count && r == 0; i++)
         r = parse_part(file, i, m);
     if (r == 0)
@@ -556,6 +639,11 @@ put_volume(GString *out, const struct volume_meta *m)
         keyfile_put_u64(out, "parent", m->parent);
         keyfile_put_uuid(out, "parent-uuid", &m->parent_uuid);
         keyfile_put_u64(out, "overlap", m->overlap_bytes);
+    }
+    if (m->successor) {
+        keyfile_put_u64(out, "successor", m->successor);
+        keyfile_put_uuid(out, "successor-uuid", &m->successor_uuid);
+        keyfile_put_u64(out, "frozen-at", m->frozen_at);
     }
     keyfile_put_u64(out, "journal-size", m->journal_bytes);
     keyfile_put_u64(out, "generation", m->generation);

@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define META_NAME ".meta"
 #define REGISTRY_NAME ".volumesmeta"
@@ -26,7 +27,8 @@
 
 /* Features that this version knows; see docs/format.md. */
 #define META_INCOMPAT_PARENT UINT64_C(1) /* has a parent */
-#define META_INCOMPAT_KNOWN META_INCOMPAT_PARENT
+#define META_INCOMPAT_SNAPSHOT UINT64_C(2) /* is one: has a successor */
+#define META_INCOMPAT_KNOWN (META_INCOMPAT_PARENT | META_INCOMPAT_SNAPSHOT)
 #define META_RO_COMPAT_KNOWN UINT64_C(0)
 
 /* Losses that were accepted (lsvd-repair force-start): kept for ever. */
@@ -54,6 +56,12 @@ struct volume_meta {
                          * 0: none, and the next two mean nothing */
     struct uuid parent_uuid;
     uint64_t overlap_bytes; /* of its beginning, at most; 0 … size_bytes */
+    uint32_t successor; /* a snapshot: number of the volume that has had its
+                         * name since; 0: none, and the next two mean nothing */
+    struct uuid successor_uuid;
+    uint64_t frozen_at; /* when, seconds of the wall clock */
+    bool name_due; /* in memory alone: name and generation are ahead of what
+                    * any copy says */
     uint64_t journal_bytes;
     uint32_t part_count; /* replicas or K + M */
     struct meta_part part[PARTS_MAX]; /* part[0] is a */
@@ -86,9 +94,25 @@ int meta_check(const struct volume_meta *meta);
  * there are META_FORCED_MAX. */
 int meta_add_forced(struct volume_meta *meta, const char *line);
 
-/* A name matches [A-Za-z0-9][A-Za-z0-9._-]* and has at most 64 bytes. -EINVAL
- * with a text that is safe to print whatever the name holds. */
+/* A name matches [A-Za-z0-9][A-Za-z0-9._-]* and has at most 64 bytes; that of a
+ * snapshot is the volume's, '@' and another such. -EINVAL with a text that is
+ * safe to print whatever the name holds. */
 int meta_check_name(const char *name);
+
+/* That of the volume of which it is a snapshot, or the name itself. */
+void meta_base_name(const char *name, char ret[VOLUME_NAME_BYTES_MAX + 1]);
+
+static inline bool
+meta_is_snapshot_name(const char *name)
+{
+    return strchr(name, '@') != NULL;
+}
+
+/* Of a successor that is being made, and is nothing yet: volume@+number. No
+ * user can give such a name. -EINVAL: the volume's is too long for it. */
+int meta_unborn_name(const char *base, uint32_t number,
+                     char ret[VOLUME_NAME_BYTES_MAX + 1]);
+bool meta_is_unborn_name(const char *name);
 
 struct registry_entry {
     char name[VOLUME_NAME_BYTES_MAX + 1];

@@ -5,6 +5,7 @@
  * registry takes everything back. */
 #include "base/err.h"
 #include "base/memory.h"
+#include "volume/find.h"
 #include "volume/parent.h"
 #include <ctype.h>
 #include <stdio.h>
@@ -117,10 +118,7 @@ meta_from_spec(const struct lsvd_create *spec, const struct config *config,
     if (replicas == 0 && ec_data == 0)
         replicas = 1;
     parts = replicas ? replicas : ec_data + ec_parity;
-    r = meta_check_name(spec->name);
-    if (r == 0)
-        r = check_counts(spec, data_given || like->part_count == parts,
-                         parts);
+    r = check_counts(spec, data_given || like->part_count == parts, parts);
     if (r < 0)
         return r;
     snprintf(meta->name, sizeof meta->name, "%s", spec->name);
@@ -228,6 +226,16 @@ choose_number(struct io *io, const struct logger *log,
         return err_set(-ENOSPC, "no volume number is left");
     meta->number = used.greatest + 1;
     return 0;
+}
+
+/* Now that its number is known. */
+static int
+name_unborn(struct volume_meta *meta)
+{
+    char base[VOLUME_NAME_BYTES_MAX + 1];
+
+    meta_base_name(meta->name, base);
+    return meta_unborn_name(base, meta->number, meta->name);
 }
 
 static int
@@ -348,8 +356,7 @@ open_the_parent(struct lsvd_volume *v, const struct lsvd_env *env,
     struct volume_meta meta;
     int r;
 
-    r = volume_find(v->io, &v->log, &v->config, spec->parent, &meta, NULL, 0,
-                    NULL);
+    r = volume_find(v->io, &v->log, &v->config, spec->parent, &meta, NULL);
     if (r < 0)
         return r;
     if (!meta.read_only)
@@ -360,37 +367,29 @@ open_the_parent(struct lsvd_volume *v, const struct lsvd_env *env,
     return r < 0 ? r : parent_open_named(v, env, spec->parent);
 }
 
-int
-lsvd_create(const struct lsvd_env *env, const struct lsvd_create *spec)
+/* From a policy that only lacks number and UUIDs: everything on the disks.
+ * Nothing is left behind when it fails. */
+static int
+make(struct lsvd_volume *v)
 {
-    bool data_given = env->data && env->data[0];
-    char text[512];
-    struct lsvd_volume *v;
+    char text[512], name[VOLUME_NAME_BYTES_MAX + 1];
     int r;
 
-    r = volume_new(env, NULL, &v);
-    if (r < 0)
-        return r;
-    if (spec->parent)
-        r = open_the_parent(v, env, spec);
-    if (r == 0)
-        r = meta_from_spec(spec, &v->config, data_given,
-                           v->parent ? &v->parent->meta : NULL, &v->meta);
-    if (r == 0)
-        r = v->io->ops->random(v->io, v->meta.uuid.b, sizeof v->meta.uuid.b);
+    memcpy(name, v->meta.name, sizeof name);
+    r = v->io->ops->random(v->io, v->meta.uuid.b, sizeof v->meta.uuid.b);
     if (r == 0)
         r = first_view(v);
     if (r == 0) {
         r = meta_check(&v->meta);
         if (r < 0)
-            err_wrap(r, "volume %s", spec->name);
+            err_wrap(r, "volume %s", name);
     }
     if (r == 0)
         r = choose_number(v->io, &v->log, &v->config, &v->meta);
-    if (r < 0) {
-        volume_free(v);
+    if (r == 0 && meta_is_unborn_name(name))
+        r = name_unborn(&v->meta);
+    if (r < 0)
         return r;
-    }
     geometry_init(&v->g, v->meta.size_bytes, v->meta.chunk_bytes,
                   v->meta.block_bytes, v->meta.replicas, v->meta.ec_data,
                   v->meta.ec_parity);
@@ -400,13 +399,83 @@ lsvd_create(const struct lsvd_env *env, const struct lsvd_create *spec)
         r = make_live(v);
     if (r == 0)
         r = volume_store_meta_everywhere(v->io, &v->meta);
-    if (r < 0) {
-        snprintf(text, sizeof text, "%s", err_text());
-        take_back(v);
-        r = err_set(r, "volume %s: %s", spec->name, text);
-    } else {
+    if (r == 0)
+        return 0;
+    snprintf(text, sizeof text, "%s", err_text());
+    take_back(v);
+    return err_set(r, "volume %s: %s", name, text);
+}
+
+static int
+check_own_name(const char *name)
+{
+    if (!meta_is_snapshot_name(name))
+        return 0;
+    return err_set(-EINVAL, "name \"%.80s\": an @ is for snapshots, which lsvd "
+                   "snapshot create makes", name);
+}
+
+int
+lsvd_create(const struct lsvd_env *env, const struct lsvd_create *spec)
+{
+    bool data_given = env->data && env->data[0];
+    struct lsvd_volume *v;
+    int r;
+
+    r = meta_check_name(spec->name);
+    if (r == 0)
+        r = check_own_name(spec->name);
+    if (r == 0)
+        r = volume_new(env, NULL, &v);
+    if (r < 0)
+        return r;
+    if (spec->parent)
+        r = open_the_parent(v, env, spec);
+    if (r == 0)
+        r = meta_from_spec(spec, &v->config, data_given,
+                           v->parent ? &v->parent->meta : NULL, &v->meta);
+    if (r == 0)
+        r = make(v);
+    if (r == 0)
         warn_of_one_root(v);
+    volume_free(v);
+    return r;
+}
+
+/* Of the same shape, in the same places. */
+static int
+meta_of_successor(const struct volume_meta *of, struct volume_meta *meta)
+{
+    int r = meta_copy(of, meta);
+
+    if (r < 0)
+        return r;
+    for (uint32_t i = 0; i < meta->forced_count; i++) {
+        free(meta->forced[i]);
+        meta->forced[i] = NULL;
     }
+    meta->forced_count = 0;
+    meta->accepted_loss = false;
+    meta->generation = 1;
+    meta->number = of->number == VOLUME_NUMBER_FIRST ? of->number + 1
+                                                     : VOLUME_NUMBER_FIRST;
+    r = meta_unborn_name(of->name, VOLUME_NUMBER_MAX, meta->name);
+    return r < 0 ? r : take_parent(meta, of);
+}
+
+int
+volume_make_successor(const struct lsvd_volume *of, const struct lsvd_env *env,
+                      char name[VOLUME_NAME_BYTES_MAX + 1])
+{
+    struct lsvd_volume *v;
+    int r = volume_new(env, of->meta.name, &v);
+
+    if (r < 0)
+        return r;
+    r = meta_of_successor(&of->meta, &v->meta);
+    if (r == 0)
+        r = make(v);
+    memcpy(name, v->meta.name, sizeof v->meta.name);
     volume_free(v);
     return r;
 }

@@ -100,8 +100,8 @@ run_add(struct run *run, uint64_t first, uint64_t count, bool is_data)
     return r;
 }
 
-static bool
-chunk_is_dirty(struct lsvd_volume *v, uint64_t chunk)
+bool
+volume_chunk_is_dirty(struct lsvd_volume *v, uint64_t chunk)
 {
     size_t total = 0;
     uint64_t zero_seq = 0;
@@ -119,7 +119,7 @@ static bool
 is_hole(struct lsvd_volume *v, const struct run *run, uint64_t chunk)
 {
     uint64_t spills = bypass_spills(v);
-    bool is_dirty = chunk_is_dirty(v, chunk);
+    bool is_dirty = volume_chunk_is_dirty(v, chunk);
     struct chunk_entry truth = chunk_truth(v, chunk);
 
     return !is_dirty && truth.state != CHUNK_PRESENT &&

@@ -1,6 +1,7 @@
 /* info.c: what a volume is and how it is doing, and the small calls of the
  * API that need no volume. */
 #include "base/err.h"
+#include "volume/find.h"
 #include "volume/parent.h"
 #include <inttypes.h>
 #include <isa-l.h>
@@ -171,11 +172,8 @@ lsvd_info(const struct lsvd_env *env, const char *name, struct lsvd_info *ret)
         return r;
     lsvd_get_info(v, ret);
     if (v->meta.parent &&
-        volume_find_name(v->io, &v->log, &v->config, &v->meta, v->meta.parent,
-                         &v->meta.parent_uuid, ret->parent,
-                         sizeof ret->parent) < 0)
-        log_event(&v->log, LOG_WARNING_LEVEL, "volume %s: its parent: %s",
-                  v->meta.name, err_text());
+        parent_find_name(v, ret->parent, sizeof ret->parent) < 0)
+        log_event(&v->log, LOG_WARNING_LEVEL, "%s", err_text());
     if (parent_children(v, ret->children, sizeof ret->children,
                         &ret->child_count) < 0)
         log_event(&v->log, LOG_WARNING_LEVEL, "%s", err_text());
@@ -251,8 +249,7 @@ lsvd_locate(const struct lsvd_env *env, const char *name,
     r = volume_new(env, name, &v);
     if (r < 0)
         return r;
-    r = volume_find(v->io, &v->log, &v->config, name, &v->meta, NULL, 0,
-                    NULL);
+    r = volume_find(v->io, &v->log, &v->config, name, &v->meta, NULL);
     if (r == 0) {
         memcpy(ret->name, v->meta.name, sizeof ret->name);
         uuid_format(&v->meta.uuid, ret->uuid);

@@ -60,7 +60,7 @@ set(struct lsvd_volume *v, const char *key, const char *value)
     if (r < 0 || *flag == on)
         return r;
     if (flag == &next.read_only && !on)
-        r = parent_check_unused(v);
+        r = parent_check_thaw(v);
     if (r < 0)
         return r;
     *flag = on;

@@ -1,6 +1,7 @@
 /* manage.c: list, resize, set, remove. */
 #include "base/err.h"
 #include "base/memory.h"
+#include "volume/find.h"
 #include "volume/parent.h"
 #include "volume/read_cache.h"
 #include <stdio.h>
@@ -17,6 +18,23 @@ redundancy_text(const struct volume_meta *meta, char *text, size_t bytes)
         snprintf(text, bytes, "EC %u+%u", meta->ec_data, meta->ec_parity);
 }
 
+/* Has the volume of this number the name by now, and does not say so yet
+ * (FI2)? */
+static bool
+is_heir(struct io *io, const struct config *config, const char *base,
+        uint32_t number)
+{
+    const struct logger silent = {NULL, NULL};
+    struct volume_meta meta;
+    bool is;
+
+    if (volume_find(io, &silent, config, base, &meta, NULL) < 0)
+        return false;
+    is = meta.number == number;
+    meta_done(&meta);
+    return is;
+}
+
 static int
 list_entry(struct io *io, const struct config *config, const char *name,
            uint32_t number,
@@ -24,22 +42,30 @@ list_entry(struct io *io, const struct config *config, const char *name,
 {
     const struct logger silent = {NULL, NULL};
     struct lsvd_listed listed = {.name = name, .number = number};
+    char base[VOLUME_NAME_BYTES_MAX + 1];
     struct volume_meta meta;
     char problem[512];
     int r;
 
-    r = volume_find(io, &silent, config, name, &meta, NULL, 0, NULL);
+    meta_base_name(name, base);
+    if (meta_is_unborn_name(name) && is_heir(io, config, base, number))
+        name = base;
+    r = volume_find(io, &silent, config, name, &meta, NULL);
     if (r < 0) {
         snprintf(problem, sizeof problem, "%s", err_text());
         listed.problem = problem;
         return cb(ctx, &listed);
     }
     listed.number = meta.number;
+    listed.name = meta.name;
     listed.size_bytes = meta.size_bytes;
     listed.read_only = meta.read_only;
     redundancy_text(&meta, listed.redundancy, sizeof listed.redundancy);
     if (meta.removing)
         listed.problem = "being removed; finish with lsvd remove";
+    else if (meta_is_unborn_name(meta.name))
+        listed.problem = "left by a snapshot that was cut short; the next one "
+                         "removes it";
     r = cb(ctx, &listed);
     meta_done(&meta);
     return r;
@@ -203,7 +229,7 @@ lsvd_resize(const struct lsvd_env *env, const char *name, uint64_t size_bytes,
     take_size(&v->meta, size_bytes);
     r = meta_check(&v->meta);
     if (r == 0)
-        r = parent_check_unused(v);
+        r = parent_check_thaw(v);
     if (r == 0 && size_bytes < old && !allow_shrink)
         r = err_set(-EPERM, "volume %s has %llu bytes: shrinking it to %llu "
                     "destroys what lies behind; needs force", name,
@@ -274,7 +300,7 @@ lsvd_set(const struct lsvd_env *env, const char *name, const char *key,
         return r;
     (void)policy_flag(&v->meta, key, value, &flag, &on);
     if (flag == &v->meta.read_only && !on)
-        r = parent_check_unused(v);
+        r = parent_check_thaw(v);
     if (r < 0) {
         lsvd_abandon(v);
         return r;
@@ -383,9 +409,8 @@ volume_forget(struct io *io, const struct logger *log,
     return 0;
 }
 
-/* What is in the cache directories. */
-static int
-remove_journals(struct lsvd_volume *v)
+int
+volume_remove_cache_files(struct lsvd_volume *v)
 {
     char name[64], scrub[64], copies[64];
 
@@ -484,7 +509,7 @@ remove_all(struct lsvd_volume *v)
     if (r < 0)
         return r;
     parts_close(v);
-    r = remove_journals(v);
+    r = volume_remove_cache_files(v);
     if (r == 0)
         r = volume_forget(v->io, &v->log, &v->meta);
     if (r == 0)
@@ -495,14 +520,14 @@ remove_all(struct lsvd_volume *v)
 int
 lsvd_remove(const struct lsvd_env *env, const char *name)
 {
+    char base[VOLUME_NAME_BYTES_MAX + 1];
     struct lsvd_volume *v;
     int r;
 
     r = volume_new(env, name, &v);
     if (r < 0)
         return r;
-    r = volume_find(v->io, &v->log, &v->config, name, &v->meta, NULL, 0,
-                    NULL);
+    r = volume_find(v->io, &v->log, &v->config, name, &v->meta, NULL);
     if (r < 0) {
         if (r == -ENOENT)
             r = forget_orphan(v, name);
@@ -521,6 +546,11 @@ lsvd_remove(const struct lsvd_env *env, const char *name)
     }
     if (r == 0)
         r = volume_check_policy(v);
+    meta_base_name(v->meta.name, base);
+    if (r == 0 && meta_is_unborn_name(v->meta.name) &&
+        is_heir(v->io, &v->config, base, v->meta.number))
+        r = err_set(-EBUSY, "volume %s is %s by now: remove it by that name",
+                    name, base);
     if (r == 0 && !v->meta.removing)
         r = parent_check_unused(v);
     if (r == 0)

@@ -17,11 +17,13 @@
 #include "volume/bypass.h"
 #include "base/err.h"
 #include "base/memory.h"
+#include "volume/find.h"
 #include "redundancy/membership.h"
 #include "volume/parent.h"
 #include "volume/journal_refill.h"
 #include "volume/read_cache.h"
 #include "volume/resync.h"
+#include "volume/snapshot.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -582,24 +584,42 @@ volume_check_policy(struct lsvd_volume *v)
     bool same;
     int r;
 
-    r = volume_find(v->io, &silent, &v->config, v->meta.name, &now, NULL, 0,
-                    NULL);
+    r = volume_find_number(v->io, &silent, &v->config, &v->meta,
+                           v->meta.number, &v->meta.uuid, &now, NULL);
     if (r < 0)
         return r;
-    same = now.generation == v->meta.generation;
+    same = now.generation + (v->meta.name_due ? 1 : 0) == v->meta.generation;
     meta_done(&now);
     return same ? 0 : err_set(-EAGAIN, "volume %s is being changed",
                               v->meta.name);
 }
 
-static int
-find_policy(struct lsvd_volume *v, const char *name)
-{
-    int r = volume_find(v->io, &v->log, &v->config, name, &v->meta,
-                        v->problem,
-                        sizeof v->problem / sizeof v->problem[0],
-                        &v->problem_count);
+/* Which one is to be opened. */
+struct wanted {
+    const char *name;
+    const struct lsvd_volume *child; /* NULL, or: its parent, whatever any
+                                      * registry says of the name */
+    struct lsvd_volume *parent;      /* NULL, or that of the one wanted, which
+                                      * is open already */
+};
 
+static int
+find_policy(struct lsvd_volume *v, const struct wanted *w)
+{
+    struct metadata_problems problems = {
+        v->problem, sizeof v->problem / sizeof v->problem[0], 0};
+    const char *name = w->name;
+    int r;
+
+    if (w->child)
+        r = volume_find_number(v->io, &v->log, &v->config, &w->child->meta,
+                               w->child->meta.parent,
+                               &w->child->meta.parent_uuid, &v->meta,
+                               &problems);
+    else
+        r = volume_find(v->io, &v->log, &v->config, name, &v->meta,
+                        &problems);
+    v->problem_count = problems.count;
     if (r == 0 && v->meta.removing)
         r = err_set(-ENOENT,
                     "volume %s is being removed; finish with lsvd remove %s",
@@ -641,10 +661,15 @@ outdate_unseen(struct lsvd_volume *v)
 
 /* Who checks or mends the files of a clone needs no other volume. */
 static int
-open_parent(struct lsvd_volume *v, const struct lsvd_env *env, unsigned flags)
+open_parent(struct lsvd_volume *v, const struct lsvd_env *env,
+            const struct wanted *w, unsigned flags)
 {
-    int r = parent_open(v, env, flags);
+    int r;
 
+    v->parent = w->parent;
+    if (w->parent)
+        return 0;
+    r = parent_open(v, env, flags);
     if (r == 0 || r == -ENOMEM ||
         !(flags & (OPEN_REPAIR | LSVD_OPEN_NO_LOCK)))
         return r;
@@ -654,20 +679,20 @@ open_parent(struct lsvd_volume *v, const struct lsvd_env *env, unsigned flags)
 }
 
 static int
-open_once(const struct lsvd_env *env, const char *name, unsigned flags,
+open_once(const struct lsvd_env *env, const struct wanted *w, unsigned flags,
           struct lsvd_volume **ret)
 {
     struct lsvd_volume *v;
     int r;
 
-    r = volume_new(env, name, &v);
+    r = volume_new(env, w->name, &v);
     if (r < 0)
         return r;
     v->observer = flags & LSVD_OPEN_NO_LOCK;
     v->takes_over = flags & OPEN_TAKE_OVER;
     if (flags & OPEN_PARENT)
         v->config.ram_bytes = 0;
-    r = find_policy(v, name);
+    r = find_policy(v, w);
     v->client_read_only = (flags & (LSVD_OPEN_READ_ONLY | LSVD_OPEN_NO_LOCK |
                                     OPEN_REPAIR)) ||
                           v->meta.read_only;
@@ -676,7 +701,7 @@ open_once(const struct lsvd_env *env, const char *name, unsigned flags,
     if (r == 0 && v->g.is_ec)
         r = ec_new(v->meta.ec_data, v->meta.ec_parity, &v->ec);
     if (r == 0)
-        r = open_parent(v, env, flags);
+        r = open_parent(v, env, w, flags);
     if (r == 0)
         r = parts_open(v, v->exclusive);
     if (r == 0 && !v->observer)
@@ -685,6 +710,8 @@ open_once(const struct lsvd_env *env, const char *name, unsigned flags,
         r = begin(v, flags);
     if (r == 0 && !v->observer)
         say_accepted_loss(v);
+    if (r == 0)
+        r = snapshot_take_name(v);
     if (r == 0 && v->exclusive && v->problem_count > 0 &&
         !(flags & OPEN_INSPECT)) {
         log_event(&v->log, LOG_WARNING_LEVEL,
@@ -695,6 +722,8 @@ open_once(const struct lsvd_env *env, const char *name, unsigned flags,
     if (r == 0)
         outdate_unseen(v);
     if (r < 0) {
+        if (w->parent)
+            v->parent = NULL; /* stays the caller's */
         volume_free(v);
         return r;
     }
@@ -702,15 +731,43 @@ open_once(const struct lsvd_env *env, const char *name, unsigned flags,
     return 0;
 }
 
-int
-volume_open(const struct lsvd_env *env, const char *name, unsigned flags,
+static int
+open_wanted(const struct lsvd_env *env, const struct wanted *w, unsigned flags,
             struct lsvd_volume **ret)
 {
     int r = -EAGAIN;
 
     for (int tries = 0; r == -EAGAIN && tries < 5; tries++)
-        r = open_once(env, name, flags, ret);
+        r = open_once(env, w, flags, ret);
     return r == -EAGAIN ? -EBUSY : r;
+}
+
+int
+volume_open(const struct lsvd_env *env, const char *name, unsigned flags,
+            struct lsvd_volume **ret)
+{
+    const struct wanted w = {.name = name};
+
+    return open_wanted(env, &w, flags, ret);
+}
+
+int
+volume_open_parent_of(const struct lsvd_env *env,
+                      const struct lsvd_volume *child, const char *name,
+                      unsigned flags, struct lsvd_volume **ret)
+{
+    const struct wanted w = {.name = name, .child = child};
+
+    return open_wanted(env, &w, flags, ret);
+}
+
+int
+volume_open_with_parent(const struct lsvd_env *env, const char *name,
+                        struct lsvd_volume *parent, struct lsvd_volume **ret)
+{
+    const struct wanted w = {.name = name, .parent = parent};
+
+    return open_wanted(env, &w, 0, ret);
 }
 
 /* Whoever stops a server may wait so long for what is in the journal. */
@@ -818,6 +875,7 @@ lsvd_close(struct lsvd_volume *v)
     if (v->attached && r == 0)
         r = volume_detach(v);
     snprintf(text, sizeof text, "%s", err_text());
+    snapshot_end(v);
     read_cache_store(v);
     volume_log_counters(v);
     if (r < 0)

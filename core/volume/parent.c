@@ -3,6 +3,8 @@
 #include "base/err.h"
 #include "base/sum.h"
 #include "base/uuid.h"
+#include "volume/find.h"
+#include "volume/snapshot.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -14,19 +16,21 @@ depth_of(unsigned flags)
     return flags >> OPEN_DEPTH_SHIFT;
 }
 
-/* Can it be trusted to stay as it is (PA2)? */
+/* Can it be trusted to stay as it is (PA2)? What its journal still holds is
+ * part of it, wherever it lies. */
 static int
-check_stable(const struct lsvd_volume *p)
+make_stable(struct lsvd_volume *p)
 {
     if (!p->meta.read_only)
         return err_set(-EROFS, "volume %s is not read-only any more",
                        p->meta.name);
-    if (p->journal)
-        return err_set(-EBUSY, "volume %s was not stopped cleanly: start it "
-                       "once by itself", p->meta.name);
+    if (snapshot_settle(p) < 0)
+        log_event(&p->log, LOG_WARNING_LEVEL, "volume %s: what its journal "
+                  "holds stays there for now: %s", p->meta.name, err_text());
     return 0;
 }
 
+/* name: of that volume, or of v's own parent, if v has a policy. */
 static int
 open_it(struct lsvd_volume *v, const struct lsvd_env *env, const char *name,
         unsigned flags)
@@ -38,15 +42,16 @@ open_it(struct lsvd_volume *v, const struct lsvd_env *env, const char *name,
         return err_set(-ELOOP, "volume %s would be the parent of a parent, and "
                        "so on, of more than %u volumes", name,
                        PARENT_DEPTH_MAX);
-    r = volume_open(env, name,
-                    LSVD_OPEN_READ_ONLY | OPEN_PARENT |
-                        depth << OPEN_DEPTH_SHIFT |
-                        (flags & LSVD_OPEN_NO_LOCK),
-                    &v->parent);
+    flags = LSVD_OPEN_READ_ONLY | OPEN_PARENT | depth << OPEN_DEPTH_SHIFT |
+            (flags & LSVD_OPEN_NO_LOCK);
+    if (volume_is_clone(v))
+        r = volume_open_parent_of(env, v, name, flags, &v->parent);
+    else
+        r = volume_open(env, name, flags, &v->parent);
     if (r < 0)
         return r;
     opening_ends(v->parent);
-    return check_stable(v->parent);
+    return make_stable(v->parent);
 }
 
 int
@@ -54,6 +59,29 @@ parent_open_named(struct lsvd_volume *v, const struct lsvd_env *env,
                   const char *name)
 {
     return open_it(v, env, name, 0);
+}
+
+static int
+find_name(struct lsvd_volume *v, char *name, size_t bytes)
+{
+    struct volume_meta meta;
+    int r = volume_find_number(v->io, &v->log, &v->config, &v->meta,
+                               v->meta.parent, &v->meta.parent_uuid, &meta,
+                               NULL);
+
+    if (r < 0)
+        return r;
+    snprintf(name, bytes, "%s", meta.name);
+    meta_done(&meta);
+    return 0;
+}
+
+int
+parent_find_name(struct lsvd_volume *v, char *name, size_t bytes)
+{
+    int r = find_name(v, name, bytes);
+
+    return r < 0 ? err_wrap(r, "volume %s: its parent", v->meta.name) : 0;
 }
 
 int
@@ -64,12 +92,9 @@ parent_open(struct lsvd_volume *v, const struct lsvd_env *env, unsigned flags)
 
     if (!volume_is_clone(v) || (flags & OPEN_INSPECT))
         return 0;
-    r = volume_find_name(v->io, &v->log, &v->config, &v->meta, v->meta.parent,
-                         &v->meta.parent_uuid, name, sizeof name);
+    r = find_name(v, name, sizeof name);
     if (r == 0)
         r = open_it(v, env, name, flags);
-    if (r == 0 && !uuid_equal(&v->parent->meta.uuid, &v->meta.parent_uuid))
-        r = err_set(-ENOENT, "there is another volume %s now", name);
     if (r == 0 && v->parent->g.block_bytes != v->g.block_bytes)
         r = err_set(-EINVAL, "volume %s has blocks of %u bytes", name,
                     v->parent->g.block_bytes);
@@ -110,6 +135,20 @@ within(const struct lsvd_volume *v, uint64_t first, uint64_t count)
     return count < end - first ? count : end - first;
 }
 
+/* SN4. */
+static int
+fetch_leased(struct lsvd_volume *p, uint64_t first, uint32_t count,
+             uint8_t *to)
+{
+    struct lease lease;
+    int r;
+
+    lease_get(&p->leases, &lease, first, first + count, false);
+    r = volume_fetch(p, first, count, to);
+    lease_put(&p->leases, &lease);
+    return r;
+}
+
 int
 parent_fetch(struct lsvd_volume *v, uint64_t first, uint64_t count,
              uint8_t *to)
@@ -121,7 +160,7 @@ parent_fetch(struct lsvd_volume *v, uint64_t first, uint64_t count,
         return err_set(-EIO, "volume %s: its parent is not open",
                        v->meta.name);
     if (have > 0)
-        r = volume_fetch(v->parent, first, (uint32_t)have, to);
+        r = fetch_leased(v->parent, first, (uint32_t)have, to);
     if (r < 0)
         return err_wrap(r, "volume %s: its parent", v->meta.name);
     if (have > 0) {
@@ -133,10 +172,23 @@ parent_fetch(struct lsvd_volume *v, uint64_t first, uint64_t count,
     return 0;
 }
 
+/* Zeroes that only its journal has yet are taken for data. */
+static bool
+chunk_shows(struct lsvd_volume *p, uint64_t chunk)
+{
+    bool is_dirty = volume_chunk_is_dirty(p, chunk);
+    struct chunk_entry truth = chunk_truth(p, chunk);
+
+    return is_dirty || truth.state == CHUNK_PRESENT ||
+           (truth.seq == 0 && parent_shows(p, chunk));
+}
+
 bool
 parent_shows(struct lsvd_volume *v, uint64_t chunk)
 {
     struct lsvd_volume *p = v->parent;
+    struct lease lease;
+    bool shows = false;
     uint64_t first = geometry_first_block(&v->g, chunk), count, last;
 
     if (!volume_is_clone(v))
@@ -147,14 +199,11 @@ parent_shows(struct lsvd_volume *v, uint64_t chunk)
     if (!p)
         return true; /* nobody can tell */
     last = geometry_chunk_of(&p->g, first + count - 1);
-    for (uint64_t c = geometry_chunk_of(&p->g, first); c <= last; c++) {
-        struct chunk_entry truth = chunk_truth(p, c);
-
-        if (truth.state == CHUNK_PRESENT ||
-            (truth.seq == 0 && parent_shows(p, c)))
-            return true;
-    }
-    return false;
+    lease_get(&p->leases, &lease, first, first + count, false);
+    for (uint64_t c = geometry_chunk_of(&p->g, first); c <= last && !shows; c++)
+        shows = chunk_shows(p, c);
+    lease_put(&p->leases, &lease);
+    return shows;
 }
 
 /* The parent counts bytes. */
@@ -181,6 +230,8 @@ parent_extents(struct lsvd_volume *v, uint64_t first, uint64_t count,
 {
     struct extents x = {v->g.block_bytes, cb, ctx};
     uint64_t offset = first * v->g.block_bytes, bytes, end;
+    struct lease lease;
+    int r;
 
     count = within(v, first, count);
     if (count == 0)
@@ -191,7 +242,10 @@ parent_extents(struct lsvd_volume *v, uint64_t first, uint64_t count,
     if (end > v->parent->g.volume_bytes)
         end = v->parent->g.volume_bytes;
     bytes = end - offset;
-    return lsvd_extents(v->parent, bytes, offset, tell_extent, &x);
+    lease_get(&v->parent->leases, &lease, first, first + count, false);
+    r = lsvd_extents(v->parent, bytes, offset, tell_extent, &x);
+    lease_put(&v->parent->leases, &lease);
+    return r;
 }
 
 /* ---- zeroes of a clone ---- */
@@ -285,4 +339,13 @@ parent_check_unused(struct lsvd_volume *v)
                    strlen(names) + 1 == sizeof names ? "…" : "",
                    count == 1 ? "" : " (all of them)",
                    count == 1 ? "that is there" : "they are there");
+}
+
+int
+parent_check_thaw(struct lsvd_volume *v)
+{
+    if (v->meta.successor)
+        return err_set(-EROFS, "volume %s is a snapshot, and stays as it is: "
+                       "change a clone of it", v->meta.name);
+    return parent_check_unused(v);
 }

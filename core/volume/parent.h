@@ -34,6 +34,8 @@ int parent_open(struct lsvd_volume *v, const struct lsvd_env *env,
 int parent_open_named(struct lsvd_volume *v, const struct lsvd_env *env,
                       const char *name);
 void parent_close(struct lsvd_volume *v);
+/* What it is called, for messages. */
+int parent_find_name(struct lsvd_volume *v, char *name, size_t bytes);
 
 /* ---- what it has ---- */
 
@@ -77,5 +79,7 @@ int parent_children(struct lsvd_volume *v, char *names, size_t bytes,
                     uint32_t *ret_count);
 /* -EBUSY, with their names, if there are any. */
 int parent_check_unused(struct lsvd_volume *v);
+/* The same, and for ever of a snapshot. */
+int parent_check_thaw(struct lsvd_volume *v);
 
 #endif

@@ -12,7 +12,7 @@
  *       Then it looks (OW2), and is fenced. */
 #include "base/err.h"
 #include "redundancy/membership.h"
-#include "volume/volume.h"
+#include "volume/find.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -143,8 +143,7 @@ find_owners(const struct lsvd_env *env, const char *name,
     *ret_count = 0;
     if (r < 0)
         return r;
-    r = volume_find(v->io, &v->log, &v->config, name, &v->meta, NULL, 0,
-                    NULL);
+    r = volume_find(v->io, &v->log, &v->config, name, &v->meta, NULL);
     for (uint32_t i = 0; r == 0 && i < v->meta.part_count; i++)
         look_at(v, i, owners, ret_count);
     if (r < 0 || !ret)

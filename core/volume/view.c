@@ -386,6 +386,8 @@ volume_is_proven(struct lsvd_volume *v)
 {
     uint32_t in_sync = v->usable & v->view.members;
 
+    if (v->meta.successor && uuid_is_zero(&v->view.journal))
+        return true; /* SN2 */
     if ((v->journal && v->journal_held && !v->copy_unseen) ||
         v->force.quorum > 0)
         return true;

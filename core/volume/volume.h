@@ -227,6 +227,8 @@ struct lsvd_volume {
     struct geometry g;
     struct lsvd_volume *parent; /* parent.h; owned; NULL: none, or not there
                                  * for a tool that does without */
+    bool may_be_named; /* an unborn successor: by a policy of its parent's that
+                        * could not be taken back (snapshot.c) */
     struct part part[PARTS_MAX];
     struct view view;
     atomic_uint usable; /* bit per part that reads may use (V5) */
@@ -340,11 +342,23 @@ void env_cache_patience(const struct env_world *w, size_t nth, bool forever);
 
 /* ---- manage.c ---- */
 
+/* Journal, read cache and what is known of the scrub: its files in the cache
+ * directories. None of them is open. */
+int volume_remove_cache_files(struct lsvd_volume *v);
+
 /* The flag of the policy that lsvd set means by this key. -EINVAL. */
 int policy_flag(struct volume_meta *meta, const char *key, const char *value,
                 bool **ret_flag, bool *ret_on);
 
-/* ---- roots.c: finding a volume and its policy ---- */
+/* ---- create.c ---- */
+
+/* An empty clone of a volume that is open, of its shape and in its places, and
+ * yet unborn; name: how it is called. Nothing is left behind when it fails. */
+int volume_make_successor(const struct lsvd_volume *of,
+                          const struct lsvd_env *env,
+                          char name[VOLUME_NAME_BYTES_MAX + 1]);
+
+/* ---- roots.c ---- */
 
 struct roots {
     struct target **root; /* those that could be opened */
@@ -362,28 +376,13 @@ int registry_load(struct target *root, const struct logger *log,
                   struct registry *ret, bool *ret_damaged);
 int registry_store(struct target *root, const struct registry *registry);
 
-/* Find the newest valid policy of a volume by name. problems: copies that are
- * damaged, missing or old (may be NULL). -ENOENT: unknown volume. */
-int volume_find(struct io *io, const struct logger *log,
-                const struct config *config, const char *name,
-                struct volume_meta *ret, struct metadata_problem *problems,
-                size_t max, size_t *ret_problems);
-
-/* The name of a volume of which number and UUID are known, from the registries
- * of these roots and of those of a volume's parts. -ENOENT: none knows it. */
-int volume_find_name(struct io *io, const struct logger *log,
-                     const struct config *config,
-                     const struct volume_meta *of, uint32_t number,
-                     const struct uuid *uuid, char *name, size_t bytes);
-/* The policies of all volumes that these roots know, each volume once, as the
- * root says that is asked first. An error: of one of them it can't be told what
- * it is; roots that are not there are passed over. A non-zero return of cb
- * stops and is returned. */
-int volume_each_policy(struct io *io, const struct logger *log,
-                       const struct config *config,
-                       const struct volume_meta *of,
-                       int (*cb)(void *ctx, const struct volume_meta *meta),
-                       void *ctx);
+/* The copy in one directory. */
+int volume_load_meta(struct target *dir, struct volume_meta *ret);
+/* <root>/<number>, opened. */
+int volume_dir_open(struct io *io, const char *path, uint32_t number,
+                    unsigned flags, struct target **ret);
+/* True if no earlier part has the same root. */
+bool volume_is_first_of_root(const struct volume_meta *meta, uint32_t slot);
 
 /* Write this policy to every root and part that can be reached, and its entry
  * into every root's registry. -EIO if not a single copy could be written. */
@@ -526,6 +525,15 @@ enum { OPEN_INSPECT = 1u << 16, /* repair metadata copies: no */
        OPEN_LOCKED = 1u << 19 }; /* no further than locks and labels; then */
 int volume_open(const struct lsvd_env *env, const char *name, unsigned flags,
                 struct lsvd_volume **ret);
+/* The parent of a clone, as whose the policy knows it. name: its own, by which
+ * the configuration knows it. */
+int volume_open_parent_of(const struct lsvd_env *env,
+                          const struct lsvd_volume *child, const char *name,
+                          unsigned flags, struct lsvd_volume **ret);
+/* To be written; its parent is open, and on success owned by it. */
+int volume_open_with_parent(const struct lsvd_env *env, const char *name,
+                            struct lsvd_volume *parent,
+                            struct lsvd_volume **ret);
 int volume_new(const struct lsvd_env *env, const char *name,
                struct lsvd_volume **ret);
 void volume_free(struct lsvd_volume *v);
@@ -793,6 +801,9 @@ int rows_change(struct lsvd_volume *v, const struct rows *rows, uint32_t slot,
                 struct fragment *to, const enum cell_change *change);
 
 /* ---- extents.c ---- */
+
+/* Does the journal hold anything of the chunk, zeroes included? */
+bool volume_chunk_is_dirty(struct lsvd_volume *v, uint64_t chunk);
 
 /* Has every block of the range bytes of its own, in the journal or on the
  * parts? */

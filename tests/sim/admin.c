@@ -1,7 +1,7 @@
 /* admin.c: the calls that make, change, mend and remove volumes, interrupted
  * at each of their steps. Whatever was left, the same call made again must
  * finish the job, and no byte may differ. */
-#include "life.h"
+#include "snapshots.h"
 #include "base/memory.h"
 #include <assert.h>
 #include <errno.h>
@@ -478,6 +478,66 @@ finish_replace(struct life *l, int result, bool crashed)
     judge(l);
 }
 
+/* ---- snapshot ---- */
+
+static void
+prepare_snapshot(struct life *l)
+{
+    prepare_volume(l);
+    if (l->failed)
+        return;
+    if (life_open(l, 0) < 0 || !snapshots_note(l) || life_close(l) < 0)
+        life_fail(l, "image: %s", lsvd_error());
+    simio_settle(l->s);
+}
+
+static void
+finish_snapshot(struct life *l, int result, bool crashed)
+{
+    snapshots_find(l);
+    (void)crashed;
+    if (result < 0) {
+        int r = once_more(l, snapshots_take_offline);
+
+        if (r < 0 && r != -EEXIST)
+            life_fail(l, "snapshot again: %s", lsvd_error());
+        l->frozen[0].is_sure = true;
+    }
+    snapshots_find(l);
+    judge(l);
+    snapshots_check(l);
+    judge(l);
+}
+
+static int
+act_snapshot_served(struct life *l)
+{
+    int r = snapshots_take(l, 3), closed;
+
+    for (int i = 0; i < 4 && r == 0 && !l->failed; i++)
+        life_request(l, true);
+    if (simio_halted(l->s)) {
+        lsvd_abandon(l->v);
+        l->v = NULL;
+        return r < 0 ? r : -EIO;
+    }
+    closed = life_close(l);
+    return r < 0 ? r : closed;
+}
+
+static void
+finish_snapshot_served(struct life *l, int result, bool crashed)
+{
+    snapshots_find(l);
+    if (result < 0 && !crashed) /* a sync that failed is as a power cut */
+        model_crashed(l->m, true);
+    judge(l);
+    snapshots_check(l);
+    if (result == 0 && l->frozen_count != 1)
+        life_fail(l, "the snapshot is gone");
+    judge(l);
+}
+
 static const struct scenario scenarios[] = {
     {"create", always, prepare_nothing, life_create, finish_create},
     {"grow", always, prepare_volume, act_grow, finish_grow},
@@ -491,6 +551,10 @@ static const struct scenario scenarios[] = {
     {"rebuild-stale", has_redundancy, prepare_stale, act_rebuild,
      finish_rebuild},
     {"replace", has_redundancy, prepare_replace, act_replace, finish_replace},
+    {"snapshot", always, prepare_snapshot, snapshots_take_offline,
+     finish_snapshot},
+    {"snapshot-served", always, prepare_served, act_snapshot_served,
+     finish_snapshot_served},
 };
 
 static void

@@ -2,6 +2,7 @@
 #include "life.h"
 #include "clones.h"
 #include "members.h"
+#include "snapshots.h"
 #include "streams.h"
 #include <assert.h>
 #include <inttypes.h>
@@ -68,7 +69,7 @@ life_policy_text(const struct sim_policy *policy, char *text, size_t bytes)
                  policy->ec_parity);
     snprintf(text, bytes,
              "--config %s --block-size %u%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s"
-             "%s%s%s%s",
+             "%s%s%s%s%s",
              redundancy, policy->block_bytes,
              policy->missing ? " --missing" : "",
              policy->rot ? " --rot" : "",
@@ -76,6 +77,7 @@ life_policy_text(const struct sim_policy *policy, char *text, size_t bytes)
              policy->redo_in_ring ? " --redo-in-ring" : "",
              policy->stream ? " --stream" : "",
              policy->clone ? " --clone" : "",
+             policy->snapshot ? " --snapshot" : "",
              policy->clone_bugs & CLONE_BUG_ZEROES ? " --bug zeroes" : "",
              policy->clone_bugs & CLONE_BUG_SHOWS ? " --bug shows" : "",
              policy->stream_bugs & STREAM_BUG_FLUSH ? " --bug bypass-flush"
@@ -322,6 +324,7 @@ life_end(struct life *l)
     if (simio_open_handles(l->s) == 0)
         simio_free(l->s);
     life_forget_copies(l);
+    snapshots_end(l);
     life_mirror_end(l);
     life_parts_end(l);
     life_spoil_end(l);

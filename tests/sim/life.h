@@ -21,6 +21,7 @@
 #define LIFE_PARTS_MAX 8
 #define LIFE_COPIES 32
 #define LIFE_DIRS_MAX 16
+#define LIFE_SNAPSHOTS_MAX 6
 
 struct sim_policy {
     uint32_t replicas;           /* 0 with EC */
@@ -41,6 +42,7 @@ struct sim_policy {
     bool stream;     /* much is written in order */
     bool clone;      /* the volume has a parent */
     unsigned clone_bugs; /* enum clone_bug */
+    bool snapshot;   /* it is frozen now and then */
     unsigned stream_bugs; /* enum stream_bug */
 };
 
@@ -53,6 +55,7 @@ struct life {
     struct lsvd_volume *v;
     uint64_t volume_bytes;
     unsigned number; /* of the volume */
+    char uuid[37];   /* the same, once it is not the only one; "" */
     bool one_root;
     char root[LIFE_PARTS_MAX][16];
     const char *data[LIFE_PARTS_MAX + 2]; /* with the parent's */
@@ -61,6 +64,12 @@ struct life {
     struct lsvd_env env;
     uint8_t *image, *buffer; /* volume_bytes each */
     uint64_t hot[4];         /* places that requests like */
+    struct frozen {
+        uint8_t *image; /* owned */
+        bool is_sure;   /* it was made, and not perhaps */
+    } frozen[LIFE_SNAPSHOTS_MAX];
+    size_t frozen_count;
+    uint64_t snapshots_read;
     struct sim_file *copy[LIFE_COPIES]; /* chunk files of earlier times */
     /* mirror.c; bit per cache directory */
     unsigned truth;     /* has all that was answered; 0: one has, or both */

@@ -63,12 +63,29 @@ exists(struct life *l, uint32_t dir)
     return names != NULL;
 }
 
+/* A disk goes with all that is on it: snapshots are where the volume is. */
+static void
+hide_snapshots(struct life *l, uint32_t dir, bool hidden)
+{
+    struct life old = {.one_root = l->one_root};
+    char path[64];
+
+    memcpy(old.root, l->root, sizeof old.root);
+    for (size_t i = 1; i <= l->frozen_count && dir < life_parts(&l->policy);
+         i++) {
+        old.number = l->number - (unsigned)i;
+        life_part_path(&old, dir, path, sizeof path);
+        simio_hide(l->s, path, hidden);
+    }
+}
+
 static void
 hide(struct life *l, uint32_t dir, bool hidden)
 {
     if (hidden == ((l->hidden_dirs >> dir & 1) != 0) || !exists(l, dir))
         return;
     simio_hide(l->s, l->dir[dir], hidden);
+    hide_snapshots(l, dir, hidden);
     l->hidden_dirs ^= 1u << dir;
     l->part_failures += hidden;
     life_event(l, "%s %s", l->dir[dir], hidden ? "vanishes" : "is back");
@@ -625,8 +642,10 @@ life_parts_begin(struct life *l)
 void
 life_parts_end(struct life *l)
 {
-    for (uint32_t i = 0; i < LIFE_DIRS_MAX; i++)
+    for (uint32_t i = 0; i < LIFE_DIRS_MAX; i++) {
         simio_dir_free(l->dir_copy[i]);
+        l->dir_copy[i] = NULL;
+    }
 }
 
 bool

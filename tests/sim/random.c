@@ -1,6 +1,6 @@
 /* random.c: a life of random requests and cuts. One cycle: serve until a cut
  * or a clean close, then recover and check. */
-#include "life.h"
+#include "snapshots.h"
 
 static void
 arm(struct life *l)
@@ -65,6 +65,8 @@ serve(struct life *l)
             life_mirror_event(l);
         else
             life_request(l, false);
+        if (!l->failed && !simio_halted(l->s))
+            snapshots_event(l);
         life_mirror_look(l);
     }
 }
@@ -73,7 +75,8 @@ serve(struct life *l)
 static void
 inspect(struct life *l)
 {
-    if (life_parts_all_in_sync(l)) {
+    snapshots_check(l);
+    if (!l->failed && life_parts_all_in_sync(l)) {
         life_mend(l);
         life_verify(l);
         life_rot(l);
@@ -155,4 +158,5 @@ life_run(struct life *l, uint64_t cuts)
         life_fail(l, "last close: %s", lsvd_error());
     life_mend(l);
     life_verify(l);
+    snapshots_check(l);
 }

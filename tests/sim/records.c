@@ -34,6 +34,11 @@ journal_file(struct life *l, char *path, size_t bytes)
     char **names = simio_names(l->s, "/cache");
 
     path[0] = '\0';
+    if (l->uuid[0]) {
+        snprintf(path, bytes, "/cache/%s.journal", l->uuid);
+        simio_names_free(names);
+        return simio_file_size(l->s, path);
+    }
     for (size_t i = 0; names && names[i]; i++) {
         size_t n = strlen(names[i]);
 

@@ -1,6 +1,6 @@
 /* recover.c: after a crash: open again and again, cut again, with parts away,
  * until the volume serves and holds what it may hold. */
-#include "life.h"
+#include "snapshots.h"
 #include <inttypes.h>
 
 /* Requests that must be refused by a volume that is not writable. */
@@ -70,6 +70,7 @@ mend(struct life *l)
 void
 life_recover(struct life *l)
 {
+    snapshots_find(l); /* all its parts are there, if that is in question */
     while (!l->failed) {
         bool read_only, writable, whole;
         struct owed owed;

@@ -147,7 +147,9 @@ check_super(struct life *l, const uint8_t *bytes)
     struct journal_super super, old;
     struct records all;
 
-    if (journal_super_decode(bytes, &super) < 0)
+    if (journal_super_decode(bytes, &super) < 0 ||
+        (l->rules.has_volume &&
+         !uuid_equal(&super.identity.volume, &l->rules.volume)))
         return;
     l->rules.checked++;
     view = &super.identity.view;
@@ -190,6 +192,13 @@ is_part(const struct life *l, const char *dir)
             return true;
     }
     return false;
+}
+
+/* Of a snapshot, or of what is to be the volume after the next one. */
+static bool
+is_foreign_part(const struct life *l, const char *dir)
+{
+    return (l->policy.snapshot || l->frozen_count > 0) && !is_part(l, dir);
 }
 
 /* I7, by what the label in this directory and the newest view that the engine
@@ -264,7 +273,7 @@ witness(void *ctx, const struct sim_seen *seen)
     if (!seen->data)
         return;
     if (strcmp(seen->name, LABEL_NAME) == 0 &&
-        seen->bytes == LABEL_SLOT_BYTES)
+        seen->bytes == LABEL_SLOT_BYTES && !is_foreign_part(l, seen->dir))
         check_label(l, seen->dir, seen->data);
     else if (strcmp(seen->dir, "/cache") == 0 && seen->bytes == 4096 &&
              !l->policy.mirror)

@@ -51,6 +51,7 @@ static const char usage[] =
     "                     area of their own (not by default)\n"
     "  --stream           much is written in order, past the journal\n"
     "  --clone            the volume has a parent (not by default)\n"
+    "  --snapshot         it is frozen now and then (not by default)\n"
     "  --rot              damage parts, and expect them healed\n"
     "  --replay SEED      live one life again (with the same options)\n"
     "  --life-cuts N      cuts in a life (default 25)\n"
@@ -194,9 +195,9 @@ static void
 parse(struct options *o, int argc, char **argv)
 {
     enum { SEED = 256, CUTS, SECONDS, CONFIG, BLOCK_SIZE, MISSING, MIRROR, ROT,
-           READ_CACHE, IN_RING, STREAM, CLONE, REPLAY, LIFE_CUTS, EXHAUSTIVE,
-           LENGTH, FULL, SUBSETS, NTH, ADMIN, BUG, EXPECT, VERBOSE, TRACE,
-           HELP };
+           READ_CACHE, IN_RING, STREAM, CLONE, SNAPSHOT, REPLAY, LIFE_CUTS,
+           EXHAUSTIVE, LENGTH, FULL, SUBSETS, NTH, ADMIN, BUG, EXPECT, VERBOSE,
+           TRACE, HELP };
     static const struct option longs[] = {
         {"seed", required_argument, NULL, SEED},
         {"cuts", required_argument, NULL, CUTS},
@@ -210,6 +211,7 @@ parse(struct options *o, int argc, char **argv)
         {"redo-in-ring", no_argument, NULL, IN_RING},
         {"stream", no_argument, NULL, STREAM},
         {"clone", no_argument, NULL, CLONE},
+        {"snapshot", no_argument, NULL, SNAPSHOT},
         {"replay", required_argument, NULL, REPLAY},
         {"life-cuts", required_argument, NULL, LIFE_CUTS},
         {"exhaustive", no_argument, NULL, EXHAUSTIVE},
@@ -262,6 +264,9 @@ parse(struct options *o, int argc, char **argv)
             break;
         case CLONE:
             all.clone = true;
+            break;
+        case SNAPSHOT:
+            all.snapshot = true;
             break;
         case ROT:
             all.rot = true;
@@ -335,7 +340,7 @@ now_seconds(void)
 
 struct totals {
     uint64_t cuts, recoveries, verifies, degraded, steps, calls;
-    uint64_t alone, refused, refilled, cached_reads;
+    uint64_t alone, refused, refilled, cached_reads, snapshots_read;
     uint64_t bypassed, spilled, recovered;
     uint64_t calms, replaced, checked, unwritable, failures;
 };
@@ -361,6 +366,7 @@ live(const struct options *o, const struct sim_policy *policy, uint64_t seed,
     totals->refused += l.refused;
     totals->refilled += l.refilled;
     totals->cached_reads += l.cached_reads;
+    totals->snapshots_read += l.snapshots_read;
     totals->bypassed += l.bypassed;
     totals->spilled += l.spilled;
     totals->recovered += l.recovered;
@@ -403,6 +409,9 @@ run_random(const struct options *o)
         printf("%" PRIu64 " starts with one copy of the journal, %" PRIu64
                " refused; %" PRIu64 " times refilled while serving\n",
                t.alone, t.refused, t.refilled);
+    if (t.snapshots_read > 0)
+        printf("%" PRIu64 " times a snapshot was read and compared\n",
+               t.snapshots_read);
     if (t.cached_reads > 0)
         printf("%" PRIu64 " blocks came from the read cache\n",
                t.cached_reads);

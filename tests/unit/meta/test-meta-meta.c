@@ -435,11 +435,14 @@ names_have_rules(void **state)
 {
     static const char *const good[] = {
         "a", "A", "0", "mydevice1", "a.b_c-d", "end", "volume", "defaults",
+        "mydevice1@monday", "a@0", "a@b.c_d-e", "a@+12",
         "0123456789012345678901234567890123456789012345678901234567890123",
     };
     static const char *const bad[] = {
         "", ".", "..", ".hidden", "-x", "_x", "a/b", "/a", "a b", "a\n",
         "\x1b[2J", "a\x01" "b", "\xc3\xbc", "a;b", "a[b]", "a=b", "a#b",
+        "@", "a@", "@b", "a@@b", "a@b@c", "a@-b", "a@+", "a@++1", "a@b+1",
+        "a+b",
         "01234567890123456789012345678901234567890123456789012345678901234",
     };
 

@@ -1,0 +1,530 @@
+/* snapshot.c: see snapshot.h. */
+#include "volume/snapshot.h"
+#include "base/err.h"
+#include "base/memory.h"
+#include "volume/find.h"
+#include "volume/parent.h"
+#include "volume/read_cache.h"
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NOW_NAME "now" /* volume@now is what it holds at the moment */
+
+/* ---- before ---- */
+
+static int
+check_name(const struct lsvd_volume *v, const char *name)
+{
+    char base[VOLUME_NAME_BYTES_MAX + 1];
+    struct volume_meta meta;
+    int r = meta_check_name(name);
+
+    if (r < 0)
+        return r;
+    meta_base_name(name, base);
+    if (strcmp(base, v->meta.name) != 0 || !meta_is_snapshot_name(name) ||
+        meta_is_unborn_name(name))
+        return err_set(-EINVAL, "name \"%s\": a snapshot of %s is called "
+                       "%s@ and a name", name, v->meta.name, v->meta.name);
+    if (strcmp(strchr(name, '@') + 1, NOW_NAME) == 0)
+        return err_set(-EINVAL, "name \"%s\": that means the volume at the "
+                       "moment; choose another", name);
+    r = volume_find(v->io, &v->log, &v->config, name, &meta, NULL);
+    if (r == 0) {
+        meta_done(&meta);
+        return err_set(-EEXIST, "there is a snapshot %s already", name);
+    }
+    return r == -ENOENT ? 0 : r;
+}
+
+static int
+check_depth(const struct lsvd_volume *v)
+{
+    unsigned depth = 1;
+
+    for (const struct lsvd_volume *p = v->parent; p; p = p->parent)
+        depth++;
+    if (depth < PARENT_DEPTH_MAX)
+        return 0;
+    return err_set(-ELOOP, "volume %s has %u snapshots and parents below it: "
+                   "no more", v->meta.name, depth);
+}
+
+/* SN2. */
+static int
+check_state(struct lsvd_volume *v)
+{
+    uint32_t away = volume_all_parts(v) & ~v->usable;
+    const struct part *p = &v->part[away ? __builtin_ctz(away) : 0];
+
+    if (v->client_read_only)
+        return err_set(-EROFS, "volume %s is read-only, as a snapshot is",
+                       v->meta.name);
+    if (away)
+        return err_set(-EIO, "volume %s: a snapshot needs all its parts in "
+                       "sync, and part %c is %s; see lsvd status %s",
+                       v->meta.name, p->letter,
+                       lsvd_part_state_text(p->state), v->meta.name);
+    if (!v->attached)
+        return err_set(-EROFS, "volume %s can't be written now",
+                       v->meta.name);
+    return 0;
+}
+
+/* A verify of hours would go on with what is the snapshot then. */
+static int
+check_idle(const struct lsvd_volume *v)
+{
+    if (!atomic_load(&v->in_repair))
+        return 0;
+    return err_set(-EBUSY, "volume %s is being verified or rebuilt: wait for "
+                   "that to end", v->meta.name);
+}
+
+struct leftovers {
+    const struct volume_meta *of;
+    char name[16][VOLUME_NAME_BYTES_MAX + 1];
+    size_t count;
+};
+
+static int
+note_leftover(void *ctx, const struct volume_meta *meta)
+{
+    struct leftovers *l = ctx;
+
+    if (meta_is_unborn_name(meta->name) && meta->parent == l->of->number &&
+        uuid_equal(&meta->parent_uuid, &l->of->uuid) &&
+        l->count < sizeof l->name / sizeof *l->name)
+        memcpy(l->name[l->count++], meta->name, sizeof meta->name);
+    return 0;
+}
+
+/* SN3. A policy that names one of them, and that could not be taken back
+ * everywhere, becomes an old one first. */
+static int
+remove_leftovers(struct lsvd_volume *v, const struct lsvd_env *env)
+{
+    struct leftovers l = {.of = &v->meta};
+    struct lease role;
+    int r = volume_each_policy(v->io, &v->log, &v->config, &v->meta,
+                               note_leftover, &l);
+
+    if (r < 0 || l.count == 0)
+        return r;
+    r = role_get(v, &role);
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&v->state_lock);
+    v->meta.generation++;
+    pthread_mutex_unlock(&v->state_lock);
+    r = volume_store_meta_in_use(v, &v->meta);
+    role_put(v, &role);
+    for (size_t i = 0; i < l.count && r == 0; i++)
+        r = lsvd_remove(env, l.name[i]);
+    return r;
+}
+
+int
+lsvd_snapshot_begin(struct lsvd_volume *v, const struct lsvd_env *env,
+                    const char *name, struct lsvd_volume **ret)
+{
+    char unborn[VOLUME_NAME_BYTES_MAX + 1];
+    char text[512];
+    int r;
+
+    r = check_state(v);
+    if (r == 0)
+        r = check_idle(v);
+    if (r == 0)
+        r = check_name(v, name);
+    if (r == 0)
+        r = check_depth(v);
+    if (r == 0)
+        r = remove_leftovers(v, env);
+    if (r == 0)
+        r = volume_make_successor(v, env, unborn);
+    if (r < 0)
+        return r;
+    r = volume_open_with_parent(env, unborn, v, ret);
+    if (r == 0) {
+        opening_ends(*ret);
+        if ((*ret)->attached)
+            return 0;
+        r = err_set(-EIO, "volume %s can't be written", unborn);
+        lsvd_snapshot_cancel(*ret, env);
+        return r;
+    }
+    snprintf(text, sizeof text, "%s", err_text());
+    (void)lsvd_remove(env, unborn);
+    return err_set(r, "volume %s: no snapshot: %s", v->meta.name, text);
+}
+
+void
+lsvd_snapshot_cancel(struct lsvd_volume *next, const struct lsvd_env *env)
+{
+    char text[512], unborn[VOLUME_NAME_BYTES_MAX + 1];
+    bool named;
+
+    snprintf(text, sizeof text, "%s", err_text());
+    memcpy(unborn, next->meta.name, sizeof unborn);
+    named = next->may_be_named;
+    next->parent = NULL; /* goes on */
+    lsvd_abandon(next);
+    if (!named)
+        (void)lsvd_remove(env, unborn); /* or by who makes the next (SN3) */
+    (void)err_set(-EIO, "%s", text);
+}
+
+/* ---- the moment ---- */
+
+static int
+policy_of_snapshot(const struct lsvd_volume *v, const struct lsvd_volume *next,
+                   const char *name, struct volume_meta *ret)
+{
+    int r = meta_copy(&v->meta, ret);
+
+    if (r < 0)
+        return r;
+    snprintf(ret->name, sizeof ret->name, "%s", name);
+    ret->generation++;
+    ret->read_only = true;
+    ret->incompat |= META_INCOMPAT_SNAPSHOT;
+    ret->successor = next->meta.number;
+    ret->successor_uuid = next->meta.uuid;
+    ret->frozen_at = v->io->ops->wall_seconds(v->io);
+    return 0;
+}
+
+/* Some copies may be the new ones, and the newest counts. */
+static int
+take_back(struct lsvd_volume *v, struct lsvd_volume *next)
+{
+    char text[256];
+
+    snprintf(text, sizeof text, "%s", err_text());
+    pthread_mutex_lock(&v->state_lock);
+    v->meta.generation += 2;
+    pthread_mutex_unlock(&v->state_lock);
+    next->may_be_named = volume_store_meta_in_use(v, &v->meta) < 0;
+    if (next->may_be_named)
+        return err_set(-EIO, "volume %s goes on, and may turn out to be the "
+                       "snapshot with the next start: %s", v->meta.name, text);
+    return err_set(-EIO, "volume %s: no snapshot: %s", v->meta.name, text);
+}
+
+/* The copies in RAM are the successor's, too: it has nothing else yet. What it
+ * asks of its parent it keeps itself. */
+static void
+hand_over_cache(struct lsvd_volume *v, struct lsvd_volume *next,
+                struct cache *none)
+{
+    cache_free(next->cache);
+    next->cache = v->cache;
+    v->cache = none;
+}
+
+static void
+put_in_force(struct lsvd_volume *v, struct lsvd_volume *next,
+             const struct volume_meta *policy)
+{
+    pthread_mutex_lock(&v->state_lock);
+    snprintf(next->meta.name, sizeof next->meta.name, "%s", v->meta.name);
+    next->meta.name_due = true;
+    next->meta.generation++;
+    v->meta.generation = policy->generation;
+    v->meta.read_only = true;
+    v->meta.incompat = policy->incompat;
+    v->meta.successor = policy->successor;
+    v->meta.successor_uuid = policy->successor_uuid;
+    v->meta.frozen_at = policy->frozen_at;
+    pthread_mutex_unlock(&v->state_lock);
+    v->client_read_only = true;
+}
+
+/* The role's. */
+static int
+freeze(struct lsvd_volume *v, struct lsvd_volume *next, const char *name)
+{
+    struct cache *none = NULL;
+    struct volume_meta policy;
+    int r = check_state(v);
+
+    if (r == 0)
+        r = cache_new(0, v->g.block_bytes, &none);
+    if (r == 0)
+        r = policy_of_snapshot(v, next, name, &policy);
+    if (r < 0) {
+        cache_free(none);
+        return r;
+    }
+    r = volume_store_meta_in_use(v, &policy);
+    if (r == 0) {
+        put_in_force(v, next, &policy);
+        hand_over_cache(v, next, none);
+    } else {
+        cache_free(none);
+        r = take_back(v, next);
+    }
+    meta_done(&policy);
+    return r;
+}
+
+int
+lsvd_snapshot_commit(struct lsvd_volume *v, struct lsvd_volume *next,
+                     const char *name)
+{
+    struct lease role;
+    int r = lsvd_flush(v);
+
+    if (r == 0)
+        r = role_get(v, &role);
+    if (r < 0)
+        return r;
+    if (atomic_exchange(&v->in_repair, true)) {
+        r = check_idle(v);
+    } else {
+        r = freeze(v, next, name);
+        atomic_store(&v->in_repair, r == 0); /* for ever then */
+    }
+    role_put(v, &role);
+    if (r == 0)
+        event_note(next, LOG_WARNING_LEVEL, "snapshot", 0, "the snapshot %s "
+                   "was made", name);
+    return r;
+}
+
+/* ---- after ---- */
+
+static int
+store_name(struct lsvd_volume *v)
+{
+    int r = volume_store_meta_in_use(v, &v->meta);
+
+    if (r < 0)
+        return err_wrap(r, "volume %s: its name", v->meta.name);
+    v->meta.name_due = false;
+    return 0;
+}
+
+int
+snapshot_take_name(struct lsvd_volume *v)
+{
+    int r = 0;
+
+    if (!v->meta.name_due || !v->exclusive)
+        return 0;
+    if (v->parent) /* who mends files may do without, and writes no block */
+        r = volume_store_meta_in_use(v->parent, &v->parent->meta);
+    return r < 0 ? r : store_name(v);
+}
+
+/* Its destage thread does it, if it has one: who reads from a row that is being
+ * changed waits for that thread. */
+static int
+drain(struct lsvd_volume *v)
+{
+    struct journal_space space;
+    int r = 0;
+
+    for (;;) {
+        journal_space(v->journal, &space);
+        if (r < 0 || space.dirty_chunks == 0)
+            break;
+        r = space_wait(v);
+    }
+    return r;
+}
+
+/* SN4. */
+static void
+drop_journal(struct lsvd_volume *v)
+{
+    struct lease all;
+
+    lease_get(&v->leases, &all, 0, UINT64_MAX, true);
+    read_cache_close(v);
+    journal_close(v->journal);
+    v->journal = NULL;
+    lease_put(&v->leases, &all);
+    if (volume_remove_cache_files(v) < 0)
+        log_event(&v->log, LOG_WARNING_LEVEL, "volume %s: its journal, which "
+                  "is empty, can't be removed: %s", v->meta.name, err_text());
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        if (v->part[i].lock)
+            (void)part_take_lock(v, &v->part[i], false);
+    }
+    v->exclusive = false;
+}
+
+int
+snapshot_settle(struct lsvd_volume *v)
+{
+    int r;
+
+    if (!v->journal || !v->attached)
+        return 0;
+    r = volume_detach(v);
+    if (r == 0 && v->meta.successor)
+        drop_journal(v);
+    return r;
+}
+
+void
+snapshot_end(struct lsvd_volume *v)
+{
+    if (!v->parent || !v->parent->attached)
+        return;
+    destage_stop(v->parent);
+    if (snapshot_settle(v->parent) < 0)
+        log_event(&v->log, LOG_WARNING_LEVEL, "volume %s: what the journal of "
+                  "its snapshot holds is moved with the next start: %s",
+                  v->meta.name, err_text());
+}
+
+/* Its own name, once no thread of it looks at it any more. */
+static int
+settle_parent(struct lsvd_volume *v, const char *name)
+{
+    int r = drain(v);
+
+    if (r < 0)
+        return r;
+    destage_stop(v);
+    snprintf(v->meta.name, sizeof v->meta.name, "%s", name);
+    return snapshot_settle(v);
+}
+
+int
+lsvd_snapshot_finish(struct lsvd_volume *next, const char *name)
+{
+    struct lease role;
+    int r = role_get(next, &role);
+
+    if (r == 0) {
+        r = store_name(next);
+        role_put(next, &role);
+    }
+    if (r == 0)
+        r = settle_parent(next->parent, name);
+    return r < 0 ? err_wrap(r, "the snapshot %s is made, but not yet complete "
+                            "on its parts; that goes on with the next start "
+                            "of its volume", name)
+                 : 0;
+}
+
+/* ---- all of it, of a volume that nobody serves ---- */
+
+int
+lsvd_snapshot_create(const struct lsvd_env *env, const char *name)
+{
+    char base[VOLUME_NAME_BYTES_MAX + 1];
+    struct lsvd_volume *v, *next;
+    int r = meta_check_name(name), closed;
+
+    if (r < 0)
+        return r;
+    meta_base_name(name, base);
+    r = lsvd_open(env, base, 0, &v);
+    if (r < 0)
+        return r;
+    r = lsvd_snapshot_begin(v, env, name, &next);
+    if (r == 0) {
+        r = lsvd_snapshot_commit(v, next, name);
+        if (r < 0)
+            lsvd_snapshot_cancel(next, env);
+    }
+    if (r < 0) {
+        char text[512];
+
+        snprintf(text, sizeof text, "%s", err_text());
+        (void)lsvd_close(v);
+        return err_set(r, "%s", text);
+    }
+    r = lsvd_snapshot_finish(next, name);
+    closed = lsvd_close(next);
+    return r < 0 ? r : closed;
+}
+
+/* ---- which there are ---- */
+
+struct found {
+    char name[VOLUME_NAME_BYTES_MAX + 1];
+    struct lsvd_snapshot snapshot; /* its name: the one above, at last */
+};
+
+struct listing {
+    const char *base;
+    struct found *found; /* owned */
+    size_t count, room;
+};
+
+static int
+note_snapshot(void *ctx, const struct volume_meta *meta)
+{
+    char base[VOLUME_NAME_BYTES_MAX + 1];
+    struct listing *l = ctx;
+    struct found *grown;
+
+    meta_base_name(meta->name, base);
+    if (!meta->successor || strcmp(base, l->base) != 0 || meta->removing)
+        return 0;
+    if (l->count == l->room) {
+        size_t room = 2 * l->room + 16;
+
+        grown = realloc(l->found, room * sizeof *grown);
+        if (!grown)
+            return err_set(-ENOMEM, "out of memory");
+        l->found = grown;
+        l->room = room;
+    }
+    grown = &l->found[l->count++];
+    memcpy(grown->name, meta->name, sizeof grown->name);
+    grown->snapshot = (struct lsvd_snapshot){
+        .number = meta->number,
+        .size_bytes = meta->size_bytes,
+        .frozen_at = meta->frozen_at,
+    };
+    return 0;
+}
+
+static int
+compare_age(const void *a, const void *b)
+{
+    const struct lsvd_snapshot *x = &((const struct found *)a)->snapshot;
+    const struct lsvd_snapshot *y = &((const struct found *)b)->snapshot;
+
+    if (x->frozen_at != y->frozen_at)
+        return x->frozen_at < y->frozen_at ? -1 : 1;
+    return (x->number > y->number) - (x->number < y->number);
+}
+
+int
+lsvd_snapshot_list(const struct lsvd_env *env, const char *name,
+                   int (*cb)(void *ctx, const struct lsvd_snapshot *s),
+                   void *ctx)
+{
+    struct listing l = {.base = name};
+    struct volume_meta meta;
+    struct lsvd_volume *v;
+    int r = volume_new(env, name, &v);
+
+    if (r < 0)
+        return r;
+    r = volume_find(v->io, &v->log, &v->config, name, &meta, NULL);
+    if (r == 0) {
+        r = volume_each_policy(v->io, &v->log, &v->config, &meta,
+                               note_snapshot, &l);
+        meta_done(&meta);
+    }
+    if (l.count > 0)
+        qsort(l.found, l.count, sizeof *l.found, compare_age);
+    for (size_t i = 0; i < l.count && r == 0; i++) {
+        l.found[i].snapshot.name = l.found[i].name;
+        r = cb(ctx, &l.found[i].snapshot);
+    }
+    free(l.found);
+    volume_free(v);
+    return r;
+}

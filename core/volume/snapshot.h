@@ -1,0 +1,47 @@
+/* snapshot.h: a volume is frozen, and goes on in another.
+ *
+ * The volume itself becomes the snapshot: it keeps number, UUID and files, gets
+ * the name volume@snapshot, is read-only from then on and has a successor: an
+ * empty clone of it (parent.h), in the same places, which has the name and the
+ * clients from then on. No block is copied, and none is looked at.
+ *
+ * Happy path: a successor is made and opened, yet unborn (meta.h), while
+ *   requests go on -> no request is under way: all that was answered becomes
+ *   durable -> the policy of the old one, durable on all its parts, says what
+ *   has become of it: that is the moment -> RAM changes hands, requests go on
+ *   to the successor -> it says its name itself -> what the old one's journal
+ *   holds is moved to its parts, and the journal removed.
+ * (SN1) Nothing is written to the successor before the old one's policy is
+ *       durable on all its parts: whatever set of them a later start may go by,
+ *       it finds the successor with them (as GR1). A start that finds it by a
+ *       copy that may be the only one (name_due) makes it so first.
+ * (SN2) All parts are in sync at that moment, so each has what the snapshot
+ *       holds, or needs its journal for it and says so. A part without one is
+ *       as new as anything that ever was (volume_is_proven).
+ * (SN3) Killed before it: the volume is as it was, and the unborn one is
+ *       removed by whoever makes the next snapshot. After it: the snapshot is
+ *       there. What its journal holds is read there until it is moved, by this
+ *       server or by the next one that opens the successor (parent_open).
+ * (SN4) Who reads what the snapshot has, for the successor, has a lease on its
+ *       blocks, shared: under all of them, exclusive, its journal goes.
+ * Fails at the moment itself: the old policy is made newer than the new one, as
+ *   a resize does; if that fails, too, the volume goes on as it was, and the
+ *   next start may find the snapshot, with all that was written until then. */
+#ifndef LSVD_VOLUME_SNAPSHOT_H
+#define LSVD_VOLUME_SNAPSHOT_H
+
+#include "volume/volume.h"
+
+/* Of a volume that was opened as a parent, and whose journal still held
+ * something: once it is on its parts the journal is needed no more. -EIO: it
+ * is not, and stays; reading works all the same. */
+int snapshot_settle(struct lsvd_volume *v);
+
+/* Of one that was found by its name_due, and is ours: SN1. */
+int snapshot_take_name(struct lsvd_volume *v);
+
+/* At the end of a server: what is left to do for its parent, if there is time
+ * for it. */
+void snapshot_end(struct lsvd_volume *v);
+
+#endif

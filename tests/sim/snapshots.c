@@ -1,0 +1,184 @@
+/* snapshots.c: the volume is frozen now and then, also while it is written,
+ * and what was frozen must stay as it was. */
+#include "snapshots.h"
+#include "volume/volume.h"
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void
+name_of(size_t nth, char *text, size_t bytes)
+{
+    snprintf(text, bytes, LIFE_VOLUME "@s%zu", nth);
+}
+
+void
+snapshots_end(struct life *l)
+{
+    for (size_t i = 0; i < l->frozen_count; i++)
+        free(l->frozen[i].image);
+    l->frozen_count = 0;
+}
+
+/* Under which number is the volume now? */
+void
+snapshots_find(struct life *l)
+{
+    struct lsvd_info info;
+
+    if (l->failed || l->frozen_count == 0)
+        return;
+    if (lsvd_info(&l->env, LIFE_VOLUME, &info) < 0) {
+        life_fail(l, "info: %s", lsvd_error());
+        return;
+    }
+    if (l->number == info.number)
+        return;
+    l->number = info.number;
+    snprintf(l->uuid, sizeof l->uuid, "%s", info.uuid);
+    life_parts_end(l); /* old copies are of what is the snapshot now */
+    life_parts_begin(l);
+    l->rules = (struct rules){.checked = l->rules.checked};
+}
+
+bool
+snapshots_note(struct life *l)
+{
+    struct frozen *f = &l->frozen[l->frozen_count];
+
+    if (life_read_image(l) < 0)
+        return false;
+    *f = (struct frozen){.image = malloc(l->volume_bytes)};
+    if (!f->image)
+        abort();
+    memcpy(f->image, l->image, l->volume_bytes);
+    l->frozen_count++;
+    return true;
+}
+
+int
+snapshots_take_offline(struct life *l)
+{
+    char name[32];
+    int r;
+
+    name_of(l->frozen_count - 1, name, sizeof name);
+    r = lsvd_snapshot_create(&l->env, name);
+    life_event(l, "snapshot %s: %s", name, r < 0 ? lsvd_error() : "made");
+    l->frozen[l->frozen_count - 1].is_sure = r == 0;
+    return r;
+}
+
+/* The requests that came meanwhile are in it. */
+static int
+commit(struct life *l, struct lsvd_volume *next, const char *name)
+{
+    struct frozen *f;
+    int r;
+
+    if (!snapshots_note(l))
+        return -EIO;
+    f = &l->frozen[l->frozen_count - 1];
+    r = lsvd_snapshot_commit(l->v, next, name);
+    if (r < 0)
+        return r;
+    l->v = next;
+    f->is_sure = true;
+    model_flushed(l->m);
+    return 0;
+}
+
+int
+snapshots_take(struct life *l, unsigned requests)
+{
+    struct lsvd_volume *next;
+    char name[32];
+    int r;
+
+    name_of(l->frozen_count, name, sizeof name);
+    life_event(l, "snapshot %s", name);
+    r = lsvd_snapshot_begin(l->v, &l->env, name, &next);
+    for (unsigned i = 0; i < requests && r == 0 && !simio_halted(l->s); i++)
+        life_request(l, true);
+    if (r < 0)
+        return r;
+    r = commit(l, next, name);
+    if (r < 0) {
+        lsvd_snapshot_cancel(next, &l->env);
+        return r;
+    }
+    for (uint64_t i = prng_below(&l->prng, 3); i > 0; i--)
+        life_request(l, true);
+    return lsvd_snapshot_finish(next, name);
+}
+
+static bool
+check(struct life *l, size_t nth)
+{
+    struct frozen *f = &l->frozen[nth];
+    struct lsvd_volume *v;
+    char name[32];
+    int r;
+
+    name_of(nth, name, sizeof name);
+    r = lsvd_open(&l->env, name, LSVD_OPEN_READ_ONLY, &v);
+    if (r == -ENOENT && !f->is_sure)
+        return false;
+    if (r < 0) {
+        life_fail(l, "open of %s: %s", name, lsvd_error());
+        return true;
+    }
+    f->is_sure = true;
+    if (lsvd_get_size(v) != l->volume_bytes)
+        life_fail(l, "%s has another size", name);
+    else if (lsvd_pread(v, l->buffer, l->volume_bytes, 0) < 0)
+        life_fail(l, "read of %s: %s", name, lsvd_error());
+    else if (memcmp(l->buffer, f->image, l->volume_bytes) != 0)
+        life_fail(l, "%s is not what was frozen", name);
+    if (lsvd_close(v) < 0)
+        life_fail(l, "close of %s: %s", name, lsvd_error());
+    l->snapshots_read++;
+    return true;
+}
+
+void
+snapshots_check(struct life *l)
+{
+    for (size_t i = 0; i < l->frozen_count && !l->failed; i++) {
+        if (check(l, i))
+            continue;
+        free(l->frozen[i].image); /* the last one: it was never made */
+        l->frozen_count--;
+    }
+    snapshots_find(l);
+}
+
+/* ---- in random lives ---- */
+
+/* All parts, and where they were made. */
+static bool
+is_whole(const struct life *l)
+{
+    return (l->hidden_dirs | l->sick_dirs | l->old_dirs | l->tampered) == 0 &&
+           l->replaced == 0 && !l->swapped &&
+           l->v->usable == (1u << life_parts(&l->policy)) - 1;
+}
+
+void
+snapshots_event(struct life *l)
+{
+    int r;
+
+    if (!l->policy.snapshot || l->frozen_count == LIFE_SNAPSHOTS_MAX ||
+        !prng_one_in(&l->prng, 12) || !is_whole(l))
+        return;
+    snapshots_check(l); /* was the last one made? */
+    if (l->failed)
+        return;
+    r = snapshots_take(l, (unsigned)prng_below(&l->prng, 4));
+    if (r < 0 && !simio_halted(l->s))
+        life_fail(l, "snapshot: %s", lsvd_error());
+    if (!simio_halted(l->s))
+        snapshots_find(l);
+}

@@ -23,6 +23,8 @@ static const char program_help[] =
     "\n"
     "  lsvd create NAME SIZE       make a volume\n"
     "  lsvd clone PARENT NAME      make a volume that shares a read-only one\n"
+    "  lsvd snapshot create|list|remove NAME\n"
+    "                              freeze a volume, while it is in use\n"
     "  lsvd list                   which volumes are there\n"
     "  lsvd info NAME              policy and state of one\n"
     "  lsvd resize NAME SIZE       make it larger (smaller with --force)\n"
@@ -73,6 +75,22 @@ static const char clone_help[] =
     "  lsvd set golden read-only=on\n"
     "  lsvd clone golden vm1\n"
     "  lsvd clone golden vm2 --size 200G --replicas 3\n";
+
+static const char snapshot_help[] =
+    "lsvd snapshot create NAME@SNAPSHOT [options]: freeze a volume\n"
+    "lsvd snapshot list NAME: which snapshots it has\n"
+    "lsvd snapshot remove NAME@SNAPSHOT: delete one that nothing depends on\n"
+    "\n"
+    "A snapshot holds what the volume held at one moment, and can be served,\n"
+    "read-only, and cloned under its name. Nothing is copied: the volume goes\n"
+    "on, and keeps what is written from then on apart. Of a volume that is\n"
+    "served on this host its server does it: clients wait for a moment. All\n"
+    "parts must be in sync.\n"
+    "\n"
+    "Examples:\n"
+    "  lsvd snapshot create mydevice1@monday\n"
+    "  nbdkit lsvd mydevice1@monday\n"
+    "  lsvd clone mydevice1@monday trial\n";
 
 static const char list_help[] =
     "lsvd list [options]: which volumes the roots know\n"
@@ -163,6 +181,7 @@ static const struct {
 } helps[] = {
     { "create", create_help },
     { "clone", clone_help },
+    { "snapshot", snapshot_help },
     { "list", list_help },
     { "info", info_help },
     { "resize", resize_help },

@@ -17,7 +17,8 @@ enum command_bit {
     COMMAND_EVENTS = 128,
     COMMAND_METRICS = 256,
     COMMAND_CLONE = 512,
-    COMMAND_ALL = 1023,
+    COMMAND_SNAPSHOT = 1024,
+    COMMAND_ALL = 2047,
 };
 
 struct request {
@@ -39,6 +40,8 @@ int command_info(struct request *req);
 int command_resize(struct request *req);
 int command_set(struct request *req);
 int command_remove(struct request *req);
+/* snapshot.c */
+int command_snapshot(struct request *req);
 /* served.c */
 int command_status(struct request *req);
 int command_events(struct request *req);

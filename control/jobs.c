@@ -1,4 +1,4 @@
-/* jobs.c: verify, rebuild, replace, set, resize of a served volume.
+/* jobs.c: verify, rebuild, replace, set, resize, snapshot of a served volume.
  *
  * The engine calls back while it may hold what clients of the disk depend on,
  * so nothing here waits for who asked: findings and lost ranges are kept, and
@@ -330,4 +330,24 @@ op_resize(struct served *s, const json_t *args, struct answer *a)
         answer_done(a, json_pack("{s:I, s:b}", "size",
                                  INT(lsvd_get_size(s->volume)), "reconnect",
                                  before != lsvd_get_size(s->volume)));
+}
+
+/* {name} -> {pause_us}. */
+void
+op_snapshot(struct served *s, const json_t *args, struct answer *a)
+{
+    const char *name = json_string_value(json_object_get(args, "name"));
+    char text[CONTROL_ERROR_BYTES];
+    uint64_t pause_us = 0;
+    int r;
+
+    if (!name) {
+        answer_error(a, -EINVAL, "snapshot: it has no name");
+        return;
+    }
+    r = s->owner->snapshot(s->owner->ctx, name, &pause_us, text);
+    if (r < 0)
+        answer_error(a, r, text);
+    else
+        answer_done(a, json_pack("{s:I}", "pause_us", INT(pause_us)));
 }

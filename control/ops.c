@@ -90,7 +90,22 @@ static const struct op {
     { "metrics", op_metrics }, { "verify", op_verify },
     { "rebuild", op_rebuild }, { "replace", op_replace },
     { "set", op_set },         { "resize", op_resize },
+    { "snapshot", op_snapshot },
 };
+
+/* A snapshot exchanges the volume. */
+static void
+run(const struct op *op, struct served *s, const json_t *args,
+    struct answer *a)
+{
+    bool uses_volume = op->run != op_snapshot;
+
+    if (uses_volume)
+        pthread_rwlock_rdlock(&s->gate);
+    op->run(s, args, a);
+    if (uses_volume)
+        pthread_rwlock_unlock(&s->gate);
+}
 
 void
 ops_run(struct served *served, const struct control_request *request,
@@ -100,7 +115,7 @@ ops_run(struct served *served, const struct control_request *request,
 
     for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++)
         if (strcmp(ops[i].name, request->op) == 0) {
-            ops[i].run(served, request->args, answer);
+            run(&ops[i], served, request->args, answer);
             return;
         }
     (void)snprintf(text, sizeof text, "this server knows no op %s",

@@ -4,12 +4,16 @@
 
 #include "control/answer.h"
 #include "control/protocol.h"
+#include "control/server.h"
 #include "lsvd.h"
 
 #define NONCE_BYTES 17 /* 16 hex digits */
 
 struct served {
-    struct lsvd_volume *volume;
+    struct lsvd_volume *volume; /* under the gate, held shared while it is used,
+                                 * and exclusive to exchange it */
+    pthread_rwlock_t gate;
+    const struct control_owner *owner;
     char nonce[NONCE_BYTES]; /* of this run of the server: status tells it */
 };
 
@@ -23,5 +27,6 @@ void op_rebuild(struct served *s, const json_t *args, struct answer *a);
 void op_replace(struct served *s, const json_t *args, struct answer *a);
 void op_set(struct served *s, const json_t *args, struct answer *a);
 void op_resize(struct served *s, const json_t *args, struct answer *a);
+void op_snapshot(struct served *s, const json_t *args, struct answer *a);
 
 #endif

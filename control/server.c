@@ -42,7 +42,7 @@ struct connection {
 
 struct control_server {
     struct served served;
-    char name[65], uuid[37]; /* of the volume */
+    char name[65], uuid[37]; /* of the volume; with the next under served.gate */
     char socket_name[64];
     int directory_fd;
     int listen_fd;
@@ -99,6 +99,17 @@ is_allowed(int fd)
     return peer.uid == 0 || peer.uid == geteuid();
 }
 
+static bool
+is_ours(struct control_server *s, const char *volume)
+{
+    bool is;
+
+    pthread_rwlock_rdlock(&s->served.gate);
+    is = strcmp(volume, s->name) == 0 || strcmp(volume, s->uuid) == 0;
+    pthread_rwlock_unlock(&s->served.gate);
+    return is;
+}
+
 static void
 answer_request(struct control_server *s, struct answer *a, const char *line,
                size_t bytes)
@@ -112,8 +123,7 @@ answer_request(struct control_server *s, struct answer *a, const char *line,
         answer_error(a, r, text);
         return;
     }
-    if (strcmp(request.volume, s->name) == 0 ||
-        strcmp(request.volume, s->uuid) == 0) {
+    if (is_ours(s, request.volume)) {
         ops_run(&s->served, &request, a);
     } else {
         (void)snprintf(text, sizeof text, "volume %s is not served here: "
@@ -366,7 +376,8 @@ bring_up(struct control_server *s, const struct lsvd_serving *serving,
 }
 
 int
-control_server_start(struct lsvd_volume *v, struct control_server **ret,
+control_server_start(struct lsvd_volume *v, const struct control_owner *owner,
+                     struct control_server **ret,
                      char error[CONTROL_ERROR_BYTES])
 {
     struct lsvd_serving *serving = malloc(sizeof *serving);
@@ -379,6 +390,8 @@ control_server_start(struct lsvd_volume *v, struct control_server **ret,
     } else {
         s->directory_fd = s->listen_fd = s->stop_fd = -1;
         s->served.volume = v;
+        s->served.owner = owner;
+        pthread_rwlock_init(&s->served.gate, NULL);
         lsvd_get_serving(v, serving);
         memcpy(s->name, serving->name, sizeof s->name);
         memcpy(s->uuid, serving->uuid, sizeof s->uuid);
@@ -390,6 +403,49 @@ control_server_start(struct lsvd_volume *v, struct control_server **ret,
     else
         control_server_stop(s);
     return r;
+}
+
+/* ---- another volume ---- */
+
+/* What is there under its name is a dead server's, as at a start. */
+static int
+rename_socket(struct control_server *s, const char *uuid)
+{
+    char old[sizeof s->socket_name];
+    int r;
+
+    memcpy(old, s->socket_name, sizeof old);
+    (void)snprintf(s->socket_name, sizeof s->socket_name, "%s" CONTROL_SUFFIX,
+                   uuid);
+    r = remove_stale(s);
+    if (r == 0 && renameat(s->directory_fd, old, s->directory_fd,
+                           s->socket_name) < 0)
+        r = -errno;
+    return r;
+}
+
+int
+control_server_exchange(struct control_server *s, struct lsvd_volume *v,
+                        char error[CONTROL_ERROR_BYTES])
+{
+    struct lsvd_serving *serving = malloc(sizeof *serving);
+    int r = 0;
+
+    pthread_rwlock_wrlock(&s->served.gate);
+    s->served.volume = v;
+    if (serving) {
+        lsvd_get_serving(v, serving);
+        memcpy(s->name, serving->name, sizeof s->name);
+        memcpy(s->uuid, serving->uuid, sizeof s->uuid);
+        r = rename_socket(s, serving->uuid);
+    }
+    pthread_rwlock_unlock(&s->served.gate);
+    if (!serving)
+        r = -ENOMEM;
+    free(serving);
+    return r == 0 ? 0
+                  : control_fail(error, r, "no control socket after the "
+                                 "snapshot: %s", strerror(-r));
 }
 
 /* ---- the end ---- */
@@ -442,5 +498,6 @@ control_server_stop(struct control_server *s)
         if (fd >= 0)
             (void)close(fd);
     }
+    pthread_rwlock_destroy(&s->served.gate);
     free(s);
 }

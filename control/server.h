@@ -12,12 +12,32 @@
 
 struct control_server;
 
+/* Who serves the volume, for what is not done by the engine alone. Called by
+ * threads of the socket. */
+struct control_owner {
+    /* Make this snapshot of it; clients wait for so long. A negative errno, with
+     * a line of text. The volume that is served then is another: see
+     * control_server_exchange. */
+    int (*snapshot)(void *ctx, const char *name, uint64_t *ret_pause_us,
+                    char error[CONTROL_ERROR_BYTES]);
+    void *ctx;
+};
+
 /* Listen at <cache>/<UUID>.control, in the first cache directory where that
  * works. What a dead server left there is replaced: the caller holds the
  * volume's lock, so no live one is disturbed. The volume must stay open until
- * control_server_stop. A negative errno, with a line of text in error. */
-int control_server_start(struct lsvd_volume *v, struct control_server **ret,
+ * control_server_stop; owner, which is borrowed, too. A negative errno, with a
+ * line of text in error. */
+int control_server_start(struct lsvd_volume *v,
+                         const struct control_owner *owner,
+                         struct control_server **ret,
                          char error[CONTROL_ERROR_BYTES]);
+
+/* From now on it is the socket of this volume, under its UUID. Waits for what is
+ * being done with the one before, but for its snapshot. A negative errno, with a
+ * line of text: it can't be found. */
+int control_server_exchange(struct control_server *s, struct lsvd_volume *v,
+                            char error[CONTROL_ERROR_BYTES]);
 
 /* Remove the socket, end what is being answered, wait for it. NULL is
  * fine. */

@@ -4,17 +4,19 @@
  *   OPENING -> OPEN     exports_get, once the engine has it
  *   OPENING -> (none)   exports_get, the engine refused: the next may try
  *   OPEN -> OPENING -> OPEN   revive: parts are back, so it is opened anew
+ *   OPEN -> OPEN   freeze: a snapshot is made; its successor is served
  *   OPEN -> (none)      exports_close
  * (X1) The engine is called without the lock held; those who ask meanwhile
  *      wait for the state to change. So one volume that takes long to
  *      recover doesn't hold up the others.
- * (X2) An export that is OPEN and settled doesn't change until exports_close:
- *      readers of it need no lock. Settled is whatever doesn't wait for parts;
- *      it stays so.
- * (X3) One that is not settled had too few parts to be written. Its requests
- *      hold its gate, shared; the volume is exchanged under the exclusive
- *      gate, in state OPENING. So no request sees two volumes, and there are
- *      never two of one name (the engine's locks would see to that, too).
+ * (X2) Who uses the volume of an export that is OPEN is inside its gate, or
+ *      holds the lock and is quick. One thread exchanges volumes, with the gate
+ *      shut, and the lock held for a moment; it may use them without. So no
+ *      request sees two of them.
+ * (X3) An export is settled if its volume doesn't wait for parts; it stays so.
+ *      One that is not had too few parts to be written, and is opened anew, in
+ *      state OPENING. There are never two of one name (the engine's locks would
+ *      see to that, too).
  * (X4) A connection that was told "read-only" stays so: nbdkit asks once.
  * (X5) Once the server is to end no volume is opened any more, and one that is
  *      being opened is left as it is: exports_hurry. */
@@ -33,6 +35,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "gate.h"
+#include "listing.h"
 #include "report.h"
 #include "thread.h"
 
@@ -41,14 +45,14 @@ enum export_state { EXPORT_OPENING, EXPORT_OPEN };
 struct export {
     struct export *next;        /* under the lock */
     enum export_state state;    /* under the lock */
-    struct lsvd_volume *volume; /* owned; X2, X3; NULL: could not be opened
-                                 * anew */
-    struct control_server *control; /* owned; NULL: none; X2, X3 */
+    struct lsvd_volume *volume; /* owned; X2; NULL: could not be opened anew */
+    struct control_server *control; /* owned; NULL: none; the same */
+    struct control_owner owner;     /* of it */
     char *name;                 /* owned */
     atomic_uint_fast64_t size_bytes; /* when it was opened */
-    uint32_t block_bytes;       /* X2 */
-    atomic_bool settled;        /* X2 */
-    pthread_rwlock_t gate;      /* X3 */
+    uint32_t block_bytes;       /* never changes */
+    bool settled;               /* X3; the exchanging thread's, after OPENING */
+    struct gate gate;           /* X2 */
     unsigned left, pause;       /* the reviver's: looks not to be made */
 };
 
@@ -63,32 +67,30 @@ static struct {
     bool threads; /* set before the first connection, then fixed */
     bool ending;  /* under the lock; X5 */
     bool closing; /* the same */
-    bool revives; /* the thread exists */
-    pthread_t reviver;
-    pthread_cond_t end; /* of the reviver */
+    bool exchanges; /* the thread exists */
+    pthread_t exchanger;
+    pthread_cond_t call; /* of it: to end, or for a snapshot */
+    struct wish *wishes; /* under the lock: snapshots to be made */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct export *head; /* under the lock */
 } served = {
     .lock = PTHREAD_MUTEX_INITIALIZER,
-    .end = PTHREAD_COND_INITIALIZER,
+    .call = PTHREAD_COND_INITIALIZER,
     .changed = PTHREAD_COND_INITIALIZER,
 };
 
 struct lsvd_volume *
-export_enter(struct export *e, bool *ret_gated)
+export_enter(struct export *e, unsigned *ret_entered)
 {
-    *ret_gated = !atomic_load(&e->settled);
-    if (*ret_gated)
-        pthread_rwlock_rdlock(&e->gate);
+    *ret_entered = gate_enter(&e->gate);
     return e->volume;
 }
 
 void
-export_leave(struct export *e, bool gated)
+export_leave(struct export *e, unsigned entered)
 {
-    if (gated)
-        pthread_rwlock_unlock(&e->gate);
+    gate_leave(&e->gate, entered);
 }
 
 const char *
@@ -98,11 +100,14 @@ export_volume_name(const struct export *e)
 }
 
 uint64_t
-export_size_bytes(const struct export *e)
+export_size_bytes(struct export *e)
 {
-    /* a volume that is not settled may be exchanged just now */
-    return atomic_load(&e->settled) ? lsvd_get_size(e->volume)
-                                    : atomic_load(&e->size_bytes);
+    unsigned entered = gate_enter(&e->gate);
+    uint64_t bytes = e->volume != NULL ? lsvd_get_size(e->volume)
+                                       : atomic_load(&e->size_bytes);
+
+    gate_leave(&e->gate, entered);
+    return bytes;
 }
 
 uint32_t
@@ -124,7 +129,7 @@ static void
 free_export(struct export *e)
 {
     if (e != NULL) {
-        pthread_rwlock_destroy(&e->gate);
+        gate_done(&e->gate);
         free(e->name);
     }
     free(e);
@@ -145,6 +150,9 @@ learn_sizes(struct export *e)
     return 0;
 }
 
+static int wish_snapshot(void *ctx, const char *name, uint64_t *ret_pause_us,
+                         char error[CONTROL_ERROR_BYTES]);
+
 /* Threads may run: destaging, and those who answer lsvd status. Without a
  * control socket the volume is served all the same. */
 static int
@@ -156,7 +164,8 @@ start_volume(struct export *e)
     r = lsvd_start(e->volume);
     if (r < 0)
         return report_error("starting", r);
-    if (control_server_start(e->volume, &e->control, text) < 0)
+    e->owner = (struct control_owner){ .snapshot = wish_snapshot, .ctx = e };
+    if (control_server_start(e->volume, &e->owner, &e->control, text) < 0)
         report_event(NULL, LSVD_WARNING, text);
     return 0;
 }
@@ -207,19 +216,6 @@ bring_up(struct export *e, bool read_only)
     return r;
 }
 
-/* A gate that a stream of readers doesn't keep shut. */
-static void
-make_gate(struct export *e)
-{
-    pthread_rwlockattr_t attributes;
-
-    pthread_rwlockattr_init(&attributes);
-    pthread_rwlockattr_setkind_np(&attributes,
-                                  PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-    pthread_rwlock_init(&e->gate, &attributes);
-    pthread_rwlockattr_destroy(&attributes);
-}
-
 /* Enter an export that others can wait for. NULL: out of memory. */
 static struct export *
 add_locked(const char *name)
@@ -228,11 +224,10 @@ add_locked(const char *name)
 
     e = calloc(1, sizeof(*e));
     if (e != NULL) {
-        make_gate(e);
-        atomic_store(&e->settled, true);
-    }
-    if (e != NULL)
+        gate_init(&e->gate);
+        e->settled = true;
         e->name = strdup(name);
+    }
     if (e == NULL || e->name == NULL) {
         free_export(e);
         return NULL;
@@ -272,7 +267,7 @@ get(const char *name, bool read_only)
             remove_locked(e);
             e = NULL;
         } else
-            atomic_store(&e->settled, !lsvd_awaits_parts(e->volume));
+            e->settled = !lsvd_awaits_parts(e->volume);
         pthread_cond_broadcast(&served.changed);
     } else if (e == NULL)
         (void)report_refusal(-ENOMEM, "out of memory");
@@ -301,18 +296,18 @@ revive(struct export *e)
     bool as_wanted;
     char line[200];
 
-    pthread_rwlock_wrlock(&e->gate);
+    gate_shut(&e->gate);
     close_volume(e);
     as_wanted = bring_up(e, false) == 0;
     if (!as_wanted && !is_ending())
         (void)bring_up(e, true);
-    atomic_store(&e->settled, as_wanted && !lsvd_awaits_parts(e->volume));
+    e->settled = as_wanted && !lsvd_awaits_parts(e->volume);
     if (as_wanted && lsvd_can_write(e->volume)) {
         (void)snprintf(line, sizeof(line), "volume %.64s: parts are back: it "
                        "can be written, by clients that connect now", e->name);
         report_event(NULL, LSVD_WARNING, line);
     }
-    pthread_rwlock_unlock(&e->gate);
+    gate_open(&e->gate);
 }
 
 /* Only this thread exchanges the volume, so it may use it as it is. */
@@ -350,44 +345,193 @@ look_at_locked(struct export *e)
     pthread_cond_broadcast(&served.changed);
 }
 
+/* ---- snapshots ---- */
+
+/* Of somebody who waits for it. Under the lock but where it is being granted. */
+struct wish {
+    struct wish *next;
+    struct export *export;
+    const char *name; /* volume@snapshot */
+    uint64_t pause_us;
+    int result;
+    char text[CONTROL_ERROR_BYTES];
+    bool is_done;
+};
+
+static uint64_t
+now_us(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* The moment itself: nobody is inside. */
+static int
+exchange(struct export *e, struct lsvd_volume *next, const char *name)
+{
+    int r = lsvd_snapshot_commit(e->volume, next, name);
+
+    if (r < 0)
+        return r;
+    lsvd_on_fenced(next, end_at_once, NULL);
+    pthread_mutex_lock(&served.lock);
+    e->volume = next;
+    if (served.ending)
+        lsvd_hurry(next);
+    pthread_mutex_unlock(&served.lock);
+    if (lsvd_start(next) < 0) /* it works without threads, if slower */
+        (void)report_error("starting", -EAGAIN);
+    return 0;
+}
+
+static int
+freeze(struct export *e, const char *name, uint64_t *ret_pause_us)
+{
+    struct lsvd_env env = config_env(served.config);
+    char text[CONTROL_ERROR_BYTES];
+    struct lsvd_volume *next;
+    uint64_t begin;
+    int r;
+
+    env.openings = served.openings;
+    r = lsvd_snapshot_begin(e->volume, &env, name, &next);
+    if (r < 0)
+        return r;
+    begin = now_us();
+    gate_shut(&e->gate);
+    r = exchange(e, next, name);
+    gate_open(&e->gate);
+    *ret_pause_us = now_us() - begin;
+    if (r < 0) {
+        lsvd_snapshot_cancel(next, &env);
+        return r;
+    }
+    if (e->control != NULL &&
+        control_server_exchange(e->control, next, text) < 0)
+        report_event(NULL, LSVD_WARNING, text);
+    return lsvd_snapshot_finish(next, name);
+}
+
+/* The lock is held, and let go meanwhile. */
+static void
+grant_locked(struct wish *w)
+{
+    int r;
+
+    pthread_mutex_unlock(&served.lock);
+    if (w->export->volume == NULL)
+        r = -EIO;
+    else
+        r = freeze(w->export, w->name, &w->pause_us);
+    (void)snprintf(w->text, sizeof(w->text), "%s",
+                   r < 0 && w->export->volume != NULL ? lsvd_error() :
+                   r < 0 ? "the volume is being opened anew" : "");
+    pthread_mutex_lock(&served.lock);
+    w->result = r;
+    w->is_done = true;
+    pthread_cond_broadcast(&served.changed);
+}
+
+static struct wish *
+next_wish_locked(void)
+{
+    struct wish *w = served.wishes;
+
+    if (w != NULL)
+        served.wishes = w->next;
+    return w;
+}
+
+static void
+refuse_wishes_locked(void)
+{
+    struct wish *w;
+
+    while ((w = next_wish_locked()) != NULL) {
+        w->result = -ESHUTDOWN;
+        (void)snprintf(w->text, sizeof(w->text), "the server ends");
+        w->is_done = true;
+    }
+    pthread_cond_broadcast(&served.changed);
+}
+
+/* The control socket's, on a thread of its own. */
+static int
+wish_snapshot(void *ctx, const char *name, uint64_t *ret_pause_us,
+              char error[CONTROL_ERROR_BYTES])
+{
+    struct wish w = { .export = ctx, .name = name }, **at = &served.wishes;
+
+    pthread_mutex_lock(&served.lock);
+    while (*at != NULL)
+        at = &(*at)->next;
+    *at = &w;
+    if (served.ending)
+        refuse_wishes_locked();
+    pthread_cond_signal(&served.call);
+    while (!w.is_done)
+        pthread_cond_wait(&served.changed, &served.lock);
+    pthread_mutex_unlock(&served.lock);
+    *ret_pause_us = w.pause_us;
+    (void)snprintf(error, CONTROL_ERROR_BYTES, "%s", w.text);
+    return w.result;
+}
+
+/* ---- the thread that does both ---- */
+
+static void
+look_at_all_locked(void)
+{
+    for (struct export *e = served.head; e != NULL && !served.ending;
+         e = e->next)
+        if (e->state == EXPORT_OPEN && !e->settled)
+            look_at_locked(e);
+}
+
 static void *
-revive_all(void *unused)
+exchange_volumes(void *unused)
 {
     struct timespec until;
+    struct wish *w;
 
     (void)unused;
     pthread_mutex_lock(&served.lock);
     while (!served.ending) {
         clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += LOOK_S;
-        (void)pthread_cond_clockwait(&served.end, &served.lock,
-                                     CLOCK_MONOTONIC, &until);
-        for (struct export *e = served.head; e != NULL && !served.ending;
-             e = e->next)
-            if (e->state == EXPORT_OPEN && !atomic_load(&e->settled))
-                look_at_locked(e);
+        if (served.wishes == NULL)
+            (void)pthread_cond_clockwait(&served.call, &served.lock,
+                                         CLOCK_MONOTONIC, &until);
+        while (!served.ending && (w = next_wish_locked()) != NULL)
+            grant_locked(w);
+        look_at_all_locked();
     }
+    refuse_wishes_locked();
     pthread_mutex_unlock(&served.lock);
     return NULL;
 }
 
 static int
-start_reviver(void)
+start_exchanger(void)
 {
-    if (thread_start(&served.reviver, revive_all, NULL) < 0)
+    if (thread_start(&served.exchanger, exchange_volumes, NULL) < 0)
         return -1;
-    served.revives = true;
+    served.exchanges = true;
     return 0;
 }
 
 static void
-stop_reviver(void)
+stop_exchanger(void)
 {
-    if (!served.revives)
+    if (!served.exchanges)
         return;
-    pthread_cond_signal(&served.end);
-    pthread_join(served.reviver, NULL);
-    served.revives = false;
+    pthread_mutex_lock(&served.lock);
+    pthread_cond_signal(&served.call);
+    pthread_mutex_unlock(&served.lock);
+    pthread_join(served.exchanger, NULL);
+    served.exchanges = false;
 }
 
 /* ---- from the first to the last ---- */
@@ -411,7 +555,7 @@ exports_start(void)
     for (struct export *e = served.head; e != NULL; e = e->next)
         if (start_volume(e) < 0)
             return -1;
-    return start_reviver();
+    return start_exchanger();
 }
 
 /* fn is called with the lock held: it must be quick, and call nothing here. */
@@ -451,7 +595,7 @@ exports_close(void (*closed)(void))
     pthread_mutex_lock(&served.lock); /* nobody is in exports_each then */
     served.closing = true;
     pthread_mutex_unlock(&served.lock);
-    stop_reviver();
+    stop_exchanger();
     exports_hurry(); /* what it had open already then */
     while ((e = served.head) != NULL) {
         assert(e->state == EXPORT_OPEN);
@@ -469,7 +613,7 @@ exports_get(const char *name, bool read_only)
 {
     const char *only = served.config->volume;
 
-    if (only != NULL && *name != '\0' && strcmp(name, only) != 0) {
+    if (only != NULL && *name != '\0' && !listing_is_of(name, only)) {
         (void)report_refusal(-EINVAL, "export '%.80s': this server serves "
                              "volume %s alone", name, only);
         return NULL;
@@ -480,5 +624,5 @@ exports_get(const char *name, bool read_only)
                              "--list shows them)");
         return NULL;
     }
-    return get(only != NULL ? only : name, read_only);
+    return get(*name == '\0' ? only : name, read_only);
 }

@@ -3,7 +3,8 @@
  * A volume is opened once, by the first who asks for it, and shared by all
  * connections; it stays open until the server ends, so that a client that
  * reconnects finds it warm and no other server slips in between. One that had
- * too few parts to be written is opened anew when they are back. */
+ * too few parts to be written is opened anew when they are back, and a snapshot
+ * puts its successor in its place. */
 #ifndef LSVD_PLUGIN_EXPORTS_H
 #define LSVD_PLUGIN_EXPORTS_H
 
@@ -40,13 +41,13 @@ struct export *exports_get(const char *name, bool read_only);
 void exports_each(void (*fn)(void *ctx, struct lsvd_volume *v), void *ctx);
 
 /* The volume, for one request; NULL: it is being opened anew, and that did not
- * work yet. It stays what it is until export_leave, on the same thread. */
-struct lsvd_volume *export_enter(struct export *e, bool *ret_gated);
-void export_leave(struct export *e, bool gated);
+ * work yet. It stays what it is until export_leave. */
+struct lsvd_volume *export_enter(struct export *e, unsigned *ret_entered);
+void export_leave(struct export *e, unsigned entered);
 const char *export_volume_name(const struct export *e);
 /* As it is now: lsvd resize may make it grow. nbdkit asks once a connection,
  * and keeps that one to what it was told. */
-uint64_t export_size_bytes(const struct export *e);
+uint64_t export_size_bytes(struct export *e);
 uint32_t export_block_bytes(const struct export *e);
 
 #endif

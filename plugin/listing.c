@@ -41,6 +41,15 @@ describe(char *to, size_t to_bytes, const struct lsvd_listed *volume)
                    volume->read_only ? ", read-only" : "");
 }
 
+bool
+listing_is_of(const char *name, const char *volume)
+{
+    size_t bytes = strlen(volume);
+
+    return strncmp(name, volume, bytes) == 0 &&
+           (name[bytes] == '\0' || name[bytes] == '@');
+}
+
 struct add_context {
     const char *only; /* NULL: all */
     struct nbdkit_exports *to;
@@ -52,7 +61,7 @@ add_one(void *ctx, const struct lsvd_listed *volume)
     const struct add_context *add = ctx;
     char text[DESCRIPTION_BYTES];
 
-    if (add->only != NULL && strcmp(volume->name, add->only) != 0)
+    if (add->only != NULL && !listing_is_of(volume->name, add->only))
         return 0;
     describe(text, sizeof(text), volume);
     return nbdkit_add_export(add->to, volume->name, text);
@@ -79,6 +88,8 @@ count_one(void *ctx, const struct lsvd_listed *volume)
 {
     struct only_context *only = ctx;
 
+    if (strchr(volume->name, '@') != NULL)
+        return 0;
     only->count++;
     only->name = only->count > 1 ? NULL : nbdkit_strdup_intern(volume->name);
     return 0;

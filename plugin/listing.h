@@ -3,6 +3,7 @@
 #define LSVD_PLUGIN_LISTING_H
 
 #include "config.h"
+#include <stdbool.h>
 
 struct nbdkit_exports;
 
@@ -10,7 +11,10 @@ struct nbdkit_exports;
  * nbdkit's. */
 int listing_add(const struct config *config, struct nbdkit_exports *to);
 
-/* The only volume there is, or "". */
+/* Is this the volume, or a snapshot of it? */
+bool listing_is_of(const char *name, const char *volume);
+
+/* The only volume there is, or ""; snapshots don't count. */
 const char *listing_default(const struct config *config);
 
 /* The line that the listing shows beside a volume. */

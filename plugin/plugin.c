@@ -198,11 +198,12 @@ plugin_can_write(void *handle)
 {
     const struct handle *h = handle;
     struct lsvd_volume *v;
-    bool gated, can;
+    unsigned entered;
+    bool can;
 
-    v = export_enter(h->export, &gated);
+    v = export_enter(h->export, &entered);
     can = !h->read_only && v != NULL && lsvd_can_write(v);
-    export_leave(h->export, gated);
+    export_leave(h->export, entered);
     return can;
 }
 
@@ -241,13 +242,13 @@ struct request {
     const char *what;
     uint64_t count, offset;
     struct lsvd_volume *v;
-    bool gated; /* exports.h */
+    unsigned entered; /* exports.h */
 };
 
 static void
 leave(const struct request *q, const char *how)
 {
-    export_leave(q->h->export, q->gated);
+    export_leave(q->h->export, q->entered);
     vanish_leave(&q->h->connection);
     hangup_leave();
     if (lsvd_debug_io != 0)
@@ -264,7 +265,7 @@ begin(void *handle, const char *what, uint64_t count, uint64_t offset,
                              .offset = offset };
     hangup_enter();
     vanish_enter(&ret->h->connection);
-    ret->v = export_enter(ret->h->export, &ret->gated);
+    ret->v = export_enter(ret->h->export, &ret->entered);
     if (ret->v != NULL)
         return 0;
     leave(ret, "no volume");

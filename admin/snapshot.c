@@ -1,0 +1,216 @@
+/* snapshot.c: lsvd snapshot create, list, remove. The server of a volume makes
+ * its snapshots, while it goes on; where there is none, the engine here. */
+#include "ask.h"
+#include "request.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define TIME_BYTES 32
+
+static int
+engine_failed(const struct request *req)
+{
+    return cli_fail(&req->cli, EXIT_FAILURE, "%s", lsvd_error());
+}
+
+/* The volume's name; NULL: out of the question, and it was said why. */
+static char *
+volume_of(const struct request *req, const char *name)
+{
+    const char *at = strchr(name, '@');
+    char *base;
+
+    if (!at || at == name || !at[1]) {
+        (void)cli_usage(&req->cli, "%s: a snapshot is named VOLUME@SNAPSHOT",
+                        name);
+        return NULL;
+    }
+    base = strndup(name, (size_t)(at - name));
+    if (!base)
+        cli_no_memory();
+    return base;
+}
+
+static json_t *
+new_object(void)
+{
+    json_t *object = json_object();
+
+    if (!object)
+        cli_no_memory();
+    return object;
+}
+
+/* ---- create ---- */
+
+/* As control_ask; ret_result may be NULL on an error. */
+static int
+ask_server(struct request *req, const char *volume, const char *name,
+           json_t **ret_result, char error[CONTROL_ERROR_BYTES])
+{
+    json_t *args = new_object();
+    const struct control_ask ask = { .volume = volume, .op = "snapshot",
+                                     .args = args };
+    int r;
+
+    cli_json_set(args, "name", cli_json_text(name));
+    r = cli_ask(&req->cli, &ask, ret_result, error);
+    json_decref(args);
+    return r;
+}
+
+static int
+print_created(struct request *req, const char *name, const json_t *result)
+{
+    uint64_t pause_us = ask_u64(result, "pause_us");
+    json_t *answer;
+
+    if (req->cli.json) {
+        answer = new_object();
+        cli_json_set(answer, "snapshot", cli_json_text(name));
+        cli_json_set(answer, "pause_us", result ? cli_json_u64(pause_us)
+                                                : json_null());
+        cli_json_print(answer);
+        return 0;
+    }
+    printf("made %s", name);
+    if (result)
+        printf("; clients waited %" PRIu64 ".%" PRIu64 " ms", pause_us / 1000,
+               pause_us / 100 % 10);
+    putchar('\n');
+    return 0;
+}
+
+static int
+create(struct request *req, const char *name)
+{
+    struct lsvd_env env = cli_env(&req->cli);
+    char error[CONTROL_ERROR_BYTES];
+    char *volume = volume_of(req, name);
+    json_t *result = NULL;
+    int r;
+
+    if (!volume)
+        return EXIT_USAGE;
+    r = ask_server(req, volume, name, &result, error);
+    free(volume);
+    if (r < 0 && !ask_is_offline(r))
+        return cli_fail(&req->cli, EXIT_FAILURE, "%s", error);
+    if (r < 0 && lsvd_snapshot_create(&env, name) < 0)
+        return engine_failed(req);
+    r = print_created(req, name, result);
+    json_decref(result);
+    return r;
+}
+
+/* ---- list ---- */
+
+static void
+time_text(uint64_t seconds, char text[TIME_BYTES])
+{
+    time_t at = (time_t)seconds;
+    struct tm tm;
+
+    if (!gmtime_r(&at, &tm) ||
+        strftime(text, TIME_BYTES, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
+        (void)snprintf(text, TIME_BYTES, "?");
+}
+
+struct listing {
+    json_t *array; /* NULL: for people */
+    size_t count;
+};
+
+static int
+list_one(void *ctx, const struct lsvd_snapshot *s)
+{
+    struct listing *listing = ctx;
+    char made[TIME_BYTES], size[CLI_SIZE_BYTES];
+    json_t *entry;
+
+    listing->count++;
+    time_text(s->frozen_at, made);
+    if (listing->array) {
+        entry = new_object();
+        cli_json_set(entry, "name", cli_json_text(s->name));
+        cli_json_set(entry, "number", cli_json_u64(s->number));
+        cli_json_set(entry, "size", cli_json_u64(s->size_bytes));
+        cli_json_set(entry, "made", cli_json_text(made));
+        cli_json_append(listing->array, entry);
+        return 0;
+    }
+    if (listing->count == 1)
+        printf("%-32s %6s %8s  %s\n", "NAME", "NUMBER", "SIZE", "MADE");
+    printf("%-32s %6" PRIu32 " %8s  %s\n", s->name, s->number,
+           cli_size(s->size_bytes, size), made);
+    return 0;
+}
+
+static int
+list(struct request *req, const char *volume)
+{
+    struct lsvd_env env = cli_env(&req->cli);
+    struct listing listing = { .count = 0 };
+
+    if (req->cli.json) {
+        listing.array = json_array();
+        if (!listing.array)
+            cli_no_memory();
+    }
+    if (lsvd_snapshot_list(&env, volume, list_one, &listing) < 0) {
+        json_decref(listing.array);
+        return engine_failed(req);
+    }
+    if (listing.array)
+        cli_json_print(listing.array);
+    else if (listing.count == 0)
+        printf("no snapshots of %s\n", volume);
+    return 0;
+}
+
+/* ---- remove ---- */
+
+static int
+remove_one(struct request *req, const char *name)
+{
+    struct lsvd_env env = cli_env(&req->cli);
+    char *volume = volume_of(req, name);
+    json_t *answer;
+
+    if (!volume)
+        return EXIT_USAGE;
+    free(volume);
+    if (lsvd_remove(&env, name) < 0)
+        return engine_failed(req);
+    if (!req->cli.json) {
+        printf("removed %s\n", name);
+        return 0;
+    }
+    answer = new_object();
+    cli_json_set(answer, "removed", cli_json_text(name));
+    cli_json_print(answer);
+    return 0;
+}
+
+static const struct action {
+    const char *name;
+    int (*run)(struct request *req, const char *name);
+} actions[] = {
+    { "create", create },
+    { "list", list },
+    { "remove", remove_one },
+};
+
+int
+command_snapshot(struct request *req)
+{
+    for (size_t i = 0; i < sizeof actions / sizeof actions[0]; i++)
+        if (strcmp(actions[i].name, req->words[0]) == 0)
+            return actions[i].run(req, req->words[1]);
+    return cli_usage(&req->cli, "snapshot %s: create, list and remove are "
+                     "known", req->words[0]);
+}

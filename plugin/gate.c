@@ -1,0 +1,90 @@
+/* gate.c: see gate.h.
+ *
+ * (GA1) Who enters counts himself in first and looks at is_shut then; who shuts
+ *       sets it first and looks at the counts then; all in one order (seq_cst).
+ *       So either the one sees the other, or is seen. */
+#include "gate.h"
+
+#include <stdbool.h>
+
+static atomic_uint threads;
+static _Thread_local unsigned own_shard = GATE_SHARDS; /* none yet */
+
+void
+gate_init(struct gate *g)
+{
+    for (unsigned i = 0; i < GATE_SHARDS; i++)
+        atomic_init(&g->shard[i].inside, 0);
+    atomic_init(&g->is_shut, false);
+    pthread_mutex_init(&g->lock, NULL);
+    pthread_cond_init(&g->changed, NULL);
+}
+
+void
+gate_done(struct gate *g)
+{
+    pthread_cond_destroy(&g->changed);
+    pthread_mutex_destroy(&g->lock);
+}
+
+void
+gate_leave(struct gate *g, unsigned entered)
+{
+    atomic_fetch_sub(&g->shard[entered].inside, 1);
+    if (!atomic_load(&g->is_shut))
+        return;
+    pthread_mutex_lock(&g->lock);
+    pthread_cond_broadcast(&g->changed);
+    pthread_mutex_unlock(&g->lock);
+}
+
+static void
+wait_until_open(struct gate *g)
+{
+    pthread_mutex_lock(&g->lock);
+    while (atomic_load(&g->is_shut))
+        pthread_cond_wait(&g->changed, &g->lock);
+    pthread_mutex_unlock(&g->lock);
+}
+
+unsigned
+gate_enter(struct gate *g)
+{
+    if (own_shard == GATE_SHARDS)
+        own_shard = atomic_fetch_add(&threads, 1) % GATE_SHARDS;
+    for (;;) {
+        atomic_fetch_add(&g->shard[own_shard].inside, 1);
+        if (!atomic_load(&g->is_shut))
+            return own_shard;
+        gate_leave(g, own_shard);
+        wait_until_open(g);
+    }
+}
+
+static bool
+is_empty(struct gate *g)
+{
+    for (unsigned i = 0; i < GATE_SHARDS; i++)
+        if (atomic_load(&g->shard[i].inside) > 0)
+            return false;
+    return true;
+}
+
+void
+gate_shut(struct gate *g)
+{
+    atomic_store(&g->is_shut, true);
+    pthread_mutex_lock(&g->lock);
+    while (!is_empty(g))
+        pthread_cond_wait(&g->changed, &g->lock);
+    pthread_mutex_unlock(&g->lock);
+}
+
+void
+gate_open(struct gate *g)
+{
+    pthread_mutex_lock(&g->lock);
+    atomic_store(&g->is_shut, false);
+    pthread_cond_broadcast(&g->changed);
+    pthread_mutex_unlock(&g->lock);
+}

@@ -42,7 +42,7 @@ struct connection {
 
 struct control_server {
     struct served served;
-    char name[65], uuid[37]; /* of the volume; with the next under served.gate */
+    char name[65], uuid[37]; /* of the volume; under served.gate */
     char socket_name[64];
     int directory_fd;
     int listen_fd;

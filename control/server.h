@@ -15,8 +15,8 @@ struct control_server;
 /* Who serves the volume, for what is not done by the engine alone. Called by
  * threads of the socket. */
 struct control_owner {
-    /* Make this snapshot of it; clients wait for so long. A negative errno, with
-     * a line of text. The volume that is served then is another: see
+    /* Make this snapshot of it; clients wait for so long. A negative errno,
+     * with a line of text. The volume that is served then is another: see
      * control_server_exchange. */
     int (*snapshot)(void *ctx, const char *name, uint64_t *ret_pause_us,
                     char error[CONTROL_ERROR_BYTES]);
@@ -33,9 +33,9 @@ int control_server_start(struct lsvd_volume *v,
                          struct control_server **ret,
                          char error[CONTROL_ERROR_BYTES]);
 
-/* From now on it is the socket of this volume, under its UUID. Waits for what is
- * being done with the one before, but for its snapshot. A negative errno, with a
- * line of text: it can't be found. */
+/* From now on it is the socket of this volume, under its UUID. Waits for what
+ * is being done with the one before, but for its snapshot. A negative errno,
+ * with a line of text: it can't be found. */
 int control_server_exchange(struct control_server *s, struct lsvd_volume *v,
                             char error[CONTROL_ERROR_BYTES]);
 

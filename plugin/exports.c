@@ -347,7 +347,7 @@ look_at_locked(struct export *e)
 
 /* ---- snapshots ---- */
 
-/* Of somebody who waits for it. Under the lock but where it is being granted. */
+/* Of somebody who waits for it. Under the lock, unless it is being granted. */
 struct wish {
     struct wish *next;
     struct export *export;

@@ -18,8 +18,8 @@ struct command {
 static const struct command commands[] = {
     { "create", COMMAND_CREATE, 2, 2, "NAME SIZE", command_create },
     { "clone", COMMAND_CLONE, 2, 2, "PARENT NAME", command_clone },
-    { "snapshot", COMMAND_SNAPSHOT, 2, 2, "create, list or remove, and a NAME",
-      command_snapshot },
+    { "snapshot", COMMAND_SNAPSHOT, 2, 2,
+      "create, list, rollback or remove, and a NAME", command_snapshot },
     { "list", COMMAND_LIST, 0, 0, "no words", command_list },
     { "info", COMMAND_INFO, 1, 1, "NAME", command_info },
     { "resize", COMMAND_RESIZE, 2, 2, "NAME SIZE", command_resize },

@@ -1,5 +1,6 @@
-/* snapshot.c: lsvd snapshot create, list, remove. The server of a volume makes
- * its snapshots, while it goes on; where there is none, the engine here. */
+/* snapshot.c: lsvd snapshot create, list, rollback, remove. The server of a
+ * volume makes its snapshots, while it goes on; where there is none, the engine
+ * here. */
 #include "ask.h"
 #include "request.h"
 
@@ -196,12 +197,40 @@ remove_one(struct request *req, const char *name)
     return 0;
 }
 
+/* ---- rollback ---- */
+
+static int
+rollback(struct request *req, const char *name)
+{
+    struct lsvd_env env = cli_env(&req->cli);
+    char *volume = volume_of(req, name);
+    json_t *answer;
+
+    if (!volume)
+        return EXIT_USAGE;
+    if (lsvd_snapshot_rollback(&env, name) < 0) {
+        free(volume);
+        return engine_failed(req);
+    }
+    if (req->cli.json) {
+        answer = new_object();
+        cli_json_set(answer, "volume", cli_json_text(volume));
+        cli_json_set(answer, "holds", cli_json_text(name));
+        cli_json_print(answer);
+    } else {
+        printf("%s holds again what %s holds\n", volume, name);
+    }
+    free(volume);
+    return 0;
+}
+
 static const struct action {
     const char *name;
     int (*run)(struct request *req, const char *name);
 } actions[] = {
     { "create", create },
     { "list", list },
+    { "rollback", rollback },
     { "remove", remove_one },
 };
 
@@ -211,6 +240,6 @@ command_snapshot(struct request *req)
     for (size_t i = 0; i < sizeof actions / sizeof actions[0]; i++)
         if (strcmp(actions[i].name, req->words[0]) == 0)
             return actions[i].run(req, req->words[1]);
-    return cli_usage(&req->cli, "snapshot %s: create, list and remove are "
-                     "known", req->words[0]);
+    return cli_usage(&req->cli, "snapshot %s: create, list, rollback and "
+                     "remove are known", req->words[0]);
 }

@@ -129,6 +129,13 @@ int lsvd_snapshot_finish(struct lsvd_volume *next, const char *name);
 void lsvd_snapshot_cancel(struct lsvd_volume *next,
                           const struct lsvd_env *env);
 
+/* A volume that nobody serves holds again what its snapshot holds; all that was
+ * written since is gone, but for what later snapshots have. It can be called
+ * again when it was interrupted: only before the moment that counts is the
+ * volume as it was. What is discarded may be left to lsvd_remove (lsvd_list
+ * shows it). */
+int lsvd_snapshot_rollback(const struct lsvd_env *env, const char *name);
+
 /* Snapshots of a volume, oldest first. Pointers are valid during the call. */
 struct lsvd_snapshot {
     const char *name;

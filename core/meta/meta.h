@@ -60,8 +60,10 @@ struct volume_meta {
                          * name since; 0: none, and the next two mean nothing */
     struct uuid successor_uuid;
     uint64_t frozen_at; /* when, seconds of the wall clock */
-    bool name_due; /* in memory alone: name and generation are ahead of what
-                    * any copy says */
+    uint32_t due_from; /* in memory alone: name and generation are ahead of what
+                        * any copy says, because this one, of this UUID, names
+                        * it as its successor; 0: they are not */
+    struct uuid due_from_uuid;
     uint64_t journal_bytes;
     uint32_t part_count; /* replicas or K + M */
     struct meta_part part[PARTS_MAX]; /* part[0] is a */

@@ -15,13 +15,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Has it been closed since? Then it has a greater sequence, as a file, or is a
+ * hole. A file with this one is no word of a table that was stored: they are
+ * lost, and dated by headers as they were when the files were made. */
+static bool
+is_closed(struct lsvd_volume *v, uint64_t chunk, uint64_t seq)
+{
+    struct chunk_entry truth = tables_truth(v, chunk);
+
+    return truth.seq > seq ||
+           (truth.seq == seq && truth.state != CHUNK_PRESENT);
+}
+
 int
 bypass_found(struct lsvd_volume *v, uint64_t chunk, uint64_t seq)
 {
     struct bypass_chunk *b = bypass_of_chunk_locked(v, chunk + 1);
     int r;
 
-    if (tables_truth(v, chunk + 1).seq >= seq)
+    if (is_closed(v, chunk + 1, seq))
         return 0;
     if (b) { /* it went into the journal, became a hole, and was opened again */
         bypass_forget_sums(b);

@@ -442,9 +442,10 @@ lsvd_create(const struct lsvd_env *env, const struct lsvd_create *spec)
     return r;
 }
 
-/* Of the same shape, in the same places. */
+/* As of is but for what its history has made of it. */
 static int
-meta_of_successor(const struct volume_meta *of, struct volume_meta *meta)
+meta_of_successor(const struct volume_meta *of,
+                  const struct volume_meta *parent, struct volume_meta *meta)
 {
     int r = meta_copy(of, meta);
 
@@ -457,25 +458,32 @@ meta_of_successor(const struct volume_meta *of, struct volume_meta *meta)
     meta->forced_count = 0;
     meta->accepted_loss = false;
     meta->generation = 1;
-    meta->number = of->number == VOLUME_NUMBER_FIRST ? of->number + 1
-                                                     : VOLUME_NUMBER_FIRST;
+    meta->size_bytes = parent->size_bytes;
+    meta->number = parent->number == VOLUME_NUMBER_FIRST /* for now */
+                       ? VOLUME_NUMBER_FIRST + 1
+                       : VOLUME_NUMBER_FIRST;
     r = meta_unborn_name(of->name, VOLUME_NUMBER_MAX, meta->name);
-    return r < 0 ? r : take_parent(meta, of);
+    return r < 0 ? r : take_parent(meta, parent);
 }
 
 int
-volume_make_successor(const struct lsvd_volume *of, const struct lsvd_env *env,
-                      char name[VOLUME_NAME_BYTES_MAX + 1])
+volume_make_successor(const struct volume_meta *of,
+                      const struct volume_meta *parent,
+                      const struct lsvd_env *env, struct volume_meta *ret)
 {
     struct lsvd_volume *v;
-    int r = volume_new(env, of->meta.name, &v);
+    int r = volume_new(env, of->name, &v);
 
     if (r < 0)
         return r;
-    r = meta_of_successor(&of->meta, &v->meta);
+    r = meta_of_successor(of, parent, &v->meta);
     if (r == 0)
         r = make(v);
-    memcpy(name, v->meta.name, sizeof v->meta.name);
+    if (r == 0) {
+        r = meta_copy(&v->meta, ret);
+        if (r < 0)
+            take_back(v);
+    }
     volume_free(v);
     return r;
 }

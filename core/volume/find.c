@@ -230,14 +230,15 @@ note_error(struct finder *f, int error)
     snprintf(f->text, sizeof f->text, "%s", err_text());
 }
 
-/* FI2. */
+/* FI2. One that was discarded (snapshot.c, rollback) is called so, too. */
 static bool
 is_heir(const struct volume_meta *meta, const char *name)
 {
     char base[VOLUME_NAME_BYTES_MAX + 1];
 
     meta_base_name(meta->name, base);
-    return meta_is_unborn_name(meta->name) && strcmp(base, name) == 0;
+    return meta_is_unborn_name(meta->name) && meta->successor == 0 &&
+           strcmp(base, name) == 0;
 }
 
 /* -EEXIST: another one has the name, too. Takes meta. */
@@ -261,6 +262,9 @@ take_found(struct finder *f, struct volume_meta *meta)
 static int
 follow(struct finder *f, uint32_t number, struct uuid uuid)
 {
+    uint32_t before = 0;
+    struct uuid uuid_before = uuid;
+
     for (unsigned hops = 0; hops < SUCCESSORS_MAX; hops++) {
         struct search s;
 
@@ -278,10 +282,13 @@ follow(struct finder *f, uint32_t number, struct uuid uuid)
             return take_found(f, &s.best);
         if (hops > 0 && is_heir(&s.best, f->name)) {
             snprintf(s.best.name, sizeof s.best.name, "%s", f->name);
-            s.best.name_due = true;
+            s.best.due_from = before;
+            s.best.due_from_uuid = uuid_before;
             s.best.generation++;
             return take_found(f, &s.best);
         }
+        before = number;
+        uuid_before = uuid;
         number = s.best.successor;
         uuid = s.best.successor_uuid;
         meta_done(&s.best);

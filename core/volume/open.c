@@ -588,7 +588,7 @@ volume_check_policy(struct lsvd_volume *v)
                            v->meta.number, &v->meta.uuid, &now, NULL);
     if (r < 0)
         return r;
-    same = now.generation + (v->meta.name_due ? 1 : 0) == v->meta.generation;
+    same = now.generation + (v->meta.due_from ? 1 : 0) == v->meta.generation;
     meta_done(&now);
     return same ? 0 : err_set(-EAGAIN, "volume %s is being changed",
                               v->meta.name);

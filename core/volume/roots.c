@@ -292,6 +292,30 @@ store_copies(struct io *io, const struct volume_meta *meta, int *ret_stored)
 }
 
 int
+volume_store_meta_at(struct io *io, const struct volume_meta *meta,
+                     uint32_t parts)
+{
+    AUTO_FREE char *text = NULL;
+    struct target *dir;
+    size_t bytes;
+    int r;
+
+    r = meta_format(meta, &text, &bytes);
+    for (uint32_t i = 0; i < meta->part_count && r == 0; i++) {
+        if (!(parts & UINT32_C(1) << i))
+            continue;
+        r = part_dir_open(io, meta, i, 0, &dir);
+        if (r < 0)
+            break;
+        r = target_store(dir, META_NAME, text, bytes);
+        target_close(dir);
+        if (r == 0)
+            r = store_in_root(io, meta, meta->part[i].root, text, bytes);
+    }
+    return r;
+}
+
+int
 volume_store_meta(struct io *io, const struct volume_meta *meta)
 {
     int stored, r = store_copies(io, meta, &stored);

@@ -92,17 +92,20 @@ struct leftovers {
 static int
 note_leftover(void *ctx, const struct volume_meta *meta)
 {
+    char base[VOLUME_NAME_BYTES_MAX + 1];
     struct leftovers *l = ctx;
 
-    if (meta_is_unborn_name(meta->name) && meta->parent == l->of->number &&
-        uuid_equal(&meta->parent_uuid, &l->of->uuid) &&
+    meta_base_name(meta->name, base);
+    if (meta_is_unborn_name(meta->name) &&
+        strcmp(base, l->of->name) == 0 && meta->number != l->of->number &&
         l->count < sizeof l->name / sizeof *l->name)
         memcpy(l->name[l->count++], meta->name, sizeof meta->name);
     return 0;
 }
 
-/* SN3. A policy that names one of them, and that could not be taken back
- * everywhere, becomes an old one first. */
+/* SN3; also what a rollback discarded and could not remove. The volume itself
+ * is in sight under its own name, so it is none of these. A policy that names
+ * one, and could not be taken back everywhere, becomes an old one first. */
 static int
 remove_leftovers(struct lsvd_volume *v, const struct lsvd_env *env)
 {
@@ -130,7 +133,7 @@ int
 lsvd_snapshot_begin(struct lsvd_volume *v, const struct lsvd_env *env,
                     const char *name, struct lsvd_volume **ret)
 {
-    char unborn[VOLUME_NAME_BYTES_MAX + 1];
+    struct volume_meta unborn;
     char text[512];
     int r;
 
@@ -144,21 +147,25 @@ lsvd_snapshot_begin(struct lsvd_volume *v, const struct lsvd_env *env,
     if (r == 0)
         r = remove_leftovers(v, env);
     if (r == 0)
-        r = volume_make_successor(v, env, unborn);
+        r = volume_make_successor(&v->meta, &v->meta, env, &unborn);
     if (r < 0)
         return r;
-    r = volume_open_with_parent(env, unborn, v, ret);
+    r = volume_open_with_parent(env, unborn.name, v, ret);
     if (r == 0) {
         opening_ends(*ret);
-        if ((*ret)->attached)
+        if ((*ret)->attached) {
+            meta_done(&unborn);
             return 0;
-        r = err_set(-EIO, "volume %s can't be written", unborn);
+        }
+        r = err_set(-EIO, "volume %s can't be written", unborn.name);
         lsvd_snapshot_cancel(*ret, env);
-        return r;
+    } else {
+        snprintf(text, sizeof text, "%s", err_text());
+        (void)lsvd_remove(env, unborn.name);
+        r = err_set(r, "volume %s: no snapshot: %s", v->meta.name, text);
     }
-    snprintf(text, sizeof text, "%s", err_text());
-    (void)lsvd_remove(env, unborn);
-    return err_set(r, "volume %s: no snapshot: %s", v->meta.name, text);
+    meta_done(&unborn);
+    return r;
 }
 
 void
@@ -180,8 +187,9 @@ lsvd_snapshot_cancel(struct lsvd_volume *next, const struct lsvd_env *env)
 /* ---- the moment ---- */
 
 static int
-policy_of_snapshot(const struct lsvd_volume *v, const struct lsvd_volume *next,
-                   const char *name, struct volume_meta *ret)
+policy_with_successor(const struct lsvd_volume *v,
+                      const struct volume_meta *next, const char *name,
+                      struct volume_meta *ret)
 {
     int r = meta_copy(&v->meta, ret);
 
@@ -191,15 +199,16 @@ policy_of_snapshot(const struct lsvd_volume *v, const struct lsvd_volume *next,
     ret->generation++;
     ret->read_only = true;
     ret->incompat |= META_INCOMPAT_SNAPSHOT;
-    ret->successor = next->meta.number;
-    ret->successor_uuid = next->meta.uuid;
+    ret->successor = next->number;
+    ret->successor_uuid = next->uuid;
     ret->frozen_at = v->io->ops->wall_seconds(v->io);
     return 0;
 }
 
-/* Some copies may be the new ones, and the newest counts. */
+/* Some copies may be the new ones, and the newest counts. *ret_named: the
+ * successor may be found by one that could not be reached. */
 static int
-take_back(struct lsvd_volume *v, struct lsvd_volume *next)
+take_back(struct lsvd_volume *v, const char *what, bool *ret_named)
 {
     char text[256];
 
@@ -207,11 +216,11 @@ take_back(struct lsvd_volume *v, struct lsvd_volume *next)
     pthread_mutex_lock(&v->state_lock);
     v->meta.generation += 2;
     pthread_mutex_unlock(&v->state_lock);
-    next->may_be_named = volume_store_meta_in_use(v, &v->meta) < 0;
-    if (next->may_be_named)
-        return err_set(-EIO, "volume %s goes on, and may turn out to be the "
-                       "snapshot with the next start: %s", v->meta.name, text);
-    return err_set(-EIO, "volume %s: no snapshot: %s", v->meta.name, text);
+    *ret_named = volume_store_meta_in_use(v, &v->meta) < 0;
+    if (*ret_named)
+        return err_set(-EIO, "volume %s: no %s now, and perhaps one with the "
+                       "next start: %s", v->meta.name, what, text);
+    return err_set(-EIO, "volume %s: no %s: %s", v->meta.name, what, text);
 }
 
 /* The copies in RAM are the successor's, too: it has nothing else yet. What it
@@ -231,7 +240,8 @@ put_in_force(struct lsvd_volume *v, struct lsvd_volume *next,
 {
     pthread_mutex_lock(&v->state_lock);
     snprintf(next->meta.name, sizeof next->meta.name, "%s", v->meta.name);
-    next->meta.name_due = true;
+    next->meta.due_from = v->meta.number;
+    next->meta.due_from_uuid = v->meta.uuid;
     next->meta.generation++;
     v->meta.generation = policy->generation;
     v->meta.read_only = true;
@@ -254,7 +264,7 @@ freeze(struct lsvd_volume *v, struct lsvd_volume *next, const char *name)
     if (r == 0)
         r = cache_new(0, v->g.block_bytes, &none);
     if (r == 0)
-        r = policy_of_snapshot(v, next, name, &policy);
+        r = policy_with_successor(v, &next->meta, name, &policy);
     if (r < 0) {
         cache_free(none);
         return r;
@@ -265,7 +275,7 @@ freeze(struct lsvd_volume *v, struct lsvd_volume *next, const char *name)
         hand_over_cache(v, next, none);
     } else {
         cache_free(none);
-        r = take_back(v, next);
+        r = take_back(v, "snapshot", &next->may_be_named);
     }
     meta_done(&policy);
     return r;
@@ -304,19 +314,25 @@ store_name(struct lsvd_volume *v)
 
     if (r < 0)
         return err_wrap(r, "volume %s: its name", v->meta.name);
-    v->meta.name_due = false;
+    v->meta.due_from = 0;
     return 0;
 }
 
 int
 snapshot_take_name(struct lsvd_volume *v)
 {
-    int r = 0;
+    struct volume_meta before;
+    int r;
 
-    if (!v->meta.name_due || !v->exclusive)
+    if (!v->meta.due_from || !v->exclusive)
         return 0;
-    if (v->parent) /* who mends files may do without, and writes no block */
-        r = volume_store_meta_in_use(v->parent, &v->parent->meta);
+    r = volume_find_number(v->io, &v->log, &v->config, &v->meta,
+                           v->meta.due_from, &v->meta.due_from_uuid, &before,
+                           NULL);
+    if (r < 0)
+        return r;
+    r = volume_store_meta_at(v->io, &before, v->usable);
+    meta_done(&before);
     return r < 0 ? r : store_name(v);
 }
 
@@ -445,6 +461,116 @@ lsvd_snapshot_create(const struct lsvd_env *env, const char *name)
     r = lsvd_snapshot_finish(next, name);
     closed = lsvd_close(next);
     return r < 0 ? r : closed;
+}
+
+/* ---- rollback ---- */
+
+/* The snapshot that the volume is to begin with again. */
+static int
+find_target(struct lsvd_volume *v, const char *name, struct volume_meta *ret)
+{
+    int r = volume_find(v->io, &v->log, &v->config, name, ret, NULL);
+
+    if (r < 0)
+        return r;
+    if (ret->successor)
+        return 0;
+    meta_done(ret);
+    return err_set(-EINVAL, "volume %s is no snapshot", name);
+}
+
+static int
+check_may_forget(const struct lsvd_volume *v)
+{
+    if (v->append_only)
+        return err_set(-EPERM, "volume %s is append-only: what was written "
+                       "stays", v->meta.name);
+    return 0;
+}
+
+/* What is the volume now gives its name to an empty clone of the snapshot, and
+ * is being removed from that moment on. */
+static int
+give_name_away(struct lsvd_volume *v, const struct volume_meta *next,
+               char discarded[VOLUME_NAME_BYTES_MAX + 1], bool *ret_named)
+{
+    struct volume_meta policy;
+    int r = meta_unborn_name(v->meta.name, v->meta.number, discarded);
+
+    if (r == 0)
+        r = policy_with_successor(v, next, discarded, &policy);
+    if (r < 0)
+        return r;
+    policy.removing = true;
+    r = volume_store_meta_in_use(v, &policy);
+    if (r < 0)
+        r = take_back(v, "rollback", ret_named);
+    meta_done(&policy);
+    return r;
+}
+
+/* v: without a journal, so that none of its parts can go on without those that
+ * know of it (SN1). */
+static int
+roll_back(struct lsvd_volume *v, const struct lsvd_env *env, const char *name,
+          char discarded[VOLUME_NAME_BYTES_MAX + 1])
+{
+    struct volume_meta to, next;
+    bool named = false;
+    int r = find_target(v, name, &to);
+
+    if (r < 0)
+        return r;
+    r = volume_make_successor(&v->meta, &to, env, &next);
+    meta_done(&to);
+    if (r < 0)
+        return r;
+    r = volume_detach(v);
+    if (r == 0)
+        r = give_name_away(v, &next, discarded, &named);
+    if (r < 0 && !named) {
+        char text[512];
+
+        snprintf(text, sizeof text, "%s", err_text());
+        (void)lsvd_remove(env, next.name);
+        r = err_set(r, "%s", text);
+    }
+    meta_done(&next);
+    return r;
+}
+
+int
+lsvd_snapshot_rollback(const struct lsvd_env *env, const char *name)
+{
+    char base[VOLUME_NAME_BYTES_MAX + 1], discarded[VOLUME_NAME_BYTES_MAX + 1];
+    struct lsvd_volume *v;
+    int r = meta_check_name(name);
+
+    if (r < 0)
+        return r;
+    meta_base_name(name, base);
+    r = lsvd_open(env, base, 0, &v);
+    if (r < 0)
+        return r;
+    r = check_state(v);
+    if (r == 0)
+        r = check_may_forget(v);
+    if (r == 0)
+        r = remove_leftovers(v, env);
+    if (r == 0)
+        r = roll_back(v, env, name, discarded);
+    if (r < 0) {
+        char text[512];
+
+        snprintf(text, sizeof text, "%s", err_text());
+        (void)lsvd_close(v);
+        return err_set(r, "%s", text);
+    }
+    lsvd_abandon(v);
+    r = lsvd_open(env, base, 0, &v); /* it takes its name */
+    if (r == 0)
+        r = lsvd_close(v);
+    return r < 0 ? r : lsvd_remove(env, discarded);
 }
 
 /* ---- which there are ---- */

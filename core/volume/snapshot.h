@@ -14,7 +14,7 @@
  * (SN1) Nothing is written to the successor before the old one's policy is
  *       durable on all its parts: whatever set of them a later start may go by,
  *       it finds the successor with them (as GR1). A start that finds it by a
- *       copy that may be the only one (name_due) makes it so first.
+ *       copy that may be the only one (due_from) makes it so first.
  * (SN2) All parts are in sync at that moment, so each has what the snapshot
  *       holds, or needs its journal for it and says so. A part without one is
  *       as new as anything that ever was (volume_is_proven).
@@ -37,7 +37,7 @@
  * is not, and stays; reading works all the same. */
 int snapshot_settle(struct lsvd_volume *v);
 
-/* Of one that was found by its name_due, and is ours: SN1. */
+/* Of one that was found by due_from, and is ours: SN1. */
 int snapshot_take_name(struct lsvd_volume *v);
 
 /* At the end of a server: what is left to do for its parent, if there is time

@@ -352,11 +352,12 @@ int policy_flag(struct volume_meta *meta, const char *key, const char *value,
 
 /* ---- create.c ---- */
 
-/* An empty clone of a volume that is open, of its shape and in its places, and
- * yet unborn; name: how it is called. Nothing is left behind when it fails. */
-int volume_make_successor(const struct lsvd_volume *of,
-                          const struct lsvd_env *env,
-                          char name[VOLUME_NAME_BYTES_MAX + 1]);
+/* What is to come after this volume: of its shape and in its places, a clone of
+ * that one, which may be the volume itself; and yet unborn. ret: its policy, to
+ * be freed. Nothing is left behind when it fails. */
+int volume_make_successor(const struct volume_meta *of,
+                          const struct volume_meta *parent,
+                          const struct lsvd_env *env, struct volume_meta *ret);
 
 /* ---- roots.c ---- */
 
@@ -390,6 +391,10 @@ int volume_store_meta(struct io *io, const struct volume_meta *meta);
 /* As above, but an error if any copy could not be written. */
 int volume_store_meta_everywhere(struct io *io,
                                  const struct volume_meta *meta);
+/* To these parts, where the policy says that they are, and their roots; none
+ * may fail. */
+int volume_store_meta_at(struct io *io, const struct volume_meta *meta,
+                         uint32_t parts);
 /* Remove what is left of the volume's (emptied) directories. */
 void volume_remove_dirs(struct io *io, const struct volume_meta *meta);
 /* Take the volume out of the registries of its roots. */

@@ -501,7 +501,7 @@ finish_snapshot(struct life *l, int result, bool crashed)
 
         if (r < 0 && r != -EEXIST)
             life_fail(l, "snapshot again: %s", lsvd_error());
-        l->frozen[0].is_sure = true;
+        l->frozen[0].is_sure = l->number_due = true;
     }
     snapshots_find(l);
     judge(l);
@@ -538,6 +538,77 @@ finish_snapshot_served(struct life *l, int result, bool crashed)
     judge(l);
 }
 
+/* ---- rollback ---- */
+
+static void
+prepare_rollback(struct life *l)
+{
+    prepare_snapshot(l);
+    if (l->failed)
+        return;
+    if (snapshots_take_offline(l) < 0)
+        life_fail(l, "snapshot: %s", lsvd_error());
+    snapshots_find(l);
+    if (!l->failed && life_open(l, 0) < 0)
+        life_fail(l, "open: %s", lsvd_error());
+    for (int i = 0; i < 8 && !l->failed; i++)
+        life_request(l, false);
+    if (!l->failed && life_close(l) < 0)
+        life_fail(l, "close: %s", lsvd_error());
+    model_flushed(l->m);
+    simio_settle(l->s);
+}
+
+static int
+act_rollback(struct life *l)
+{
+    return lsvd_snapshot_rollback(&l->env, LIFE_VOLUME "@s0");
+}
+
+static int
+count_volume(void *ctx, const struct lsvd_listed *volume)
+{
+    (void)volume;
+    ++*(int *)ctx;
+    return 0;
+}
+
+static void
+check_no_leftovers(struct life *l)
+{
+    int count = 0;
+
+    if (lsvd_list(&l->env, count_volume, &count) < 0)
+        life_fail(l, "list: %s", lsvd_error());
+    else if (count != 2)
+        life_fail(l, "%d volumes after a rollback", count);
+}
+
+/* Interrupted, it holds either; called again, what was frozen. */
+static void
+finish_rollback(struct life *l, int result, bool crashed)
+{
+    char discarded[32];
+
+    (void)crashed;
+    snprintf(discarded, sizeof discarded, LIFE_VOLUME "@+%u", l->number);
+    l->number_due = true;
+    snapshots_find(l);
+    if (result < 0) {
+        if (once_more(l, act_rollback) < 0)
+            life_fail(l, "rollback again: %s", lsvd_error());
+        if (lsvd_remove(&l->env, discarded) < 0) /* as lsvd list tells */
+            life_event(l, "remove of %s: %s", discarded, lsvd_error());
+    }
+    l->number_due = true;
+    snapshots_find(l);
+    model_write_begin(l->m, 0, l->volume_bytes, l->frozen[0].image);
+    model_write_end(l->m, true, true);
+    judge(l);
+    snapshots_check(l);
+    check_no_leftovers(l);
+}
+
 static const struct scenario scenarios[] = {
     {"create", always, prepare_nothing, life_create, finish_create},
     {"grow", always, prepare_volume, act_grow, finish_grow},
@@ -553,6 +624,7 @@ static const struct scenario scenarios[] = {
     {"replace", has_redundancy, prepare_replace, act_replace, finish_replace},
     {"snapshot", always, prepare_snapshot, snapshots_take_offline,
      finish_snapshot},
+    {"rollback", always, prepare_rollback, act_rollback, finish_rollback},
     {"snapshot-served", always, prepare_served, act_snapshot_served,
      finish_snapshot_served},
 };

@@ -55,6 +55,7 @@ struct life {
     struct lsvd_volume *v;
     uint64_t volume_bytes;
     unsigned number; /* of the volume */
+    bool number_due; /* it may have changed since */
     char uuid[37];   /* the same, once it is not the only one; "" */
     bool one_root;
     char root[LIFE_PARTS_MAX][16];

@@ -27,12 +27,13 @@ snapshots_find(struct life *l)
 {
     struct lsvd_info info;
 
-    if (l->failed || l->frozen_count == 0)
+    if (l->failed || !l->number_due)
         return;
     if (lsvd_info(&l->env, LIFE_VOLUME, &info) < 0) {
         life_fail(l, "info: %s", lsvd_error());
         return;
     }
+    l->number_due = false;
     if (l->number == info.number)
         return;
     l->number = info.number;
@@ -53,6 +54,7 @@ snapshots_note(struct life *l)
     if (!f->image)
         abort();
     memcpy(f->image, l->image, l->volume_bytes);
+    l->number_due = true;
     l->frozen_count++;
     return true;
 }

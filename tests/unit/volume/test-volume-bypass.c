@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { RING = 32 << 20, PIECE = CHUNK / 4, STRIPE = 4 * BLOCK };
 
@@ -117,6 +118,34 @@ test_a_kill_loses_nothing(void **state)
             rig_check(rig);
             rig_end(rig);
         }
+    }
+}
+
+/* Nor when all chunk tables are lost with it: the headers of the files, which
+ * date them then, are as old as the records. */
+static void
+test_a_kill_and_no_table(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < KINDS; k++) {
+        uint32_t parts = kinds[k]->replicas ? kinds[k]->replicas : 6;
+        struct rig *rig = opened(kinds[k], false);
+        char path[512], name[32];
+
+        stream(rig, 0, 4); /* closed: */
+        flush(rig);
+        stream(rig, 1, 3);
+        assert_int_equal(open_chunks(rig), 1);
+        rig_kill(rig);
+        for (uint32_t i = 0; i < parts; i++) {
+            snprintf(name, sizeof name, "%c/.chunks", (int)('a' + i));
+            world_path(&rig->world, name, path);
+            assert_int_equal(unlink(path), 0);
+        }
+        rig_open(rig, false);
+        assert_int_equal(counters(rig).bypass_recovered, 1);
+        rig_check(rig);
+        rig_end(rig);
     }
 }
 
@@ -361,6 +390,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bytes_are_written_once),
         cmocka_unit_test(test_a_kill_loses_nothing),
+        cmocka_unit_test(test_a_kill_and_no_table),
         cmocka_unit_test(test_a_part_is_away_after_a_kill),
         cmocka_unit_test(test_what_a_power_cut_took_is_a_hole),
         cmocka_unit_test(test_other_writes_close_it),

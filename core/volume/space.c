@@ -48,12 +48,14 @@ reserve(const struct target_space *space)
     return bytes < RESERVE_BYTES_MAX ? bytes : RESERVE_BYTES_MAX;
 }
 
-/* Is there room on every device for this many dirty blocks and chunks? */
-static bool
-has_room(struct lsvd_volume *v, const struct spaces *space, uint64_t blocks,
-         uint64_t chunks)
+/* Those on devices without room for this many dirty blocks and chunks; of each
+ * device the first. */
+static uint32_t
+parts_without_room(struct lsvd_volume *v, const struct spaces *space,
+                   uint64_t blocks, uint64_t chunks)
 {
     uint64_t copies_max = v->g.is_ec ? 1 + v->g.parity_count : v->g.part_count;
+    uint32_t without = 0;
 
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         uint32_t parts = space->parts & UINT32_C(1) << i
@@ -66,9 +68,35 @@ has_room(struct lsvd_volume *v, const struct spaces *space, uint64_t blocks,
         need = blocks * v->g.block_bytes * copies +
                chunks * CHUNK_METADATA_BYTES * parts + reserve(&space->of[i]);
         if (space->of[i].free_bytes < need)
-            return false;
+            without |= UINT32_C(1) << i;
     }
-    return true;
+    return without;
+}
+
+#define FULL_AGAIN_NS UINT64_C(60000000000)
+
+/* -ENOSPC. Named among the events, now and then. */
+static int
+refuse(struct lsvd_volume *v, const struct spaces *space, uint32_t without)
+{
+    uint32_t slot = (uint32_t)__builtin_ctz(without);
+    uint64_t now = v->io->ops->now_ns(v->io);
+    char letters[PART_LETTERS_BYTES];
+    bool tell;
+
+    part_letters(without, letters, sizeof letters);
+    pthread_mutex_lock(&v->state_lock);
+    tell = v->full_told_ns == 0 || now - v->full_told_ns > FULL_AGAIN_NS;
+    v->full_told_ns = tell ? now : v->full_told_ns;
+    pthread_mutex_unlock(&v->state_lock);
+    if (tell)
+        event_note(v, LOG_ERROR_LEVEL, "full", (char)('a' + slot),
+                   "no space for what is new on the disk of part %s (%llu MiB "
+                   "free, of which some are kept back): writes that need space "
+                   "are refused", letters,
+                   (unsigned long long)(space->of[slot].free_bytes >> 20));
+    return err_set(-ENOSPC, "volume %s: no space left on the disk of part %s",
+                   v->meta.name, letters);
 }
 
 /* V6. One that can't say is no reason to refuse a write: destage will find out
@@ -128,6 +156,7 @@ space_check(struct lsvd_volume *v, uint64_t first, uint32_t count)
     struct journal_space journal;
     struct spaces space;
     uint64_t accepted, left;
+    uint32_t without;
 
     accepted = atomic_load(&v->count.write_bytes);
     pthread_mutex_lock(&v->state_lock);
@@ -137,17 +166,18 @@ space_check(struct lsvd_volume *v, uint64_t first, uint32_t count)
         return 0;
     spaces_get(v, &space);
     journal_space(v->journal, &journal);
-    if (has_room(v, &space, journal.live_blocks + count,
-                 journal.dirty_chunks + 2)) {
+    without = parts_without_room(v, &space, journal.live_blocks + count,
+                                 journal.dirty_chunks + 2);
+    if (without == 0) {
         /* Plenty: look again only after a part of it has been accepted. */
         uint64_t step = UINT64_C(64) << 20;
 
         while (step > 0 &&
-               !has_room(v, &space,
-                         journal.live_blocks + count +
-                             step / v->g.block_bytes,
-                         journal.dirty_chunks + 2 +
-                             step / v->g.block_bytes))
+               parts_without_room(v, &space,
+                                  journal.live_blocks + count +
+                                      step / v->g.block_bytes,
+                                  journal.dirty_chunks + 2 +
+                                      step / v->g.block_bytes) != 0)
             step /= 2;
         pthread_mutex_lock(&v->state_lock);
         v->free_checked_at = accepted + step;
@@ -156,8 +186,7 @@ space_check(struct lsvd_volume *v, uint64_t first, uint32_t count)
     }
     if (is_allocated(v, first, count))
         return 0;
-    return err_set(-ENOSPC, "volume %s: no space left on its parts",
-                   v->meta.name);
+    return refuse(v, &space, without);
 }
 
 uint64_t

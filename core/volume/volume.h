@@ -298,6 +298,7 @@ struct lsvd_volume {
     struct heal heal[HEAL_QUEUE_MAX];
     size_t heal_count;
     uint64_t free_checked_at; /* write_bytes at the last look at free space */
+    uint64_t full_told_ns;    /* 0, or when it was told that there is none */
     uint64_t redo_rows; /* EC: at most so many rows need a redo record, … */
     uint64_t admitted_blocks, admitted_bytes; /* … and are being appended */
     pthread_t thread, watcher;

@@ -382,8 +382,11 @@ rebuild_slot(struct repair *p, uint32_t slot)
     if (r < 0)
         return r;
     if (part->has_label && (part->state == LSVD_PART_REBUILDING ||
-                            part->state == LSVD_PART_STALE))
-        return take_back(p, slot);
+                            part->state == LSVD_PART_STALE)) {
+        r = take_back(p, slot);
+        /* filling it looked at what it lacked, not at what it had kept */
+        return r < 0 ? r : rebuild_parts(p, UINT32_C(1) << slot);
+    }
     if (lost_only_its_label(v, slot)) {
         char root[PATH_TEXT_MAX];
 

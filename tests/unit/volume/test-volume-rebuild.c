@@ -105,12 +105,42 @@ test_nor_while_it_is_served(void **state)
     }
 }
 
+/* A part that was away, and came back with damage in what it had kept. */
+static void
+test_stale_and_damaged(void **state)
+{
+    static const struct kind *const spare[] = {&rig_triple, &rig_wide};
+
+    (void)state;
+    for (size_t k = 0; k < sizeof spare / sizeof spare[0]; k++) {
+        struct rig *rig = rig_new(spare[k]);
+        struct lsvd_report report;
+
+        rig_open(rig, false);
+        rig_fill(rig);
+        rig_close(rig);
+        rig_take_away(rig, 'c');
+        rig_open(rig, false);
+        rig_touch(rig, 0, 1);
+        rig_close(rig);
+        rig_put_back(rig, 'c');
+        world_flip(&rig->world, "c/5", -5);
+        MUST(lsvd_rebuild(&rig->world.env, NAME, 0, false, NULL, &report));
+        assert_true(report.policy_met);
+        assert_int_equal(report.rebuilt, 2);
+        rig_open(rig, false);
+        rig_check(rig);
+        rig_end(rig);
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_lost_holds_up_nothing_else),
         cmocka_unit_test(test_nor_while_it_is_served),
+        cmocka_unit_test(test_stale_and_damaged),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -219,7 +219,7 @@ print_read_cache(const json_t *cache)
     const char *state = ask_text(cache, "state");
     char size[CLI_SIZE_BYTES];
 
-    if (!state || strcmp(state, "none") == 0)
+    if (state[0] == '\0' || strcmp(state, "none") == 0)
         return;
     printf("  rcache   ");
     print_bar(ask_u64(cache, "used_bytes"), ask_u64(cache, "bytes"));

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -348,4 +349,30 @@ cli_json_print(json_t *value)
     puts(text);
     free(text);
     json_decref(value);
+}
+
+/* ---- signals ---- */
+
+static void
+block_signals(int how)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
+    (void)pthread_sigmask(how, &set, NULL);
+}
+
+void
+cli_hold_signals(void)
+{
+    block_signals(SIG_BLOCK);
+}
+
+void
+cli_let_signals(void)
+{
+    block_signals(SIG_UNBLOCK);
 }

@@ -67,6 +67,11 @@ int cli_check_seen(const struct cli *cli, const struct cli_option *options,
 bool cli_common_option(struct cli *cli, const struct cli_option *option,
                        const char *value);
 
+/* Between these two Ctrl-C and its like wait: what is half done would have to
+ * be found and cleared away. */
+void cli_hold_signals(void);
+void cli_let_signals(void);
+
 /* Free what the struct owns. */
 void cli_done(struct cli *cli);
 

@@ -129,10 +129,14 @@ make(struct request *req)
 {
     struct lsvd_create *c = &req->create;
     struct lsvd_env env = cli_env(&req->cli);
+    int r;
 
     if (c->ec_data && c->replicas)
         return cli_usage(&req->cli, "--replicas or --ec, not both");
-    if (lsvd_create(&env, c) < 0)
+    cli_hold_signals();
+    r = lsvd_create(&env, c);
+    cli_let_signals();
+    if (r < 0)
         return engine_failed(req);
     if (c->ec_parity == 1)
         (void)cli_fail(&req->cli, 0,

@@ -101,7 +101,12 @@ create(struct request *req, const char *name)
     free(volume);
     if (r < 0 && !ask_is_offline(r))
         return cli_fail(&req->cli, EXIT_FAILURE, "%s", error);
-    if (r < 0 && lsvd_snapshot_create(&env, name) < 0)
+    if (r < 0) {
+        cli_hold_signals();
+        r = lsvd_snapshot_create(&env, name);
+        cli_let_signals();
+    }
+    if (r < 0)
         return engine_failed(req);
     r = print_created(req, name, result);
     json_decref(result);
@@ -205,10 +210,14 @@ rollback(struct request *req, const char *name)
     struct lsvd_env env = cli_env(&req->cli);
     char *volume = volume_of(req, name);
     json_t *answer;
+    int r;
 
     if (!volume)
         return EXIT_USAGE;
-    if (lsvd_snapshot_rollback(&env, name) < 0) {
+    cli_hold_signals();
+    r = lsvd_snapshot_rollback(&env, name);
+    cli_let_signals();
+    if (r < 0) {
         free(volume);
         return engine_failed(req);
     }

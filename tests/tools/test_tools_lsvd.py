@@ -1,4 +1,7 @@
 """lsvd: create, list, info, resize, set, remove."""
+import signal
+import subprocess
+
 import pytest
 
 from tools import BUILD, run
@@ -281,3 +284,23 @@ def test_a_full_disk_for_output_is_an_error(world):
                               stderr=subprocess.PIPE, check=False)
     assert done.returncode == 1
     assert "No space left" in done.stderr
+
+
+def test_ctrl_c_leaves_a_whole_volume_or_none(world):
+    """At many moments; signal.SIGINT may find the program before main, too."""
+    for i in range(24):
+        words = [LSVD, "create", "vm%d" % i, "64M", "--replicas", "3",
+                 "--cache", world.cache, *world.parts(3)]
+        child = subprocess.Popen([str(w) for w in words],
+                                 stdout=subprocess.DEVNULL)
+        try:
+            child.wait(0.002 * (i + 1))
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGINT)
+        assert child.wait() in (0, -signal.SIGINT)
+    listed = world.lsvd("list", "--json").json()
+    assert [v["problem"] for v in listed] == [None] * len(listed)
+    numbers = {v["number"] for v in listed}
+    for root in world.roots[:3]:
+        found = {int(d.name) for d in root.iterdir() if d.name.isdigit()}
+        assert found == numbers

@@ -1,5 +1,6 @@
-/* extents.c: what is allocated: the journal's index over the chunk tables
- * over the fragments' tables. */
+/* extents.c: what a volume says of its blocks, and what is allocated: the
+ * journal's index over the chunk tables over the fragments' tables, and then
+ * the parent. */
 #include "volume/bypass.h"
 #include "volume/parent.h"
 #include "base/err.h"
@@ -40,63 +41,49 @@ sum_of_cell(struct lsvd_volume *v, struct chunk *c, uint32_t block,
     return false;
 }
 
-enum stored { STORED_ZERO, STORED_DATA, STORED_ABSENT };
-
-/* What the parts hold of a block; absent: that is the parent's (PA1). */
-static enum stored
+/* What the parts hold of a block (PA1). */
+static enum own
 what_is_stored(struct lsvd_volume *v, struct chunk *c, uint64_t at)
 {
     uint64_t sum;
 
     if (!sum_of_cell(v, c, geometry_block_in_chunk(&v->g, at), &sum))
-        return STORED_DATA; /* nobody knows: reading will tell */
+        return OWN_DATA; /* nobody knows: reading will tell */
     if (sum == SUM_ZERO_BLOCK)
-        return volume_is_clone(v) ? STORED_ABSENT : STORED_ZERO;
-    return volume_sum_is_zero(v, at, sum) ? STORED_ZERO : STORED_DATA;
+        return volume_is_clone(v) ? OWN_ABSENT : OWN_ZERO;
+    return volume_sum_is_zero(v, at, sum) ? OWN_ZERO : OWN_DATA;
 }
 
 /* A run of joined answers, not yet handed out. */
-struct run {
+struct own_run {
     uint64_t first, count;
-    bool is_data;
-    bool own_only; /* what the parent has is a hole */
-    int (*cb)(void *ctx, uint64_t offset, uint64_t count, bool is_data);
+    enum own is;
+    volume_own_cb cb;
     void *ctx;
-    uint64_t begin, end; /* bytes that were asked for */
-    uint64_t block_bytes;
 };
 
 static int
-run_emit(struct run *run)
+own_emit(struct own_run *run)
 {
-    uint64_t offset = run->first * run->block_bytes;
-    uint64_t end = offset + run->count * run->block_bytes;
+    uint64_t count = run->count;
 
-    if (run->count == 0)
-        return 0;
-    if (offset < run->begin)
-        offset = run->begin;
-    if (end > run->end)
-        end = run->end;
     run->count = 0;
-    return end > offset ? run->cb(run->ctx, offset, end - offset,
-                                  run->is_data)
-                        : 0;
+    return count > 0 ? run->cb(run->ctx, run->first, count, run->is) : 0;
 }
 
 static int
-run_add(struct run *run, uint64_t first, uint64_t count, bool is_data)
+own_add(struct own_run *run, uint64_t first, uint64_t count, enum own is)
 {
     int r;
 
-    if (run->count > 0 && run->is_data == is_data) {
+    if (run->count > 0 && run->is == is) {
         run->count += count;
         return 0;
     }
-    r = run_emit(run);
+    r = own_emit(run);
     run->first = first;
     run->count = count;
-    run->is_data = is_data;
+    run->is = is;
     return r;
 }
 
@@ -114,41 +101,24 @@ volume_chunk_is_dirty(struct lsvd_volume *v, uint64_t chunk)
 
 /* In neither place, however blocks went from one to the other meanwhile: those
  * of a destage are on the parts first, others in the journal (bypass_spills).
- * Nor does the parent show there. */
+ */
 static bool
-is_hole(struct lsvd_volume *v, const struct run *run, uint64_t chunk)
+has_no_blocks(struct lsvd_volume *v, uint64_t chunk,
+              struct chunk_entry *ret_truth)
 {
     uint64_t spills = bypass_spills(v);
     bool is_dirty = volume_chunk_is_dirty(v, chunk);
-    struct chunk_entry truth = chunk_truth(v, chunk);
 
-    return !is_dirty && truth.state != CHUNK_PRESENT &&
-           spills == bypass_spills(v) &&
-           (run->own_only || truth.seq != 0 || !parent_shows(v, chunk));
+    *ret_truth = chunk_truth(v, chunk);
+    return !is_dirty && ret_truth->state != CHUNK_PRESENT &&
+           spills == bypass_spills(v);
 }
 
-static int
-add_parent_run(void *ctx, uint64_t first, uint64_t count, bool is_data)
+/* A chunk without files, as far as the parts go. */
+static enum own
+what_a_hole_says(const struct lsvd_volume *v, const struct chunk_entry *truth)
 {
-    return run_add(ctx, first, count, is_data);
-}
-
-/* Blocks that the clone says nothing of. */
-static int
-add_absent(struct lsvd_volume *v, struct run *run, uint64_t first,
-           uint64_t count)
-{
-    uint64_t told;
-    int r = 0;
-
-    if (count > 0 && !run->own_only)
-        r = parent_extents(v, first, count, add_parent_run, run);
-    told = run->count > 0 && run->first + run->count > first
-               ? run->first + run->count - first
-               : 0;
-    if (r == 0 && told < count)
-        r = run_add(run, first + told, count - told, false);
-    return r;
+    return truth->seq == 0 && volume_is_clone(v) ? OWN_ABSENT : OWN_ZERO;
 }
 
 /* Blocks [first, first + count) of one chunk. The lease comes before the
@@ -156,19 +126,18 @@ add_absent(struct lsvd_volume *v, struct run *run, uint64_t first,
  * blocks out of the index, only with the lease of its own; between the two a
  * block would be in neither place. */
 static int
-add_chunk(struct lsvd_volume *v, struct run *run, uint64_t first,
-          uint32_t count)
+own_of_chunk(struct lsvd_volume *v, struct own_run *run, uint64_t first,
+             uint32_t count)
 {
     uint64_t number = geometry_chunk_of(&v->g, first);
     uint8_t have[RUN_BLOCKS_MAX];
-    uint64_t absent = 0; /* so many before the one that is looked at */
     struct chunk_entry truth;
     struct lease lease;
     struct chunk *c;
     int r;
 
-    if (is_hole(v, run, number))
-        return run_add(run, first, count, false);
+    if (has_no_blocks(v, number, &truth))
+        return own_add(run, first, count, what_a_hole_says(v, &truth));
     r = chunk_get(v, number, &c);
     if (r < 0)
         return r;
@@ -182,62 +151,116 @@ add_chunk(struct lsvd_volume *v, struct run *run, uint64_t first,
         else
             memset(have, 0, n);
         for (uint32_t i = 0; i < n && r == 0; i++) {
-            enum stored is = have[i] == 1 ? STORED_DATA : STORED_ZERO;
+            enum own is = have[i] == 1 ? OWN_DATA : OWN_ZERO;
 
-            if (have[i] == 0 && truth.state == CHUNK_PRESENT)
-                is = what_is_stored(v, c, first + i);
-            else if (have[i] == 0 && truth.seq == 0 && volume_is_clone(v))
-                is = STORED_ABSENT;
-            if (is == STORED_ABSENT) {
-                absent++;
-                continue;
-            }
-            r = add_absent(v, run, first + i - absent, absent);
-            absent = 0;
-            if (r == 0)
-                r = run_add(run, first + i, 1, is == STORED_DATA);
+            if (have[i] == 0)
+                is = truth.state == CHUNK_PRESENT
+                         ? what_is_stored(v, c, first + i)
+                         : what_a_hole_says(v, &truth);
+            r = own_add(run, first + i, 1, is);
         }
         first += n;
         count -= n;
     }
     if (r == 0)
-        r = add_absent(v, run, first - absent, absent);
+        r = own_emit(run);
     lease_put(&v->chunk_leases, &lease);
     chunk_put(v, c);
     return r;
 }
 
-static int
-each_extent(struct lsvd_volume *v, uint64_t count, uint64_t offset,
-            bool own_only, int (*cb)(void *ctx, uint64_t offset,
-                                     uint64_t count, bool is_data),
-            void *ctx)
+int
+volume_own(struct lsvd_volume *v, uint64_t first, uint64_t count,
+           volume_own_cb cb, void *ctx)
 {
-    struct run run = {.cb = cb,
-                      .ctx = ctx,
-                      .own_only = own_only,
-                      .begin = offset,
-                      .end = offset + count,
-                      .block_bytes = v->g.block_bytes};
-    uint64_t first, end;
-    int r;
+    struct own_run run = {.cb = cb, .ctx = ctx};
+    uint64_t end = first + count;
+    int r = 0;
 
-    r = volume_check_range(v, count, offset);
-    if (r < 0 || count == 0)
-        return r;
-    first = offset / v->g.block_bytes;
-    end = (offset + count - 1) / v->g.block_bytes + 1;
-    while (first < end) {
+    while (first < end && r == 0) {
         uint32_t left = v->g.chunk_blocks -
                         geometry_block_in_chunk(&v->g, first);
         uint32_t n = end - first < left ? (uint32_t)(end - first) : left;
 
-        r = add_chunk(v, &run, first, n);
-        if (r != 0)
-            return r;
+        r = own_of_chunk(v, &run, first, n);
         first += n;
     }
-    return run_emit(&run);
+    return r == 0 ? own_emit(&run) : r;
+}
+
+/* ---- with what the parent has ---- */
+
+/* The same for lsvd_extents. */
+struct run {
+    struct lsvd_volume *v;
+    uint64_t first, count;
+    bool is_data;
+    int (*cb)(void *ctx, uint64_t offset, uint64_t count, bool is_data);
+    void *ctx;
+    uint64_t begin, end; /* bytes that were asked for */
+};
+
+static int
+run_emit(struct run *run)
+{
+    uint64_t bytes = run->v->g.block_bytes;
+    uint64_t offset = run->first * bytes, end = offset + run->count * bytes;
+
+    if (run->count == 0)
+        return 0;
+    if (offset < run->begin)
+        offset = run->begin;
+    if (end > run->end)
+        end = run->end;
+    run->count = 0;
+    return end > offset ? run->cb(run->ctx, offset, end - offset,
+                                  run->is_data)
+                        : 0;
+}
+
+static int
+run_add(void *ctx, uint64_t first, uint64_t count, bool is_data)
+{
+    struct run *run = ctx;
+    int r;
+
+    if (run->count > 0 && run->is_data == is_data) {
+        run->count += count;
+        return 0;
+    }
+    r = run_emit(run);
+    run->first = first;
+    run->count = count;
+    run->is_data = is_data;
+    return r;
+}
+
+/* What the parent does not tell of is zeroes. */
+static int
+add_own(void *ctx, uint64_t first, uint64_t count, enum own is)
+{
+    struct run *run = ctx;
+    uint64_t told;
+    int r;
+
+    if (is != OWN_ABSENT)
+        return run_add(run, first, count, is == OWN_DATA);
+    r = parent_extents(run->v, first, count, run_add, run);
+    told = run->count > 0 && run->first + run->count > first
+               ? run->first + run->count - first
+               : 0;
+    if (r == 0 && told < count)
+        r = run_add(run, first + told, count - told, false);
+    return r;
+}
+
+/* Blocks that a range of bytes touches. */
+static void
+blocks_of(const struct lsvd_volume *v, uint64_t count, uint64_t offset,
+          uint64_t *ret_first, uint64_t *ret_count)
+{
+    *ret_first = offset / v->g.block_bytes;
+    *ret_count = (offset + count - 1) / v->g.block_bytes + 1 - *ret_first;
 }
 
 int
@@ -246,20 +269,36 @@ lsvd_extents(struct lsvd_volume *v, uint64_t count, uint64_t offset,
                        bool is_data),
              void *ctx)
 {
-    return each_extent(v, count, offset, false, cb, ctx);
+    struct run run = {.v = v,
+                      .cb = cb,
+                      .ctx = ctx,
+                      .begin = offset,
+                      .end = offset + count};
+    uint64_t first, blocks;
+    int r;
+
+    r = volume_check_range(v, count, offset);
+    if (r < 0 || count == 0)
+        return r;
+    blocks_of(v, count, offset, &first, &blocks);
+    r = volume_own(v, first, blocks, add_own, &run);
+    return r == 0 ? run_emit(&run) : r;
 }
 
 static int
-any_hole(void *ctx, uint64_t offset, uint64_t count, bool is_data)
+any_but_data(void *ctx, uint64_t first, uint64_t count, enum own is)
 {
     (void)ctx;
-    (void)offset;
+    (void)first;
     (void)count;
-    return is_data ? 0 : 1;
+    return is != OWN_DATA;
 }
 
 bool
 volume_is_allocated(struct lsvd_volume *v, uint64_t count, uint64_t offset)
 {
-    return each_extent(v, count, offset, true, any_hole, NULL) == 0;
+    uint64_t first, blocks;
+
+    blocks_of(v, count, offset, &first, &blocks);
+    return volume_own(v, first, blocks, any_but_data, NULL) == 0;
 }

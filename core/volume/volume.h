@@ -808,6 +808,14 @@ int rows_change(struct lsvd_volume *v, const struct rows *rows, uint32_t slot,
 
 /* ---- extents.c ---- */
 
+/* What a volume itself says of a block; absent: nothing, it is the parent's. */
+enum own { OWN_ABSENT, OWN_ZERO, OWN_DATA };
+typedef int (*volume_own_cb)(void *ctx, uint64_t first, uint64_t count,
+                             enum own is);
+/* Runs of blocks that cover [first, first + count), in order; a non-zero return
+ * of cb stops and is returned. It is called with a chunk lease held. */
+int volume_own(struct lsvd_volume *v, uint64_t first, uint64_t count,
+               volume_own_cb cb, void *ctx);
 /* Does the journal hold anything of the chunk, zeroes included? */
 bool volume_chunk_is_dirty(struct lsvd_volume *v, uint64_t chunk);
 

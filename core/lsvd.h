@@ -136,6 +136,32 @@ void lsvd_snapshot_cancel(struct lsvd_volume *next,
  * shows it). */
 int lsvd_snapshot_rollback(const struct lsvd_env *env, const char *name);
 
+struct lsvd_repair_callbacks; /* below; progress and cancelled are used */
+
+/* A clone that nobody serves gets all that it lacks from its parent, and from
+ * its parent's, and needs them no more. It can be interrupted (-EINTR) and
+ * begun anew. */
+int lsvd_flatten(const struct lsvd_env *env, const char *name,
+                 const struct lsvd_repair_callbacks *cb);
+
+/* How to have something done while no request of a volume is under way: fn is
+ * called so, and what it returned is returned. */
+struct lsvd_alone {
+    int (*run)(void *ctx, int (*fn)(void *arg), void *arg);
+    void *ctx;
+};
+/* The same of an open volume, beside requests. parent NULL: of all its parents;
+ * or the name of its parent: of that one alone. */
+int lsvd_live_flatten(struct lsvd_volume *v, const char *parent,
+                      const struct lsvd_alone *alone,
+                      const struct lsvd_repair_callbacks *cb);
+
+/* What a snapshot holds goes to the one volume that depends on it, then it is
+ * removed. -EBUSY: that one is in use, or there are several, which the text
+ * names. It can be interrupted and begun anew. */
+int lsvd_snapshot_remove(const struct lsvd_env *env, const char *name,
+                         const struct lsvd_repair_callbacks *cb);
+
 /* Snapshots of a volume, oldest first. Pointers are valid during the call. */
 struct lsvd_snapshot {
     const char *name;

@@ -556,7 +556,8 @@ static int
 begin(struct lsvd_volume *v, unsigned flags)
 {
     bool wants_write = !(flags & (LSVD_OPEN_READ_ONLY | OPEN_REPAIR)) &&
-                       !v->meta.read_only && !v->observer;
+                       (!v->meta.read_only || flags & OPEN_ADD) &&
+                       !v->observer;
     int r;
 
     r = choose_view(v);
@@ -695,7 +696,7 @@ open_once(const struct lsvd_env *env, const struct wanted *w, unsigned flags,
     r = find_policy(v, w);
     v->client_read_only = (flags & (LSVD_OPEN_READ_ONLY | LSVD_OPEN_NO_LOCK |
                                     OPEN_REPAIR)) ||
-                          v->meta.read_only;
+                          (v->meta.read_only && !(flags & OPEN_ADD));
     v->append_only = v->meta.append_only;
     v->exclusive = !v->client_read_only || (flags & OPEN_REPAIR);
     if (r == 0 && v->g.is_ec)

@@ -206,6 +206,22 @@ parent_shows(struct lsvd_volume *v, uint64_t chunk)
     return shows;
 }
 
+int
+parent_own(struct lsvd_volume *v, uint64_t first, uint64_t count,
+           volume_own_cb cb, void *ctx)
+{
+    struct lease lease;
+    int r;
+
+    count = within(v, first, count);
+    if (count == 0)
+        return 0;
+    lease_get(&v->parent->leases, &lease, first, first + count, false);
+    r = volume_own(v->parent, first, count, cb, ctx);
+    lease_put(&v->parent->leases, &lease);
+    return r;
+}
+
 /* The parent counts bytes. */
 struct extents {
     uint32_t block_bytes;

@@ -51,6 +51,10 @@ int parent_fetch(struct lsvd_volume *v, uint64_t first, uint64_t count,
 /* Of a chunk of which the clone's parts say nothing: may there be data of the
  * parent in it? Memory alone. */
 bool parent_shows(struct lsvd_volume *v, uint64_t chunk);
+/* volume_own of the parent, of such blocks; what lies behind the overlap is not
+ * told. */
+int parent_own(struct lsvd_volume *v, uint64_t first, uint64_t count,
+               volume_own_cb cb, void *ctx);
 /* lsvd_extents of such blocks: blocks of v, in order, within the overlap; what
  * lies behind it is not told. */
 int parent_extents(struct lsvd_volume *v, uint64_t first, uint64_t count,

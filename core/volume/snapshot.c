@@ -79,8 +79,8 @@ check_idle(const struct lsvd_volume *v)
 {
     if (!atomic_load(&v->in_repair))
         return 0;
-    return err_set(-EBUSY, "volume %s is being verified or rebuilt: wait for "
-                   "that to end", v->meta.name);
+    return err_set(-EBUSY, "volume %s is being verified, rebuilt or flattened: "
+                   "wait for that to end", v->meta.name);
 }
 
 struct leftovers {

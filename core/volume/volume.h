@@ -521,7 +521,9 @@ int volume_check_hurried(struct lsvd_volume *v);
 
 /* ---- open.c ---- */
 
-enum { OPEN_INSPECT = 1u << 16, /* repair metadata copies: no */
+enum { OPEN_ADD = 1u << 15, /* a read-only one is written to by the engine, what
+                             * does not change it (flatten.c) */
+       OPEN_INSPECT = 1u << 16, /* repair metadata copies: no */
        OPEN_REPAIR = 1u << 17,  /* parts may be away; exclusive */
        OPEN_DEGRADED = 1u << 18, /* with REPAIR: a journal with data is
                                   * attached also without all parts */
@@ -805,6 +807,15 @@ enum cell_change { CELL_KEEP, CELL_WRITE, CELL_PUNCH };
  * it, neighbours in one call. change: rows->count. Entries are the caller's. */
 int rows_change(struct lsvd_volume *v, const struct rows *rows, uint32_t slot,
                 struct fragment *to, const enum cell_change *change);
+
+/* ---- write.c: whole blocks, leased by the caller ---- */
+
+/* At most the payload of a record. -EAGAIN: of a chunk that is open for writes
+ * past the journal, in a way that can't go past it (bypass_settle). */
+int volume_write_blocks(struct lsvd_volume *v, uint64_t first, uint32_t count,
+                        const uint8_t *data);
+/* Of no chunk that is open so. */
+int volume_zero_blocks(struct lsvd_volume *v, uint64_t first, uint64_t count);
 
 /* ---- extents.c ---- */
 

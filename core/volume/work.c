@@ -601,8 +601,10 @@ lsvd_on_fenced(struct lsvd_volume *v, void (*cb)(void *ctx), void *ctx)
 void
 lsvd_hurry(struct lsvd_volume *v)
 {
+    pthread_mutex_lock(&v->state_lock); /* it may be let go (flatten.c) */
     if (v->parent)
         lsvd_hurry(v->parent);
+    pthread_mutex_unlock(&v->state_lock);
     if (v->world.guard)
         guard_set_deadline(v->world.guard, HURRIED_DEADLINE_MS);
     if (v->world.read_guard)

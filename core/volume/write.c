@@ -65,11 +65,9 @@ append(struct lsvd_volume *v, uint64_t first, uint32_t count,
     }
 }
 
-/* Whole blocks, leased by the caller. -EAGAIN: of a chunk that is open for
- * writes past the journal, in a way that can't go past it. */
-static int
-write_blocks(struct lsvd_volume *v, uint64_t first, uint32_t count,
-             const uint8_t *data)
+int
+volume_write_blocks(struct lsvd_volume *v, uint64_t first, uint32_t count,
+                    const uint8_t *data)
 {
     uint64_t sums[JOURNAL_RECORD_PAYLOAD_MAX / BLOCK_BYTES_MIN];
     enum bypass_result bypassed = BYPASS_NOT;
@@ -113,7 +111,7 @@ write_within_block(struct lsvd_volume *v, uint64_t block, size_t at,
             memcpy(bounce + at, from, count);
         else
             memset(bounce + at, 0, count);
-        r = write_blocks(v, block, 1, bounce);
+        r = volume_write_blocks(v, block, 1, bounce);
     }
     free(bounce);
     return r;
@@ -137,7 +135,7 @@ write_leased(struct lsvd_volume *v, const uint8_t *from, size_t count,
     if (r == 0)
         r = is_within ? write_within_block(v, first, offset % bytes, count,
                                            from)
-                      : write_blocks(v, first, blocks, from);
+                      : volume_write_blocks(v, first, blocks, from);
     lease_put(&v->leases, &lease);
     return r;
 }
@@ -266,9 +264,8 @@ zero_piece(struct lsvd_volume *v, uint64_t first, uint64_t count)
     return count < max - in_chunk ? count : max - in_chunk;
 }
 
-/* Whole blocks, leased by the caller. */
-static int
-zero_blocks(struct lsvd_volume *v, uint64_t first, uint64_t count)
+int
+volume_zero_blocks(struct lsvd_volume *v, uint64_t first, uint64_t count)
 {
     uint64_t piece = zero_piece(v, first, count);
     int r;
@@ -328,7 +325,7 @@ zero_to(struct lsvd_volume *v, uint64_t end, uint64_t *offset)
     count = blocks * bytes < end - *offset ? blocks * bytes : end - *offset;
     r = check_append_only(v, count, *offset);
     if (r == 0)
-        r = zero_blocks(v, first, blocks);
+        r = volume_zero_blocks(v, first, blocks);
     lease_put(&v->leases, &lease);
     *offset += count;
     return r;

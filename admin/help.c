@@ -25,6 +25,7 @@ static const char program_help[] =
     "  lsvd clone PARENT NAME      make a volume that shares a read-only one\n"
     "  lsvd snapshot create|list|rollback|remove NAME\n"
     "                              freeze a volume, while it is in use\n"
+    "  lsvd flatten NAME           make a clone that needs no other volume\n"
     "  lsvd list                   which volumes are there\n"
     "  lsvd info NAME              policy and state of one\n"
     "  lsvd resize NAME SIZE       make it larger (smaller with --force)\n"
@@ -80,7 +81,7 @@ static const char snapshot_help[] =
     "lsvd snapshot create NAME@SNAPSHOT [options]: freeze a volume\n"
     "lsvd snapshot list NAME: which snapshots it has\n"
     "lsvd snapshot rollback NAME@SNAPSHOT: what was written since is gone\n"
-    "lsvd snapshot remove NAME@SNAPSHOT: delete one that nothing depends on\n"
+    "lsvd snapshot remove NAME@SNAPSHOT: give it up\n"
     "\n"
     "A snapshot holds what the volume held at one moment, and can be served,\n"
     "read-only, and cloned under its name. Nothing is copied: the volume goes\n"
@@ -91,10 +92,25 @@ static const char snapshot_help[] =
     "For a rollback the volume must not be in use. There is no question asked\n"
     "and no way back but another snapshot, made before. Later snapshots stay.\n"
     "\n"
+    "What a snapshot that is removed holds, and the one volume or snapshot\n"
+    "that depends on it does not, is copied to that one. Of a volume that is\n"
+    "served the newest snapshot can be removed, others when it is stopped. If\n"
+    "several depend on it, as clones do: flatten or remove all but one.\n"
+    "\n"
     "Examples:\n"
     "  lsvd snapshot create mydevice1@monday\n"
     "  nbdkit lsvd mydevice1@monday\n"
     "  lsvd clone mydevice1@monday trial\n";
+
+static const char flatten_help[] =
+    "lsvd flatten NAME [options]: copy what a clone has from its parents\n"
+    "\n"
+    "The clone is independent then. Of a volume that is served on this host\n"
+    "its server does it, beside requests. It can be interrupted and called\n"
+    "again.\n"
+    "\n"
+    "Example:\n"
+    "  lsvd flatten vm1\n";
 
 static const char list_help[] =
     "lsvd list [options]: which volumes the roots know\n"
@@ -186,6 +202,7 @@ static const struct {
     { "create", create_help },
     { "clone", clone_help },
     { "snapshot", snapshot_help },
+    { "flatten", flatten_help },
     { "list", list_help },
     { "info", info_help },
     { "resize", resize_help },

@@ -20,6 +20,7 @@ static const struct command commands[] = {
     { "clone", COMMAND_CLONE, 2, 2, "PARENT NAME", command_clone },
     { "snapshot", COMMAND_SNAPSHOT, 2, 2,
       "create, list, rollback or remove, and a NAME", command_snapshot },
+    { "flatten", COMMAND_FLATTEN, 1, 1, "NAME", command_flatten },
     { "list", COMMAND_LIST, 0, 0, "no words", command_list },
     { "info", COMMAND_INFO, 1, 1, "NAME", command_info },
     { "resize", COMMAND_RESIZE, 2, 2, "NAME SIZE", command_resize },

@@ -18,7 +18,8 @@ enum command_bit {
     COMMAND_METRICS = 256,
     COMMAND_CLONE = 512,
     COMMAND_SNAPSHOT = 1024,
-    COMMAND_ALL = 2047,
+    COMMAND_FLATTEN = 2048,
+    COMMAND_ALL = 4095,
 };
 
 struct request {
@@ -42,6 +43,7 @@ int command_set(struct request *req);
 int command_remove(struct request *req);
 /* snapshot.c */
 int command_snapshot(struct request *req);
+int command_flatten(struct request *req);
 /* served.c */
 int command_status(struct request *req);
 int command_events(struct request *req);

@@ -1,5 +1,5 @@
-/* snapshot.c: lsvd snapshot create, list, rollback, remove. The server of a
- * volume makes its snapshots, while it goes on; where there is none, the engine
+/* snapshot.c: lsvd snapshot create, list, rollback, remove; lsvd flatten. The
+ * server of a volume does it, while it goes on; where there is none, the engine
  * here. */
 #include "ask.h"
 #include "request.h"
@@ -156,29 +156,100 @@ list_one(void *ctx, const struct lsvd_snapshot *s)
     return 0;
 }
 
+/* Of a snapshot: those of its volume. */
 static int
-list(struct request *req, const char *volume)
+list(struct request *req, const char *name)
 {
     struct lsvd_env env = cli_env(&req->cli);
     struct listing listing = { .count = 0 };
+    char *volume = strndup(name, strcspn(name, "@"));
+    int r;
 
     if (req->cli.json) {
         listing.array = json_array();
         if (!listing.array)
             cli_no_memory();
     }
-    if (lsvd_snapshot_list(&env, volume, list_one, &listing) < 0) {
+    if (!volume)
+        cli_no_memory();
+    r = lsvd_snapshot_list(&env, volume, list_one, &listing);
+    if (r < 0)
         json_decref(listing.array);
-        return engine_failed(req);
-    }
-    if (listing.array)
+    else if (listing.array)
         cli_json_print(listing.array);
     else if (listing.count == 0)
         printf("no snapshots of %s\n", volume);
+    free(volume);
+    return r < 0 ? engine_failed(req) : 0;
+}
+
+/* ---- flatten, and remove, which is that of one ---- */
+
+/* Done by the server of the volume, if it has one. True: it was, or was
+ * refused; *ret is the exit status. */
+static bool
+flattened_by_server(struct request *req, const char *volume,
+                    const char *parent, int *ret)
+{
+    json_t *args = new_object(), *result = NULL;
+    const struct control_ask ask = { .volume = volume, .op = "flatten",
+                                     .args = args };
+    char error[CONTROL_ERROR_BYTES];
+    int r;
+
+    if (parent)
+        cli_json_set(args, "parent", cli_json_text(parent));
+    r = cli_ask(&req->cli, &ask, &result, error);
+    json_decref(args);
+    json_decref(result);
+    *ret = 0;
+    if (ask_is_offline(r))
+        return false;
+    if (r < 0)
+        *ret = cli_fail(&req->cli, EXIT_FAILURE, "%s", error);
+    return true;
+}
+
+int
+command_flatten(struct request *req)
+{
+    const char *name = req->words[0];
+    struct lsvd_env env = cli_env(&req->cli);
+    json_t *answer;
+    int r;
+
+    if (!flattened_by_server(req, name, NULL, &r) &&
+        lsvd_flatten(&env, name, NULL) < 0)
+        return engine_failed(req);
+    if (r)
+        return r;
+    if (!req->cli.json) {
+        printf("%s needs no parent any more\n", name);
+        return 0;
+    }
+    answer = new_object();
+    cli_json_set(answer, "flattened", cli_json_text(name));
+    cli_json_print(answer);
     return 0;
 }
 
-/* ---- remove ---- */
+/* How many depend on a snapshot, and is it the volume itself that does? */
+static int
+find_dependants(struct request *req, const char *name, const char *volume,
+                bool *ret_is_volume)
+{
+    struct lsvd_env env = cli_env(&req->cli);
+    struct lsvd_info *info = malloc(sizeof *info);
+    int r;
+
+    if (!info)
+        cli_no_memory();
+    r = lsvd_info(&env, name, info) < 0 ? engine_failed(req) : 0;
+    *ret_is_volume = r == 0 && info->child_count == 1 &&
+                     strcmp(info->children, volume) == 0;
+    free(info);
+    return r;
+}
 
 static int
 remove_one(struct request *req, const char *name)
@@ -186,11 +257,18 @@ remove_one(struct request *req, const char *name)
     struct lsvd_env env = cli_env(&req->cli);
     char *volume = volume_of(req, name);
     json_t *answer;
+    bool is_last;
+    int r;
 
     if (!volume)
         return EXIT_USAGE;
+    r = find_dependants(req, name, volume, &is_last);
+    if (r == 0 && is_last)
+        (void)flattened_by_server(req, volume, name, &r);
     free(volume);
-    if (lsvd_remove(&env, name) < 0)
+    if (r)
+        return r;
+    if (lsvd_snapshot_remove(&env, name, NULL) < 0)
         return engine_failed(req);
     if (!req->cli.json) {
         printf("removed %s\n", name);

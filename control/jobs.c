@@ -1,4 +1,5 @@
-/* jobs.c: verify, rebuild, replace, set, resize, snapshot of a served volume.
+/* jobs.c: verify, rebuild, replace, set, resize, snapshot, flatten of a
+ * served volume.
  *
  * The engine calls back while it may hold what clients of the disk depend on,
  * so nothing here waits for who asked: findings and lost ranges are kept, and
@@ -350,4 +351,25 @@ op_snapshot(struct served *s, const json_t *args, struct answer *a)
         answer_error(a, r, text);
     else
         answer_done(a, json_pack("{s:I}", "pause_us", INT(pause_us)));
+}
+
+/* {parent}; without one, of all of them. */
+void
+op_flatten(struct served *s, const json_t *args, struct answer *a)
+{
+    const char *parent = json_string_value(json_object_get(args, "parent"));
+    const struct lsvd_alone alone = { .run = s->owner->alone,
+                                      .ctx = s->owner->ctx };
+    struct lsvd_repair_callbacks cb;
+    struct job job;
+    int r;
+
+    lines_begin(&job, a, args);
+    cb = callbacks_of(&job);
+    r = lsvd_live_flatten(s->volume, parent, &alone, &cb);
+    if (r < 0)
+        answer_error(a, r, lsvd_error());
+    else
+        answer_done(a, json_object());
+    lines_end(&job);
 }

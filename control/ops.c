@@ -90,7 +90,7 @@ static const struct op {
     { "metrics", op_metrics }, { "verify", op_verify },
     { "rebuild", op_rebuild }, { "replace", op_replace },
     { "set", op_set },         { "resize", op_resize },
-    { "snapshot", op_snapshot },
+    { "snapshot", op_snapshot }, { "flatten", op_flatten },
 };
 
 /* A snapshot exchanges the volume. */

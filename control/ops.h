@@ -28,5 +28,6 @@ void op_replace(struct served *s, const json_t *args, struct answer *a);
 void op_set(struct served *s, const json_t *args, struct answer *a);
 void op_resize(struct served *s, const json_t *args, struct answer *a);
 void op_snapshot(struct served *s, const json_t *args, struct answer *a);
+void op_flatten(struct served *s, const json_t *args, struct answer *a);
 
 #endif

@@ -375,6 +375,19 @@ bring_up(struct control_server *s, const struct lsvd_serving *serving,
     return 0;
 }
 
+/* One that a stream of askers doesn't keep shut. */
+static void
+make_gate(pthread_rwlock_t *gate)
+{
+    pthread_rwlockattr_t attributes;
+
+    pthread_rwlockattr_init(&attributes);
+    pthread_rwlockattr_setkind_np(&attributes,
+                                  PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(gate, &attributes);
+    pthread_rwlockattr_destroy(&attributes);
+}
+
 int
 control_server_start(struct lsvd_volume *v, const struct control_owner *owner,
                      struct control_server **ret,
@@ -391,7 +404,7 @@ control_server_start(struct lsvd_volume *v, const struct control_owner *owner,
         s->directory_fd = s->listen_fd = s->stop_fd = -1;
         s->served.volume = v;
         s->served.owner = owner;
-        pthread_rwlock_init(&s->served.gate, NULL);
+        make_gate(&s->served.gate);
         lsvd_get_serving(v, serving);
         memcpy(s->name, serving->name, sizeof s->name);
         memcpy(s->uuid, serving->uuid, sizeof s->uuid);
@@ -407,6 +420,18 @@ control_server_start(struct lsvd_volume *v, const struct control_owner *owner,
 
 /* ---- another volume ---- */
 
+void
+control_server_hold(struct control_server *s)
+{
+    pthread_rwlock_wrlock(&s->served.gate);
+}
+
+void
+control_server_resume(struct control_server *s)
+{
+    pthread_rwlock_unlock(&s->served.gate);
+}
+
 /* What is there under its name is a dead server's, as at a start. */
 static int
 rename_socket(struct control_server *s, const char *uuid)
@@ -421,6 +446,8 @@ rename_socket(struct control_server *s, const char *uuid)
     if (r == 0 && renameat(s->directory_fd, old, s->directory_fd,
                            s->socket_name) < 0)
         r = -errno;
+    if (r < 0) /* it stays where it was */
+        memcpy(s->socket_name, old, sizeof old);
     return r;
 }
 
@@ -431,7 +458,6 @@ control_server_exchange(struct control_server *s, struct lsvd_volume *v,
     struct lsvd_serving *serving = malloc(sizeof *serving);
     int r = 0;
 
-    pthread_rwlock_wrlock(&s->served.gate);
     s->served.volume = v;
     if (serving) {
         lsvd_get_serving(v, serving);

@@ -20,6 +20,9 @@ struct control_owner {
      * control_server_exchange. */
     int (*snapshot)(void *ctx, const char *name, uint64_t *ret_pause_us,
                     char error[CONTROL_ERROR_BYTES]);
+    /* As of lsvd_alone. */
+    int (*alone)(void *ctx, int (*fn)(void *arg), void *arg,
+                 char error[CONTROL_ERROR_BYTES]);
     void *ctx;
 };
 
@@ -33,9 +36,12 @@ int control_server_start(struct lsvd_volume *v,
                          struct control_server **ret,
                          char error[CONTROL_ERROR_BYTES]);
 
-/* From now on it is the socket of this volume, under its UUID. Waits for what
- * is being done with the one before, but for its snapshot. A negative errno,
- * with a line of text: it can't be found. */
+/* Whoever asks anything waits from now on, and what is being asked of the
+ * volume is waited for, but for its snapshot; until one of the next two. */
+void control_server_hold(struct control_server *s);
+void control_server_resume(struct control_server *s);
+/* It is held: from now on it is the socket of this volume, under its UUID. A
+ * negative errno, with a line of text: it can't be found. */
 int control_server_exchange(struct control_server *s, struct lsvd_volume *v,
                             char error[CONTROL_ERROR_BYTES]);
 

@@ -122,9 +122,13 @@ int lsvd_snapshot_begin(struct lsvd_volume *v, const struct lsvd_env *env,
  * goes on, and next is to be cancelled. */
 int lsvd_snapshot_commit(struct lsvd_volume *v, struct lsvd_volume *next,
                          const char *name);
-/* Beside requests of next: others may open the snapshot after that. An error
- * costs nothing but that. */
-int lsvd_snapshot_finish(struct lsvd_volume *next, const char *name);
+/* Beside requests of next: what is left to do, so that others may open the
+ * snapshot. False: that is not all done, for parts fail; see
+ * lsvd_snapshot_tend. */
+bool lsvd_snapshot_finish(struct lsvd_volume *next);
+/* Now and then, of any volume that is open and may have been frozen, by the
+ * thread that freezes it: try the rest of it. True: nothing is left. */
+bool lsvd_snapshot_tend(struct lsvd_volume *v);
 /* What lsvd_snapshot_begin made goes. The error text stays. */
 void lsvd_snapshot_cancel(struct lsvd_volume *next,
                           const struct lsvd_env *env);
@@ -145,9 +149,11 @@ int lsvd_flatten(const struct lsvd_env *env, const char *name,
                  const struct lsvd_repair_callbacks *cb);
 
 /* How to have something done while no request of a volume is under way: fn is
- * called so, and what it returned is returned. */
+ * called so, on any thread, and what it returned is returned, with its text. */
+#define LSVD_TEXT_BYTES 512
 struct lsvd_alone {
-    int (*run)(void *ctx, int (*fn)(void *arg), void *arg);
+    int (*run)(void *ctx, int (*fn)(void *arg), void *arg,
+               char text[LSVD_TEXT_BYTES]);
     void *ctx;
 };
 /* The same of an open volume, beside requests. parent NULL: of all its parents;

@@ -53,10 +53,12 @@ struct export {
     uint32_t block_bytes;       /* never changes */
     bool settled;               /* X3; the exchanging thread's, after OPENING */
     struct gate gate;           /* X2 */
-    unsigned left, pause;       /* the reviver's: looks not to be made */
+    bool is_tended;             /* the exchanging thread's, as these: */
+    unsigned left, pause;       /* looks not to be made */
 };
 
 #define LOOK_S 1
+#define SHUT_MS 2000 /* so long is waited for requests that are under way */
 #define PAUSE_MAX 64 /* looks after an attempt that did not help */
 
 /* nbdkit serves one plugin a process and passes no context to half of the
@@ -152,6 +154,8 @@ learn_sizes(struct export *e)
 
 static int wish_snapshot(void *ctx, const char *name, uint64_t *ret_pause_us,
                          char error[CONTROL_ERROR_BYTES]);
+static int wish_alone(void *ctx, int (*fn)(void *arg), void *arg,
+                      char error[CONTROL_ERROR_BYTES]);
 
 /* Threads may run: destaging, and those who answer lsvd status. Without a
  * control socket the volume is served all the same. */
@@ -164,7 +168,9 @@ start_volume(struct export *e)
     r = lsvd_start(e->volume);
     if (r < 0)
         return report_error("starting", r);
-    e->owner = (struct control_owner){ .snapshot = wish_snapshot, .ctx = e };
+    e->owner = (struct control_owner){ .snapshot = wish_snapshot,
+                                       .alone = wish_alone,
+                                       .ctx = e };
     if (control_server_start(e->volume, &e->owner, &e->control, text) < 0)
         report_event(NULL, LSVD_WARNING, text);
     return 0;
@@ -275,6 +281,8 @@ get(const char *name, bool read_only)
     return e;
 }
 
+static void refuse_wishes_locked(const struct export *e, const char *why);
+
 /* ---- opening anew ---- */
 
 static bool
@@ -335,6 +343,7 @@ look_at_locked(struct export *e)
     if (!worth_it || served.ending)
         return;
     e->state = EXPORT_OPENING;
+    refuse_wishes_locked(e, "the volume is being opened anew");
     pthread_mutex_unlock(&served.lock);
     revive(e);
     e->pause = e->pause == 0 ? 1 : e->pause < PAUSE_MAX ? 2 * e->pause
@@ -353,10 +362,20 @@ struct wish {
     struct export *export;
     const char *name; /* volume@snapshot */
     uint64_t pause_us;
+    int (*fn)(void *arg); /* NULL: a snapshot; or what is to be done alone */
+    void *arg;
     int result;
     char text[CONTROL_ERROR_BYTES];
     bool is_done;
 };
+
+/* One line for who wished. Returns r. */
+static int
+report_text(int r, const char *why, char text[CONTROL_ERROR_BYTES])
+{
+    (void)snprintf(text, CONTROL_ERROR_BYTES, "%s", why);
+    return r;
+}
 
 static uint64_t
 now_us(void)
@@ -381,37 +400,74 @@ exchange(struct export *e, struct lsvd_volume *next, const char *name)
     if (served.ending)
         lsvd_hurry(next);
     pthread_mutex_unlock(&served.lock);
-    if (lsvd_start(next) < 0) /* it works without threads, if slower */
-        (void)report_error("starting", -EAGAIN);
+    r = lsvd_start(next);
+    if (r < 0) /* it works without threads, if slower */
+        (void)report_error("starting", r);
     return 0;
 }
 
+/* Who asks at the control socket waits, too: for what the volume is then. */
 static int
-freeze(struct export *e, const char *name, uint64_t *ret_pause_us)
+exchange_alone(struct export *e, struct lsvd_volume *next, const char *name)
+{
+    char text[CONTROL_ERROR_BYTES];
+    int r;
+
+    if (e->control != NULL)
+        control_server_hold(e->control);
+    if (!gate_try_shut(&e->gate, SHUT_MS)) {
+        if (e->control != NULL)
+            control_server_resume(e->control);
+        return -EBUSY;
+    }
+    r = exchange(e, next, name);
+    if (e->control != NULL && r < 0)
+        control_server_resume(e->control);
+    else if (e->control != NULL &&
+             control_server_exchange(e->control, next, text) < 0)
+        report_event(NULL, LSVD_WARNING, text);
+    gate_open(&e->gate);
+    return r;
+}
+
+static int
+freeze(struct export *e, struct wish *w)
 {
     struct lsvd_env env = config_env(served.config);
-    char text[CONTROL_ERROR_BYTES];
     struct lsvd_volume *next;
     uint64_t begin;
     int r;
 
     env.openings = served.openings;
-    r = lsvd_snapshot_begin(e->volume, &env, name, &next);
+    r = lsvd_snapshot_begin(e->volume, &env, w->name, &next);
     if (r < 0)
-        return r;
+        return report_text(r, lsvd_error(), w->text);
     begin = now_us();
-    gate_shut(&e->gate);
-    r = exchange(e, next, name);
-    gate_open(&e->gate);
-    *ret_pause_us = now_us() - begin;
+    r = exchange_alone(e, next, w->name);
+    w->pause_us = now_us() - begin;
     if (r < 0) {
+        (void)report_text(r, r == -EBUSY ? "requests are under way that do not "
+                          "end (see lsvd status): no snapshot now"
+                          : lsvd_error(), w->text);
         lsvd_snapshot_cancel(next, &env);
         return r;
     }
-    if (e->control != NULL &&
-        control_server_exchange(e->control, next, text) < 0)
-        report_event(NULL, LSVD_WARNING, text);
-    return lsvd_snapshot_finish(next, name);
+    e->is_tended = !lsvd_snapshot_finish(next);
+    return 0;
+}
+
+static int
+do_alone(struct export *e, struct wish *w)
+{
+    int r;
+
+    if (!gate_try_shut(&e->gate, SHUT_MS))
+        return report_text(-EBUSY, "requests are under way that do not end "
+                           "(see lsvd status)", w->text);
+    r = w->fn(w->arg);
+    (void)report_text(r, r < 0 ? lsvd_error() : "", w->text);
+    gate_open(&e->gate);
+    return r;
 }
 
 /* The lock is held, and let go meanwhile. */
@@ -422,12 +478,11 @@ grant_locked(struct wish *w)
 
     pthread_mutex_unlock(&served.lock);
     if (w->export->volume == NULL)
-        r = -EIO;
+        r = report_text(-EIO, "the volume could not be opened anew", w->text);
+    else if (w->fn != NULL)
+        r = do_alone(w->export, w);
     else
-        r = freeze(w->export, w->name, &w->pause_us);
-    (void)snprintf(w->text, sizeof(w->text), "%s",
-                   r < 0 && w->export->volume != NULL ? lsvd_error() :
-                   r < 0 ? "the volume is being opened anew" : "");
+        r = freeze(w->export, w);
     pthread_mutex_lock(&served.lock);
     w->result = r;
     w->is_done = true;
@@ -444,17 +499,42 @@ next_wish_locked(void)
     return w;
 }
 
+/* Of one export, or of all (NULL). They would be waited for by who stops the
+ * control socket. */
 static void
-refuse_wishes_locked(void)
+refuse_wishes_locked(const struct export *e, const char *why)
 {
-    struct wish *w;
+    struct wish **at = &served.wishes, *w;
 
-    while ((w = next_wish_locked()) != NULL) {
-        w->result = -ESHUTDOWN;
-        (void)snprintf(w->text, sizeof(w->text), "the server ends");
+    while ((w = *at) != NULL) {
+        if (e != NULL && w->export != e) {
+            at = &w->next;
+            continue;
+        }
+        *at = w->next;
+        w->result = report_text(-ESHUTDOWN, why, w->text);
         w->is_done = true;
     }
     pthread_cond_broadcast(&served.changed);
+}
+
+static void
+wish_and_wait(struct wish *w)
+{
+    struct wish **at = &served.wishes;
+
+    pthread_mutex_lock(&served.lock);
+    while (*at != NULL)
+        at = &(*at)->next;
+    *at = w;
+    if (served.ending)
+        refuse_wishes_locked(w->export, "the server ends");
+    else if (w->export->state != EXPORT_OPEN)
+        refuse_wishes_locked(w->export, "the volume is being opened anew");
+    pthread_cond_signal(&served.call);
+    while (!w->is_done)
+        pthread_cond_wait(&served.changed, &served.lock);
+    pthread_mutex_unlock(&served.lock);
 }
 
 /* The control socket's, on a thread of its own. */
@@ -462,24 +542,35 @@ static int
 wish_snapshot(void *ctx, const char *name, uint64_t *ret_pause_us,
               char error[CONTROL_ERROR_BYTES])
 {
-    struct wish w = { .export = ctx, .name = name }, **at = &served.wishes;
+    struct wish w = { .export = ctx, .name = name };
 
-    pthread_mutex_lock(&served.lock);
-    while (*at != NULL)
-        at = &(*at)->next;
-    *at = &w;
-    if (served.ending)
-        refuse_wishes_locked();
-    pthread_cond_signal(&served.call);
-    while (!w.is_done)
-        pthread_cond_wait(&served.changed, &served.lock);
-    pthread_mutex_unlock(&served.lock);
+    wish_and_wait(&w);
     *ret_pause_us = w.pause_us;
     (void)snprintf(error, CONTROL_ERROR_BYTES, "%s", w.text);
     return w.result;
 }
 
+static int
+wish_alone(void *ctx, int (*fn)(void *arg), void *arg,
+           char error[CONTROL_ERROR_BYTES])
+{
+    struct wish w = { .export = ctx, .fn = fn, .arg = arg };
+
+    wish_and_wait(&w);
+    (void)snprintf(error, CONTROL_ERROR_BYTES, "%s", w.text);
+    return w.result;
+}
+
 /* ---- the thread that does both ---- */
+
+/* What a snapshot left to do, for parts that failed then. */
+static void
+tend_locked(struct export *e)
+{
+    pthread_mutex_unlock(&served.lock);
+    e->is_tended = !lsvd_snapshot_tend(e->volume);
+    pthread_mutex_lock(&served.lock);
+}
 
 static void
 look_at_all_locked(void)
@@ -488,6 +579,8 @@ look_at_all_locked(void)
          e = e->next)
         if (e->state == EXPORT_OPEN && !e->settled)
             look_at_locked(e);
+        else if (e->state == EXPORT_OPEN && e->is_tended)
+            tend_locked(e);
 }
 
 static void *
@@ -508,7 +601,7 @@ exchange_volumes(void *unused)
             grant_locked(w);
         look_at_all_locked();
     }
-    refuse_wishes_locked();
+    refuse_wishes_locked(NULL, "the server ends");
     pthread_mutex_unlock(&served.lock);
     return NULL;
 }

@@ -5,7 +5,7 @@
  *       So either the one sees the other, or is seen. */
 #include "gate.h"
 
-#include <stdbool.h>
+#include <time.h>
 
 static atomic_uint threads;
 static _Thread_local unsigned own_shard = GATE_SHARDS; /* none yet */
@@ -78,6 +78,31 @@ gate_shut(struct gate *g)
     while (!is_empty(g))
         pthread_cond_wait(&g->changed, &g->lock);
     pthread_mutex_unlock(&g->lock);
+}
+
+bool
+gate_try_shut(struct gate *g, unsigned timeout_ms)
+{
+    struct timespec end;
+    bool shut;
+
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += timeout_ms / 1000;
+    end.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+    if (end.tv_nsec >= 1000000000) {
+        end.tv_nsec -= 1000000000;
+        end.tv_sec++;
+    }
+    atomic_store(&g->is_shut, true);
+    pthread_mutex_lock(&g->lock);
+    while (!(shut = is_empty(g)) &&
+           pthread_cond_clockwait(&g->changed, &g->lock, CLOCK_MONOTONIC,
+                                  &end) == 0)
+        continue;
+    pthread_mutex_unlock(&g->lock);
+    if (!shut)
+        gate_open(g);
+    return shut;
 }
 
 void

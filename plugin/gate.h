@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 
 #define GATE_SHARDS 32
 #define GATE_LINE_BYTES 64
@@ -33,6 +34,8 @@ void gate_leave(struct gate *g, unsigned entered);
 /* Wait until nobody is inside, and keep it so until gate_open. One at a time.
  */
 void gate_shut(struct gate *g);
+/* The same, for so long at most. False: somebody is; it is open then. */
+bool gate_try_shut(struct gate *g, unsigned timeout_ms);
 void gate_open(struct gate *g);
 
 #endif

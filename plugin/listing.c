@@ -61,7 +61,8 @@ add_one(void *ctx, const struct lsvd_listed *volume)
     const struct add_context *add = ctx;
     char text[DESCRIPTION_BYTES];
 
-    if (add->only != NULL && !listing_is_of(volume->name, add->only))
+    if ((add->only != NULL && !listing_is_of(volume->name, add->only)) ||
+        strstr(volume->name, "@+") != NULL) /* see lsvd list */
         return 0;
     describe(text, sizeof(text), volume);
     return nbdkit_add_export(add->to, volume->name, text);

@@ -202,7 +202,7 @@ check_successor(const struct volume_meta *m)
     if (uuid_is_zero(&m->successor_uuid) ||
         uuid_equal(&m->successor_uuid, &m->uuid))
         return err_set(-EINVAL, "the successor has an impossible UUID");
-    if (!m->read_only || !meta_is_snapshot_name(m->name))
+    if (!m->read_only || !meta_is_snapshot_name(meta_stored_name(m)))
         return err_set(-EINVAL, "a snapshot is read-only, and its name has an "
                        "@");
     return 0;
@@ -487,6 +487,12 @@ parse_successor(GKeyFile *file, struct volume_meta *m)
         r = keyfile_uuid(file, g, "successor-uuid", &m->successor_uuid);
     if (r == 0)
         r = keyfile_u64(file, g, "frozen-at", 0, UINT64_MAX, &m->frozen_at);
+    if (r == 0)
+        r = keyfile_u32(file, g, "frozen-epoch", 0, UINT32_MAX,
+                        &m->frozen_epoch);
+    if (r == 0)
+        r = keyfile_u32(file, g, "frozen-minor", 0, UINT32_MAX,
+                        &m->frozen_minor);
     return r;
 }
 
@@ -622,9 +628,9 @@ put_volume(GString *out, const struct volume_meta *m)
         "# Copies of this file lie in each root and each part. Change it\n"
         "# with lsvd set, lsvd resize or lsvd-repair replace: its last line\n"
         "# is a checksum, and a file that was edited by hand is refused.\n"
-        "\n[" VOLUME_GROUP "]\n", m->name);
+        "\n[" VOLUME_GROUP "]\n", meta_stored_name(m));
     keyfile_put_features(out, m->incompat, m->ro_compat, m->compat);
-    keyfile_put_text(out, "name", m->name);
+    keyfile_put_text(out, "name", meta_stored_name(m));
     keyfile_put_u64(out, "number", m->number);
     keyfile_put_uuid(out, "uuid", &m->uuid);
     keyfile_put_u64(out, "size", m->size_bytes);
@@ -644,6 +650,8 @@ put_volume(GString *out, const struct volume_meta *m)
         keyfile_put_u64(out, "successor", m->successor);
         keyfile_put_uuid(out, "successor-uuid", &m->successor_uuid);
         keyfile_put_u64(out, "frozen-at", m->frozen_at);
+        keyfile_put_u64(out, "frozen-epoch", m->frozen_epoch);
+        keyfile_put_u64(out, "frozen-minor", m->frozen_minor);
     }
     keyfile_put_u64(out, "journal-size", m->journal_bytes);
     keyfile_put_u64(out, "generation", m->generation);

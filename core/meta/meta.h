@@ -60,6 +60,11 @@ struct volume_meta {
                          * name since; 0: none, and the next two mean nothing */
     struct uuid successor_uuid;
     uint64_t frozen_at; /* when, seconds of the wall clock */
+    uint32_t frozen_epoch, frozen_minor; /* no part of an older view has it all
+                                          */
+    char renamed[VOLUME_NAME_BYTES_MAX + 1]; /* in memory alone: what copies are
+                                              * stored with, while threads read
+                                              * the name; "": that */
     uint32_t due_from; /* in memory alone: name and generation are ahead of what
                         * any copy says, because this one, of this UUID, names
                         * it as its successor; 0: they are not */
@@ -87,6 +92,13 @@ int meta_parse(const uint8_t *bytes, size_t count, struct volume_meta *ret);
  * meta_check; -EROFS: has features of the future (a copy is made by copying
  * the bytes). */
 int meta_format(const struct volume_meta *meta, char **ret, size_t *ret_bytes);
+
+/* The name that copies are stored with. */
+static inline const char *
+meta_stored_name(const struct volume_meta *meta)
+{
+    return meta->renamed[0] ? meta->renamed : meta->name;
+}
 
 /* Judge values of a user or a file: names, sizes, ranges, powers of two,
  * part counts, absolute roots. -EINVAL, text names the value and the range. */

@@ -415,6 +415,22 @@ check_own_name(const char *name)
                    "snapshot create makes", name);
 }
 
+/* Also where no registry has the name just now (FI2). What can't be found out
+ * is found out by who looks into the registries. */
+static int
+check_is_free(struct lsvd_volume *v, const char *name)
+{
+    struct volume_meta meta;
+    int r;
+
+    if (volume_find(v->io, &v->log, &v->config, name, &meta, NULL) < 0)
+        return 0;
+    r = err_set(-EEXIST, "volume %s exists already (%s/%u)", name,
+                meta.part[0].root, meta.number);
+    meta_done(&meta);
+    return r;
+}
+
 int
 lsvd_create(const struct lsvd_env *env, const struct lsvd_create *spec)
 {
@@ -429,7 +445,8 @@ lsvd_create(const struct lsvd_env *env, const struct lsvd_create *spec)
         r = volume_new(env, NULL, &v);
     if (r < 0)
         return r;
-    if (spec->parent)
+    r = check_is_free(v, spec->name);
+    if (r == 0 && spec->parent)
         r = open_the_parent(v, env, spec);
     if (r == 0)
         r = meta_from_spec(spec, &v->config, data_given,

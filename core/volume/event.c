@@ -17,6 +17,7 @@ struct event {
 };
 
 struct events {
+    atomic_uint owners;
     pthread_mutex_t lock; /* guards what follows */
     uint64_t count;       /* ever; the newest has this id */
     struct event ring[LSVD_EVENTS_MAX];
@@ -30,6 +31,7 @@ events_new(struct events **ret)
 
     if (r < 0)
         return r;
+    atomic_init(&e->owners, 1);
     pthread_mutex_init(&e->lock, NULL);
     *ret = e;
     return 0;
@@ -38,10 +40,18 @@ events_new(struct events **ret)
 void
 events_free(struct events *e)
 {
-    if (!e)
+    if (!e || atomic_fetch_sub(&e->owners, 1) > 1)
         return;
     pthread_mutex_destroy(&e->lock);
     free(e);
+}
+
+void
+events_share(struct lsvd_volume *from, struct lsvd_volume *to)
+{
+    events_free(to->events);
+    atomic_fetch_add(&from->events->owners, 1);
+    to->events = from->events;
 }
 
 void

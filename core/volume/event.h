@@ -17,6 +17,10 @@ void events_free(struct events *e); /* NULL is fine */
 
 /* Note it, and send it to the log at this level. part: letter, or 0. kind is a
  * constant. */
+/* Another volume's ring is its own, too, from now on; nobody else has either of
+ * them yet. */
+void events_share(struct lsvd_volume *from, struct lsvd_volume *to);
+
 void event_note(struct lsvd_volume *v, enum log_level level, const char *kind,
                 char part, const char *format, ...)
     __attribute__((format(printf, 5, 6)));

@@ -298,17 +298,18 @@ follow(struct finder *f, uint32_t number, struct uuid uuid)
     return 0;
 }
 
+/* Of one volume and its snapshots? */
 static bool
-is_snapshot_of(const char *name, const char *base)
+is_of_same(const char *name, const char *other)
 {
-    size_t bytes = strlen(base);
+    size_t bytes = strcspn(name, "@");
 
-    return strncmp(name, base, bytes) == 0 && name[bytes] == '@';
+    return bytes == strcspn(other, "@") && strncmp(name, other, bytes) == 0;
 }
 
-/* Follow each entry of this name; snapshots: of a snapshot of that name. */
+/* Follow each entry of this name; all: of the same volume, or a snapshot. */
 static int
-look_in_registries(struct finder *f, bool snapshots)
+look_in_registries(struct finder *f, bool all)
 {
     const struct places *p = f->places;
     int r = 0;
@@ -328,8 +329,8 @@ look_in_registries(struct finder *f, bool snapshots)
         for (size_t n = 0; n < registry.count && r == 0; n++) {
             const struct registry_entry *e = &registry.entry[n];
 
-            if (snapshots ? is_snapshot_of(e->name, f->name)
-                          : strcmp(e->name, f->name) == 0)
+            if (all ? is_of_same(e->name, f->name)
+                    : strcmp(e->name, f->name) == 0)
                 r = follow(f, e->number, e->uuid);
         }
         registry_done(&registry);
@@ -338,14 +339,14 @@ look_in_registries(struct finder *f, bool snapshots)
 }
 
 /* Between two policies of a snapshot that was cut short no registry has the
- * name. */
+ * name; or one is older than the snapshot. */
 static int
 find_name(struct finder *f)
 {
     const struct places *p = f->places;
     int r = look_in_registries(f, false);
 
-    if (r == 0 && f->found.generation == 0 && !meta_is_snapshot_name(f->name))
+    if (r == 0 && f->found.generation == 0)
         r = look_in_registries(f, true);
     if (r < 0 || f->found.generation > 0)
         return r;

@@ -246,9 +246,13 @@ check_level(struct lsvd_volume *v, const char *parent)
         return err_set(-EROFS, "volume %s can't be written now", v->meta.name);
     if (!volume_is_clone(v) || !v->parent)
         return err_set(-EINVAL, "volume %s has no parent", v->meta.name);
-    if (parent && strcmp(v->parent->meta.name, parent) != 0)
-        return err_set(-EINVAL, "volume %s needs %s next, and %s only by that",
-                       v->meta.name, v->parent->meta.name, parent);
+    if (v->parent->attached)
+        return err_set(-EBUSY, "%s is not yet complete on its parts: try again "
+                       "when it is", meta_stored_name(&v->parent->meta));
+    if (parent && strcmp(meta_stored_name(&v->parent->meta), parent) != 0)
+        return err_set(-EBUSY, "volume %s is served, and %s is not its newest "
+                       "snapshot: remove those from the newest on, or stop the "
+                       "server", v->meta.name, parent);
     return 0;
 }
 
@@ -256,15 +260,16 @@ static int
 flatten_level(struct lsvd_volume *v, const struct lsvd_alone *alone,
               const struct lsvd_repair_callbacks *cb)
 {
-    char name[VOLUME_NAME_BYTES_MAX + 1];
+    char name[VOLUME_NAME_BYTES_MAX + 1], text[LSVD_TEXT_BYTES];
     struct end end = {.v = v};
     int r = adopt_all(v, cb);
 
-    if (r == 0)
-        r = alone->run(alone->ctx, end_level, &end);
     if (r < 0)
         return r;
-    memcpy(name, end.parent->meta.name, sizeof name);
+    r = alone->run(alone->ctx, end_level, &end, text);
+    if (r < 0)
+        return err_set(r, "%s", text);
+    snprintf(name, sizeof name, "%s", meta_stored_name(&end.parent->meta));
     lsvd_abandon(end.parent);
     event_note(v, LOG_WARNING_LEVEL, "flatten", 0, "it needs its parent %s no "
                "more", name);
@@ -281,8 +286,8 @@ lsvd_live_flatten(struct lsvd_volume *v, const char *parent,
     if (atomic_exchange(&v->in_repair, true))
         return err_set(-EBUSY, "volume %s is being checked or repaired "
                        "already", v->meta.name);
-    r = check_level(v, parent);
     do {
+        r = check_level(v, parent);
         if (r == 0)
             r = flatten_level(v, alone, cb);
     } while (r == 0 && !parent && volume_is_clone(v));
@@ -293,10 +298,14 @@ lsvd_live_flatten(struct lsvd_volume *v, const char *parent,
 /* ---- of a volume that nobody serves ---- */
 
 static int
-run_at_once(void *ctx, int (*fn)(void *arg), void *arg)
+run_at_once(void *ctx, int (*fn)(void *arg), void *arg,
+            char text[LSVD_TEXT_BYTES])
 {
+    int r = fn(arg);
+
     (void)ctx;
-    return fn(arg);
+    snprintf(text, LSVD_TEXT_BYTES, "%s", err_text());
+    return r;
 }
 
 static const struct lsvd_alone nobody_else = {.run = run_at_once};
@@ -306,7 +315,7 @@ flatten_and_close(struct lsvd_volume *v, const char *parent,
                   const struct lsvd_repair_callbacks *cb)
 {
     int r = lsvd_live_flatten(v, parent, &nobody_else, cb), closed;
-    char text[512];
+    char text[LSVD_TEXT_BYTES];
 
     snprintf(text, sizeof text, "%s", err_text());
     if (v->meta.successor) {
@@ -351,21 +360,36 @@ note_dependant(void *ctx, const struct volume_meta *meta)
     return d->count++ == 0 ? meta_copy(meta, &d->first) : 0;
 }
 
-/* All parts: one without would have its own word counted on (SN2). */
+/* SN2: from now on a part without what is added proves nothing. */
+static int
+freeze_anew(struct lsvd_volume *v)
+{
+    if (!v->attached || v->usable != volume_all_parts(v))
+        return err_set(-EIO, "volume %s: not all its parts are in sync",
+                       v->meta.name);
+    v->meta.frozen_epoch = v->view.id.epoch;
+    v->meta.frozen_minor = v->view.id.minor;
+    v->meta.generation++;
+    return volume_store_meta_in_use(v, &v->meta);
+}
+
 static int
 open_snapshot_to_add(const struct lsvd_env *env, const char *name,
                      struct lsvd_volume **ret)
 {
+    char text[LSVD_TEXT_BYTES];
     int r = volume_open(env, name, OPEN_ADD, ret);
 
     if (r < 0)
         return r;
     opening_ends(*ret);
-    if ((*ret)->attached && (*ret)->usable == volume_all_parts(*ret))
+    r = freeze_anew(*ret);
+    if (r == 0)
         return 0;
+    snprintf(text, sizeof text, "%s", err_text());
     (void)snapshot_settle(*ret);
     lsvd_abandon(*ret);
-    return err_set(-EIO, "volume %s: not all its parts are in sync", name);
+    return err_set(r, "%s", text);
 }
 
 /* The one that depends on it takes what it says. */

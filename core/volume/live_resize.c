@@ -35,6 +35,9 @@ check_parts(struct lsvd_volume *v)
     if (!v->attached)
         return err_set(-EROFS, "volume %s is served read-only: stop the server "
                        "first", v->meta.name);
+    if (atomic_load(&v->in_snapshot))
+        return err_set(-EBUSY, "volume %s: a snapshot of it is being made; try "
+                       "again", v->meta.name);
     if (away)
         return err_set(-EIO, "volume %s can't grow now: part %c, without which "
                        "it can't go on, does not answer; see lsvd status %s",

@@ -14,6 +14,9 @@ check(struct lsvd_volume *v)
     if (!v->attached)
         return err_set(-EROFS, "volume %s is served read-only: stop the server "
                        "first", v->meta.name);
+    if (atomic_load(&v->in_snapshot))
+        return err_set(-EBUSY, "volume %s: a snapshot of it is being made; try "
+                       "again", v->meta.name);
     if (v->usable != volume_all_parts(v))
         return err_set(-EIO, "volume %s: not all its parts are in sync; see "
                        "lsvd status %s", v->meta.name, v->meta.name);

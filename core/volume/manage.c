@@ -35,34 +35,53 @@ is_heir(struct io *io, const struct config *config, const char *base,
     return is;
 }
 
+static bool
+is_named_by_parent(struct lsvd_volume *v)
+{
+    struct volume_meta meta;
+    bool is;
+
+    if (v->meta.successor || /* discarded */
+        volume_find_number(v->io, &v->log, &v->config, &v->meta,
+                           v->meta.parent, &v->meta.parent_uuid, &meta,
+                           NULL) < 0)
+        return false;
+    is = meta.successor && uuid_equal(&meta.successor_uuid, &v->meta.uuid);
+    meta_done(&meta);
+    return is;
+}
+
+/* The policy says what it is called; the registry's word counts only where
+ * there is none. */
 static int
-list_entry(struct io *io, const struct config *config, const char *name,
-           uint32_t number,
+list_entry(struct io *io, const struct config *config,
+           const struct registry_entry *e,
            int (*cb)(void *ctx, const struct lsvd_listed *volume), void *ctx)
 {
     const struct logger silent = {NULL, NULL};
-    struct lsvd_listed listed = {.name = name, .number = number};
+    struct lsvd_listed listed = {.name = e->name, .number = e->number};
     char base[VOLUME_NAME_BYTES_MAX + 1];
     struct volume_meta meta;
     char problem[512];
     int r;
 
-    meta_base_name(name, base);
-    if (meta_is_unborn_name(name) && is_heir(io, config, base, number))
-        name = base;
-    r = volume_find(io, &silent, config, name, &meta, NULL);
+    r = volume_find_number(io, &silent, config, NULL, e->number, &e->uuid,
+                           &meta, NULL);
     if (r < 0) {
         snprintf(problem, sizeof problem, "%s", err_text());
         listed.problem = problem;
         return cb(ctx, &listed);
     }
-    listed.number = meta.number;
     listed.name = meta.name;
+    meta_base_name(meta.name, base);
     listed.size_bytes = meta.size_bytes;
     listed.read_only = meta.read_only;
     redundancy_text(&meta, listed.redundancy, sizeof listed.redundancy);
     if (meta.removing)
         listed.problem = "being removed; finish with lsvd remove";
+    else if (meta_is_unborn_name(meta.name) &&
+             is_heir(io, config, base, meta.number))
+        listed.name = base;
     else if (meta_is_unborn_name(meta.name))
         listed.problem = "left by a snapshot that was cut short; the next one "
                          "removes it";
@@ -71,44 +90,88 @@ list_entry(struct io *io, const struct config *config, const char *name,
     return r;
 }
 
+/* The entries of all registries, each volume once. */
+struct entries {
+    struct registry_entry *entry; /* owned */
+    size_t count, room;
+};
+
+static int
+add_entry(struct entries *all, const struct registry_entry *e)
+{
+    struct registry_entry *grown;
+
+    for (size_t i = 0; i < all->count; i++) {
+        if (uuid_equal(&all->entry[i].uuid, &e->uuid))
+            return 0;
+    }
+    if (all->count == all->room) {
+        size_t room = 2 * all->room + 16;
+        int r = mem_new(room, sizeof *grown, &grown);
+
+        if (r < 0)
+            return r;
+        if (all->count > 0)
+            memcpy(grown, all->entry, all->count * sizeof *grown);
+        free(all->entry);
+        all->entry = grown;
+        all->room = room;
+    }
+    all->entry[all->count++] = *e;
+    return 0;
+}
+
+static int
+compare_numbers(const void *a, const void *b)
+{
+    const struct registry_entry *x = a, *y = b;
+
+    return (x->number > y->number) - (x->number < y->number);
+}
+
+static int
+gather_entries(const struct roots *roots, const struct logger *log,
+               struct entries *all)
+{
+    struct registry one;
+    bool damaged;
+    int r = 0;
+
+    for (size_t i = 0; i < roots->count && r == 0; i++) {
+        r = registry_load(roots->root[i], log, &one, &damaged);
+        if (r < 0)
+            break;
+        for (size_t n = 0; n < one.count && r == 0; n++)
+            r = add_entry(all, &one.entry[n]);
+        registry_done(&one);
+    }
+    if (all->count > 0)
+        qsort(all->entry, all->count, sizeof *all->entry, compare_numbers);
+    return r;
+}
+
 int
 lsvd_list(const struct lsvd_env *env,
           int (*cb)(void *ctx, const struct lsvd_listed *volume), void *ctx)
 {
-    struct registry all = {0}, one;
+    struct entries all = {0};
     struct config config;
     struct logger log;
     struct roots roots;
     struct env_world world;
-    bool damaged;
     int r;
 
     r = env_load(env, NULL, &config, &world, &log);
     if (r < 0)
         return r;
     r = roots_open(world.io, &log, config.data, &roots);
-    if (r < 0) {
-        config_done(&config);
-        env_done(&world);
-        return r;
+    if (r == 0) {
+        r = gather_entries(&roots, &log, &all);
+        for (size_t n = 0; n < all.count && r == 0; n++)
+            r = list_entry(world.io, &config, &all.entry[n], cb, ctx);
+        roots_close(&roots);
     }
-    for (size_t i = 0; i < roots.count && r == 0; i++) {
-        r = registry_load(roots.root[i], &log, &one, &damaged);
-        if (r < 0)
-            break;
-        for (size_t n = 0; n < one.count && r != -ENOMEM; n++) {
-            if (!registry_find(&all, one.entry[n].name))
-                r = registry_add(&all, &one.entry[n]);
-        }
-        registry_done(&one);
-        if (r == -EEXIST)
-            r = 0;
-    }
-    for (size_t n = 0; n < all.count && r == 0; n++)
-        r = list_entry(world.io, &config, all.entry[n].name,
-                       all.entry[n].number, cb, ctx);
-    registry_done(&all);
-    roots_close(&roots);
+    free(all.entry);
     config_done(&config);
     env_done(&world);
     return r;
@@ -413,6 +476,7 @@ int
 volume_remove_cache_files(struct lsvd_volume *v)
 {
     char name[64], scrub[64], copies[64];
+    int failed = 0;
 
     journal_name(v, name, sizeof name);
     scrub_file_name(v, scrub, sizeof scrub);
@@ -433,9 +497,9 @@ volume_remove_cache_files(struct lsvd_volume *v)
             target_close(dir);
         }
         if (r < 0 && r != -ENOENT)
-            return r;
+            failed = r;
     }
-    return 0;
+    return failed;
 }
 
 static bool
@@ -548,7 +612,8 @@ lsvd_remove(const struct lsvd_env *env, const char *name)
         r = volume_check_policy(v);
     meta_base_name(v->meta.name, base);
     if (r == 0 && meta_is_unborn_name(v->meta.name) &&
-        is_heir(v->io, &v->config, base, v->meta.number))
+        (is_heir(v->io, &v->config, base, v->meta.number) ||
+         is_named_by_parent(v)))
         r = err_set(-EBUSY, "volume %s is %s by now: remove it by that name",
                     name, base);
     if (r == 0 && !v->meta.removing)

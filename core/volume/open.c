@@ -875,6 +875,8 @@ lsvd_close(struct lsvd_volume *v)
         r = volume_check_fenced(v);
     if (v->attached && r == 0)
         r = volume_detach(v);
+    if (v->meta.successor && v->journal && !v->attached && r == 0)
+        snapshot_drop_journal(v); /* read-only for ever */
     snprintf(text, sizeof text, "%s", err_text());
     snapshot_end(v);
     read_cache_store(v);
@@ -902,6 +904,9 @@ lsvd_open(const struct lsvd_env *env, const char *name, unsigned flags,
     struct lsvd_volume *v = NULL;
     int r, ended;
 
+    if (meta_is_unborn_name(name))
+        return err_set(-EINVAL, "volume %s: it is left by a snapshot that was "
+                       "cut short", name);
     r = volume_open(env, name,
                     flags & (LSVD_OPEN_READ_ONLY | LSVD_OPEN_NO_LOCK), &v);
     if (r == 0)

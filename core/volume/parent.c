@@ -24,6 +24,8 @@ make_stable(struct lsvd_volume *p)
     if (!p->meta.read_only)
         return err_set(-EROFS, "volume %s is not read-only any more",
                        p->meta.name);
+    if (!p->journal && p->meta.successor && !p->observer)
+        (void)volume_remove_cache_files(p); /* a kill may have left them */
     if (snapshot_settle(p) < 0)
         log_event(&p->log, LOG_WARNING_LEVEL, "volume %s: what its journal "
                   "holds stays there for now: %s", p->meta.name, err_text());
@@ -43,7 +45,9 @@ open_it(struct lsvd_volume *v, const struct lsvd_env *env, const char *name,
                        "so on, of more than %u volumes", name,
                        PARENT_DEPTH_MAX);
     flags = LSVD_OPEN_READ_ONLY | OPEN_PARENT | depth << OPEN_DEPTH_SHIFT |
-            (flags & LSVD_OPEN_NO_LOCK);
+            (flags & LSVD_OPEN_NO_LOCK) |
+            (v->meta.due_from && !(flags & LSVD_OPEN_READ_ONLY)
+                 ? OPEN_DEGRADED : 0); /* SN1 */
     if (volume_is_clone(v))
         r = volume_open_parent_of(env, v, name, flags, &v->parent);
     else
@@ -189,6 +193,7 @@ parent_shows(struct lsvd_volume *v, uint64_t chunk)
     struct lsvd_volume *p = v->parent;
     struct lease lease;
     bool shows = false;
+
     uint64_t first = geometry_first_block(&v->g, chunk), count, last;
 
     if (!volume_is_clone(v))
@@ -199,7 +204,9 @@ parent_shows(struct lsvd_volume *v, uint64_t chunk)
     if (!p)
         return true; /* nobody can tell */
     last = geometry_chunk_of(&p->g, first + count - 1);
-    lease_get(&p->leases, &lease, first, first + count, false);
+    /* The clone's journal is locked: this is not waited for. */
+    if (!lease_try(&p->leases, &lease, first, first + count, false))
+        return true;
     for (uint64_t c = geometry_chunk_of(&p->g, first); c <= last && !shows; c++)
         shows = chunk_shows(p, c);
     lease_put(&p->leases, &lease);
@@ -316,6 +323,8 @@ note_child(void *ctx, const struct volume_meta *meta)
     if (meta->parent != c->v->meta.number ||
         !uuid_equal(&meta->parent_uuid, &c->v->meta.uuid))
         return 0;
+    if (!c->v->meta.successor && meta_is_unborn_name(meta->name))
+        return 0; /* left by a snapshot that was cut short */
     snprintf(c->names + used, c->bytes - used, "%s%s",
              c->count > 0 ? ", " : "", meta->name);
     c->count++;

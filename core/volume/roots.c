@@ -214,6 +214,32 @@ volume_is_first_of_root(const struct volume_meta *meta, uint32_t slot)
     return true;
 }
 
+/* An entry of a volume that is called otherwise by now is in nobody's way. */
+static void
+drop_outdated(struct target *root, struct registry *registry,
+              const char *name, uint32_t number)
+{
+    const struct registry_entry *old = registry_find(registry, name);
+    struct volume_meta meta;
+    struct target *dir;
+    char text[16];
+    int r;
+
+    if (!old || old->number == number)
+        return;
+    snprintf(text, sizeof text, "%u", old->number);
+    if (target_subdir(root, text, 0, &dir) < 0)
+        return;
+    r = volume_load_meta(dir, &meta);
+    target_close(dir);
+    if (r < 0)
+        return;
+    if (meta.number == old->number && uuid_equal(&meta.uuid, &old->uuid) &&
+        strcmp(meta.name, name) != 0)
+        registry_remove(registry, old->number);
+    meta_done(&meta);
+}
+
 /* Into one root: its copy, and its registry's entry. */
 static int
 store_in_root(struct io *io, const struct volume_meta *meta, const char *path,
@@ -239,11 +265,13 @@ store_in_root(struct io *io, const struct volume_meta *meta, const char *path,
         return r;
     r = registry_load(root, &silent, &registry, &damaged);
     if (r == 0) {
-        const struct registry_entry *old = registry_find(&registry,
-                                                         meta->name);
+        const char *name = meta_stored_name(meta);
+        const struct registry_entry *old;
 
+        drop_outdated(root, &registry, name, meta->number);
+        old = registry_find(&registry, name);
         if (damaged || !old || old->number != meta->number) {
-            memcpy(entry.name, meta->name, sizeof entry.name);
+            snprintf(entry.name, sizeof entry.name, "%s", name);
             r = registry_add(&registry, &entry);
             registry.generation++;
             if (r == 0)

@@ -73,14 +73,29 @@ check_state(struct lsvd_volume *v)
     return 0;
 }
 
-/* A verify of hours would go on with what is the snapshot then. */
+/* From now on only the snapshot changes it: what its successor is made from
+ * stays as it is, and no verify of hours goes on with what is frozen then. */
 static int
-check_idle(const struct lsvd_volume *v)
+reserve(struct lsvd_volume *v)
 {
-    if (!atomic_load(&v->in_repair))
-        return 0;
-    return err_set(-EBUSY, "volume %s is being verified, rebuilt or flattened: "
-                   "wait for that to end", v->meta.name);
+    struct lease role;
+    int r;
+
+    if (atomic_exchange(&v->in_repair, true))
+        return err_set(-EBUSY, "volume %s is being verified, rebuilt or "
+                       "flattened: wait for that to end", v->meta.name);
+    atomic_store(&v->in_snapshot, true);
+    r = role_get(v, &role); /* behind who changes it just now */
+    if (r == 0)
+        role_put(v, &role);
+    return r;
+}
+
+static void
+release(struct lsvd_volume *v)
+{
+    atomic_store(&v->in_snapshot, false);
+    atomic_store(&v->in_repair, false);
 }
 
 struct leftovers {
@@ -114,8 +129,10 @@ remove_leftovers(struct lsvd_volume *v, const struct lsvd_env *env)
     int r = volume_each_policy(v->io, &v->log, &v->config, &v->meta,
                                note_leftover, &l);
 
-    if (r < 0 || l.count == 0)
-        return r;
+    if (r < 0) /* another volume's trouble */
+        log_event(&v->log, LOG_WARNING_LEVEL, "%s", err_text());
+    if (l.count == 0)
+        return 0;
     r = role_get(v, &role);
     if (r < 0)
         return r;
@@ -129,19 +146,15 @@ remove_leftovers(struct lsvd_volume *v, const struct lsvd_env *env)
     return r;
 }
 
-int
-lsvd_snapshot_begin(struct lsvd_volume *v, const struct lsvd_env *env,
-                    const char *name, struct lsvd_volume **ret)
+static int
+make_next(struct lsvd_volume *v, const struct lsvd_env *env, const char *name,
+          struct lsvd_volume **ret)
 {
     struct volume_meta unborn;
     char text[512];
     int r;
 
-    r = check_state(v);
-    if (r == 0)
-        r = check_idle(v);
-    if (r == 0)
-        r = check_name(v, name);
+    r = check_name(v, name);
     if (r == 0)
         r = check_depth(v);
     if (r == 0)
@@ -153,12 +166,7 @@ lsvd_snapshot_begin(struct lsvd_volume *v, const struct lsvd_env *env,
     r = volume_open_with_parent(env, unborn.name, v, ret);
     if (r == 0) {
         opening_ends(*ret);
-        if ((*ret)->attached) {
-            meta_done(&unborn);
-            return 0;
-        }
-        r = err_set(-EIO, "volume %s can't be written", unborn.name);
-        lsvd_snapshot_cancel(*ret, env);
+        read_cache_open(*ret);
     } else {
         snprintf(text, sizeof text, "%s", err_text());
         (void)lsvd_remove(env, unborn.name);
@@ -168,17 +176,41 @@ lsvd_snapshot_begin(struct lsvd_volume *v, const struct lsvd_env *env,
     return r;
 }
 
+int
+lsvd_snapshot_begin(struct lsvd_volume *v, const struct lsvd_env *env,
+                    const char *name, struct lsvd_volume **ret)
+{
+    int r = check_state(v);
+
+    if (r == 0)
+        r = reserve(v);
+    if (r < 0)
+        return r;
+    r = make_next(v, env, name, ret);
+    if (r < 0)
+        release(v);
+    else if (!(*ret)->attached) {
+        r = err_set(-EIO, "volume %s: no snapshot: its successor can't be "
+                    "written", v->meta.name);
+        lsvd_snapshot_cancel(*ret, env);
+    }
+    return r;
+}
+
 void
 lsvd_snapshot_cancel(struct lsvd_volume *next, const struct lsvd_env *env)
 {
     char text[512], unborn[VOLUME_NAME_BYTES_MAX + 1];
+    struct lsvd_volume *v;
     bool named;
 
     snprintf(text, sizeof text, "%s", err_text());
     memcpy(unborn, next->meta.name, sizeof unborn);
     named = next->may_be_named;
+    v = next->parent;
     next->parent = NULL; /* goes on */
     lsvd_abandon(next);
+    release(v);
     if (!named)
         (void)lsvd_remove(env, unborn); /* or by who makes the next (SN3) */
     (void)err_set(-EIO, "%s", text);
@@ -202,6 +234,8 @@ policy_with_successor(const struct lsvd_volume *v,
     ret->successor = next->number;
     ret->successor_uuid = next->uuid;
     ret->frozen_at = v->io->ops->wall_seconds(v->io);
+    ret->frozen_epoch = v->view.id.epoch;
+    ret->frozen_minor = v->view.id.minor;
     return 0;
 }
 
@@ -249,8 +283,12 @@ put_in_force(struct lsvd_volume *v, struct lsvd_volume *next,
     v->meta.successor = policy->successor;
     v->meta.successor_uuid = policy->successor_uuid;
     v->meta.frozen_at = policy->frozen_at;
+    v->meta.frozen_epoch = policy->frozen_epoch;
+    v->meta.frozen_minor = policy->frozen_minor;
+    snprintf(v->meta.renamed, sizeof v->meta.renamed, "%s", policy->name);
     pthread_mutex_unlock(&v->state_lock);
     v->client_read_only = true;
+    events_share(v, next);
 }
 
 /* The role's. */
@@ -281,32 +319,8 @@ freeze(struct lsvd_volume *v, struct lsvd_volume *next, const char *name)
     return r;
 }
 
-int
-lsvd_snapshot_commit(struct lsvd_volume *v, struct lsvd_volume *next,
-                     const char *name)
-{
-    struct lease role;
-    int r = lsvd_flush(v);
-
-    if (r == 0)
-        r = role_get(v, &role);
-    if (r < 0)
-        return r;
-    if (atomic_exchange(&v->in_repair, true)) {
-        r = check_idle(v);
-    } else {
-        r = freeze(v, next, name);
-        atomic_store(&v->in_repair, r == 0); /* for ever then */
-    }
-    role_put(v, &role);
-    if (r == 0)
-        event_note(next, LOG_WARNING_LEVEL, "snapshot", 0, "the snapshot %s "
-                   "was made", name);
-    return r;
-}
-
-/* ---- after ---- */
-
+/* Its name, with the lock of the role or before anybody else has it. What fails
+ * is done later: a start finds the name by the snapshot (FI2). */
 static int
 store_name(struct lsvd_volume *v)
 {
@@ -319,6 +333,32 @@ store_name(struct lsvd_volume *v)
 }
 
 int
+lsvd_snapshot_commit(struct lsvd_volume *v, struct lsvd_volume *next,
+                     const char *name)
+{
+    struct lease role;
+    int r = lsvd_flush(v);
+
+    if (r == 0)
+        r = role_get(v, &role);
+    if (r < 0)
+        return r;
+    r = freeze(v, next, name);
+    role_put(v, &role);
+    if (r < 0)
+        return r;
+    if (store_name(next) < 0)
+        log_event(&next->log, LOG_WARNING_LEVEL, "%s", err_text());
+    event_note(next, LOG_WARNING_LEVEL, "snapshot", 0, "the snapshot %s was "
+               "made", name);
+    return 0;
+}
+
+/* ---- after ---- */
+
+/* SN1. The one before is the parent, whose journal has gone with its absent
+ * parts; or it is what a rollback discards, which has no journal. */
+int
 snapshot_take_name(struct lsvd_volume *v)
 {
     struct volume_meta before;
@@ -326,6 +366,11 @@ snapshot_take_name(struct lsvd_volume *v)
 
     if (!v->meta.due_from || !v->exclusive)
         return 0;
+    if (v->meta.due_from == v->meta.parent &&
+        (!v->parent || v->parent->journal))
+        return err_set(-EIO, "volume %s: a snapshot of it was made just when "
+                       "its server ended, and too few of its parts can be used "
+                       "to end that: bring the others back", v->meta.name);
     r = volume_find_number(v->io, &v->log, &v->config, &v->meta,
                            v->meta.due_from, &v->meta.due_from_uuid, &before,
                            NULL);
@@ -355,7 +400,7 @@ drain(struct lsvd_volume *v)
 
 /* SN4. */
 static void
-drop_journal(struct lsvd_volume *v)
+forget_journal(struct lsvd_volume *v)
 {
     struct lease all;
 
@@ -363,15 +408,21 @@ drop_journal(struct lsvd_volume *v)
     read_cache_close(v);
     journal_close(v->journal);
     v->journal = NULL;
+    v->exclusive = false;
     lease_put(&v->leases, &all);
     if (volume_remove_cache_files(v) < 0)
         log_event(&v->log, LOG_WARNING_LEVEL, "volume %s: its journal, which "
                   "is empty, can't be removed: %s", v->meta.name, err_text());
+}
+
+void
+snapshot_drop_journal(struct lsvd_volume *v)
+{
+    forget_journal(v);
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         if (v->part[i].lock)
             (void)part_take_lock(v, &v->part[i], false);
     }
-    v->exclusive = false;
 }
 
 int
@@ -383,51 +434,64 @@ snapshot_settle(struct lsvd_volume *v)
         return 0;
     r = volume_detach(v);
     if (r == 0 && v->meta.successor)
-        drop_journal(v);
+        snapshot_drop_journal(v);
     return r;
 }
 
 void
 snapshot_end(struct lsvd_volume *v)
 {
-    if (!v->parent || !v->parent->attached)
-        return;
-    destage_stop(v->parent);
-    if (snapshot_settle(v->parent) < 0)
-        log_event(&v->log, LOG_WARNING_LEVEL, "volume %s: what the journal of "
-                  "its snapshot holds is moved with the next start: %s",
-                  v->meta.name, err_text());
+    for (struct lsvd_volume *p = v->parent; p; p = p->parent) {
+        if (!p->attached)
+            continue;
+        destage_stop(p);
+        if (snapshot_settle(p) < 0)
+            log_event(&v->log, LOG_WARNING_LEVEL, "volume %s: what the journal "
+                      "of its snapshot %s holds is moved with the next start: "
+                      "%s", v->meta.name, meta_stored_name(&p->meta),
+                      err_text());
+    }
 }
 
-/* Its own name, once no thread of it looks at it any more. */
-static int
-settle_parent(struct lsvd_volume *v, const char *name)
+/* Nothing is left in its journal, and no part has still to be filled: its
+ * threads have nothing to do any more. False: not yet. */
+static bool
+settle_frozen(struct lsvd_volume *p)
 {
-    int r = drain(v);
+    struct journal_space space;
 
-    if (r < 0)
-        return r;
-    destage_stop(v);
-    snprintf(v->meta.name, sizeof v->meta.name, "%s", name);
-    return snapshot_settle(v);
+    journal_space(p->journal, &space);
+    if (space.dirty_chunks > 0 || p->usable != volume_all_parts(p))
+        return false;
+    destage_stop(p);
+    return snapshot_settle(p) == 0;
 }
 
-int
-lsvd_snapshot_finish(struct lsvd_volume *next, const char *name)
+bool
+lsvd_snapshot_tend(struct lsvd_volume *v)
 {
     struct lease role;
-    int r = role_get(next, &role);
+    bool all = true;
 
-    if (r == 0) {
-        r = store_name(next);
-        role_put(next, &role);
+    if (v->meta.due_from) {
+        if (role_get(v, &role) == 0) {
+            (void)store_name(v);
+            role_put(v, &role);
+        }
+        all = v->meta.due_from == 0;
     }
-    if (r == 0)
-        r = settle_parent(next->parent, name);
-    return r < 0 ? err_wrap(r, "the snapshot %s is made, but not yet complete "
-                            "on its parts; that goes on with the next start "
-                            "of its volume", name)
-                 : 0;
+    for (struct lsvd_volume *p = v->parent; p; p = p->parent) {
+        if (p->attached && !settle_frozen(p))
+            all = false;
+    }
+    return all;
+}
+
+bool
+lsvd_snapshot_finish(struct lsvd_volume *next)
+{
+    (void)drain(next->parent); /* what goes wrong it says itself */
+    return lsvd_snapshot_tend(next);
 }
 
 /* ---- all of it, of a volume that nobody serves ---- */
@@ -437,7 +501,7 @@ lsvd_snapshot_create(const struct lsvd_env *env, const char *name)
 {
     char base[VOLUME_NAME_BYTES_MAX + 1];
     struct lsvd_volume *v, *next;
-    int r = meta_check_name(name), closed;
+    int r = meta_check_name(name);
 
     if (r < 0)
         return r;
@@ -458,9 +522,8 @@ lsvd_snapshot_create(const struct lsvd_env *env, const char *name)
         (void)lsvd_close(v);
         return err_set(r, "%s", text);
     }
-    r = lsvd_snapshot_finish(next, name);
-    closed = lsvd_close(next);
-    return r < 0 ? r : closed;
+    (void)lsvd_snapshot_finish(next);
+    return lsvd_close(next);
 }
 
 /* ---- rollback ---- */
@@ -509,8 +572,8 @@ give_name_away(struct lsvd_volume *v, const struct volume_meta *next,
     return r;
 }
 
-/* v: without a journal, so that none of its parts can go on without those that
- * know of it (SN1). */
+/* v has no journal at the moment, so that none of its parts can go on without
+ * those that know of it (SN1). */
 static int
 roll_back(struct lsvd_volume *v, const struct lsvd_env *env, const char *name,
           char discarded[VOLUME_NAME_BYTES_MAX + 1])
@@ -526,8 +589,10 @@ roll_back(struct lsvd_volume *v, const struct lsvd_env *env, const char *name,
     if (r < 0)
         return r;
     r = volume_detach(v);
-    if (r == 0)
+    if (r == 0) {
+        forget_journal(v);
         r = give_name_away(v, &next, discarded, &named);
+    }
     if (r < 0 && !named) {
         char text[512];
 

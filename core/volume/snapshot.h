@@ -14,10 +14,14 @@
  * (SN1) Nothing is written to the successor before the old one's policy is
  *       durable on all its parts: whatever set of them a later start may go by,
  *       it finds the successor with them (as GR1). A start that finds it by a
- *       copy that may be the only one (due_from) makes it so first.
+ *       copy that may be the only one (due_from) makes it so first: with the
+ *       parts in use, and what is away is left out of a view of the old one,
+ *       whose journal goes; so nothing proves it there.
  * (SN2) All parts are in sync at that moment, so each has what the snapshot
- *       holds, or needs its journal for it and says so. A part without one is
- *       as new as anything that ever was (volume_is_proven).
+ *       holds, or needs its journal for it and says so. The policy tells the
+ *       view of the moment: a part of that one, or of a later one, and without
+ *       a journal, is as new as anything that ever was (snapshot_is_proven); a
+ *       copy of it from before is not.
  * (SN3) Killed before it: the volume is as it was, and the unborn one is
  *       removed by whoever makes the next snapshot. After it: the snapshot is
  *       there. What its journal holds is read there until it is moved, by this
@@ -37,11 +41,26 @@
  * is not, and stays; reading works all the same. */
 int snapshot_settle(struct lsvd_volume *v);
 
+/* Is it a snapshot, in a view that has all of it (SN2)? */
+static inline bool
+snapshot_is_proven(const struct lsvd_volume *v)
+{
+    const struct view_id *id = &v->view.id;
+
+    return v->meta.successor != 0 && uuid_is_zero(&v->view.journal) &&
+           (id->epoch > v->meta.frozen_epoch ||
+            (id->epoch == v->meta.frozen_epoch &&
+             id->minor >= v->meta.frozen_minor));
+}
+
 /* Of one that was found by due_from, and is ours: SN1. */
 int snapshot_take_name(struct lsvd_volume *v);
 
-/* At the end of a server: what is left to do for its parent, if there is time
+/* At the end of a server: what is left to do for its parents, if there is time
  * for it. */
 void snapshot_end(struct lsvd_volume *v);
+/* It needs its journal no more: the files in the cache directories go, and
+ * others may open it. */
+void snapshot_drop_journal(struct lsvd_volume *v);
 
 #endif

@@ -20,6 +20,7 @@
  * Everything here is the role's, or under open and close. */
 #include "base/err.h"
 #include "redundancy/membership.h"
+#include "volume/snapshot.h"
 #include "volume/volume.h"
 #include <assert.h>
 #include <stdio.h>
@@ -386,8 +387,8 @@ volume_is_proven(struct lsvd_volume *v)
 {
     uint32_t in_sync = v->usable & v->view.members;
 
-    if (v->meta.successor && uuid_is_zero(&v->view.journal))
-        return true; /* SN2 */
+    if (snapshot_is_proven(v)) /* SN2 */
+        return true;
     if ((v->journal && v->journal_held && !v->copy_unseen) ||
         v->force.quorum > 0)
         return true;

@@ -279,6 +279,7 @@ struct lsvd_volume {
     atomic_bool hurried; /* lsvd_hurry, at … */
     uint64_t hurried_ns; /* … under state_lock */
     atomic_bool in_repair; /* live.c: one at a time */
+    atomic_bool in_snapshot; /* what it is must not change (snapshot.c) */
     atomic_bool fenced; /* OW3 */
     void (*on_fenced)(void *ctx);
     void *on_fenced_ctx;

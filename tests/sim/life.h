@@ -22,6 +22,7 @@
 #define LIFE_COPIES 32
 #define LIFE_DIRS_MAX 16
 #define LIFE_SNAPSHOTS_MAX 6
+#define LIFE_NUMBERS_MAX 32
 
 struct sim_policy {
     uint32_t replicas;           /* 0 with EC */
@@ -85,6 +86,7 @@ struct life {
     char dir[LIFE_DIRS_MAX][64];
     uint32_t dir_count;
     uint32_t hidden_dirs, sick_dirs;
+    uint32_t hidden_numbers[LIFE_PARTS_MAX]; /* bit 0: 11 */
     uint32_t old_dirs; /* put back from an old copy, not in sync since */
     uint32_t tampered; /* while the volume served: it sees another one */
     struct sim_inode *dir_copy[LIFE_DIRS_MAX];

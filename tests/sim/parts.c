@@ -70,12 +70,22 @@ hide_snapshots(struct life *l, uint32_t dir, bool hidden)
     struct life old = {.one_root = l->one_root};
     char path[64];
 
+    if (dir >= life_parts(&l->policy))
+        return;
     memcpy(old.root, l->root, sizeof old.root);
-    for (size_t i = 1; i <= l->frozen_count && dir < life_parts(&l->policy);
-         i++) {
-        old.number = l->number - (unsigned)i;
+    for (unsigned n = 11; n < 11 + LIFE_NUMBERS_MAX; n++) {
+        bool is = l->hidden_numbers[dir] & 1u << (n - 11);
+        char **names = NULL;
+
+        old.number = n;
         life_part_path(&old, dir, path, sizeof path);
-        simio_hide(l->s, path, hidden);
+        if (hidden && n < l->number)
+            names = simio_names(l->s, path);
+        if (names || (is && !hidden)) {
+            simio_hide(l->s, path, hidden);
+            l->hidden_numbers[dir] ^= 1u << (n - 11);
+        }
+        simio_names_free(names);
     }
 }
 

@@ -112,7 +112,8 @@ snapshots_take(struct life *l, unsigned requests)
     }
     for (uint64_t i = prng_below(&l->prng, 3); i > 0; i--)
         life_request(l, true);
-    return lsvd_snapshot_finish(next, name);
+    (void)lsvd_snapshot_finish(next);
+    return simio_halted(l->s) ? -EIO : 0;
 }
 
 static bool

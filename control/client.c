@@ -255,7 +255,10 @@ struct asking {
     char *error;
     char why[CONTROL_ERROR_BYTES]; /* of a socket that was passed over */
     int passed; /* its error, 0: none */
+    bool moved; /* a socket went away between the listing and the call */
 };
+
+#define MOVES_MAX 8 /* each snapshot of a volume gives its socket a new name */
 
 static int
 look_for_volume(struct asking *a, const char *directory, const char *name)
@@ -273,6 +276,7 @@ look_for_volume(struct asking *a, const char *directory, const char *name)
     if (r >= 0)
         r = ask_server(r, &look, &status, text);
     json_decref(status);
+    a->moved = a->moved || r == -ENOENT;
     if (r == -EINTR)
         return control_fail(a->error, r, "%s", text);
     if (r < 0 && r != -ENXIO && r != -ECONNREFUSED && r != -ENOENT) {
@@ -300,6 +304,10 @@ ask_if_right(void *ctx, const char *directory, const char *name)
     r = connect_to(directory, name, a->error);
     if (r == -EHOSTDOWN)
         return HANGS;
+    if (r == -ENOENT) {
+        a->moved = true;
+        return 0;
+    }
     if (r >= 0)
         r = as_its_own(ask_server(r, a->ask, a->result, a->error));
     return r < 0 ? r : FOUND;
@@ -310,11 +318,16 @@ control_ask(const struct lsvd_caches *caches, const struct control_ask *ask,
             json_t **ret_result, char error[CONTROL_ERROR_BYTES])
 {
     struct asking a = { .ask = ask, .result = ret_result, .error = error };
-    const char *silent;
-    int r;
+    const char *silent = NULL;
+    int r = 0;
 
     *ret_result = NULL;
-    r = each_socket(caches, ask_if_right, &a, &silent, error);
+    for (int moves = 0; moves < MOVES_MAX; moves++) {
+        a.moved = false;
+        r = each_socket(caches, ask_if_right, &a, &silent, error);
+        if (r != 0 || !a.moved)
+            break;
+    }
     if (r != 0)
         return r == FOUND ? 0 : r;
     if (silent)

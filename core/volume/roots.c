@@ -216,7 +216,7 @@ volume_is_first_of_root(const struct volume_meta *meta, uint32_t slot)
 
 /* An entry of a volume that is called otherwise by now is in nobody's way. */
 static void
-drop_outdated(struct target *root, struct registry *registry,
+mend_outdated(struct target *root, struct registry *registry,
               const char *name, uint32_t number)
 {
     const struct registry_entry *old = registry_find(registry, name);
@@ -235,8 +235,12 @@ drop_outdated(struct target *root, struct registry *registry,
     if (r < 0)
         return;
     if (meta.number == old->number && uuid_equal(&meta.uuid, &old->uuid) &&
-        strcmp(meta.name, name) != 0)
-        registry_remove(registry, old->number);
+        strcmp(meta.name, name) != 0) {
+        struct registry_entry mended = *old;
+
+        memcpy(mended.name, meta.name, sizeof mended.name);
+        (void)registry_add(registry, &mended);
+    }
     meta_done(&meta);
 }
 
@@ -268,7 +272,7 @@ store_in_root(struct io *io, const struct volume_meta *meta, const char *path,
         const char *name = meta_stored_name(meta);
         const struct registry_entry *old;
 
-        drop_outdated(root, &registry, name, meta->number);
+        mend_outdated(root, &registry, name, meta->number);
         old = registry_find(&registry, name);
         if (damaged || !old || old->number != meta->number) {
             snprintf(entry.name, sizeof entry.name, "%s", name);

@@ -16,6 +16,7 @@ import time
 import nbd
 import pytest
 
+from conftest import need_faults
 from load import SECTOR, describe, sector_bytes
 from nbdharness import (KIB, LSVD, MIB, assert_same, away, back, one_line,
                         poll, random_bytes, read_all, run)
@@ -420,7 +421,7 @@ def test_bad_input_changes_nothing(served):
             ("x" * 70, "longer than"), ("s1@s2", "@"), ("\n", "@")):
         assert says in refused(volume, "snapshot", "create", f"v@{name}")
     assert "nobody" in refused(volume, "snapshot", "create", "nobody@s1")
-    assert "v@s1" in refused(volume, "snapshot", "remove", "v@s1")
+    assert "v@no" in refused(volume, "snapshot", "remove", "v@no")
     assert names(volume) == before
     assert_same(content(server), data)
     server.connect().pwrite(data[:100], 0)
@@ -511,3 +512,118 @@ def test_nothing_is_left_in_the_cache(served):
     server.stop()
     assert files(volume, ".journal") == [f"{uuid}.journal"]
     assert files(volume, ".control") == []
+
+
+# ---- who asks or changes something meanwhile ----
+
+def set_rules(path, text):
+    path.with_suffix(".new").write_text(text)
+    path.with_suffix(".new").rename(path)
+
+
+def begin(volume, *words):
+    return subprocess.Popen([str(LSVD), *words, *volume.where()],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True)
+
+
+@pytest.fixture
+def slow(place):
+    """v, its server, and where its rules are."""
+    need_faults()
+    rules = place.path / "rules"
+    rules.write_text("")
+    volume = place.volume("r3", name="v", size=SIZE)
+    return volume, volume.serve(f"fault={rules}", "part-timeout=30"), rules
+
+
+def test_resize_meanwhile_is_not_lost(slow):
+    volume, server, rules = slow
+    label = volume.roots["b"] / "12" / "b"
+    set_rules(rules, f"[a]\npath={label}/.label*\ncall=write\nhang=yes\n")
+    with begin(volume, "snapshot", "create", "v@s1") as making:
+        poll(label.exists, "the successor is being made")
+        resizing = run(LSVD, "resize", "v", "4M", *volume.where(),
+                       check=False)
+        if resizing.returncode == 0:  # to refuse it would do, too
+            h = server.connect()
+            assert h.get_size() == 4 * MIB
+            h.pwrite(b"x" * BLOCK, 3 * MIB)
+            h.flush()
+        set_rules(rules, "")
+        said = making.communicate()
+    print(resizing, making.returncode, said)
+    h = server.connect()
+    if resizing.returncode == 0:
+        assert h.get_size() == 4 * MIB
+        assert h.pread(BLOCK, 3 * MIB) == b"x" * BLOCK
+
+
+@pytest.mark.parametrize("words", [["set", "v", "read-only=on"],
+                                   ["resize", "v", "4M"]])
+def test_change_at_the_moment(slow, words):
+    """It waits for the moment to pass, and is then done to the snapshot."""
+    volume, server, rules = slow
+    meta = volume.roots["b"] / "11" / "b"
+    set_rules(rules, f"[a]\npath={meta}/.meta*\ncall=rename\nhang=yes\n")
+    with begin(volume, "snapshot", "create", "v@s1") as making:
+        poll((meta / ".meta.new").exists, "it is at the moment")
+        with begin(volume, *words) as changing:
+            assert runs_for(changing, 0.5)
+            set_rules(rules, "")
+            said = changing.communicate(), making.communicate()
+    print(changing.returncode, making.returncode, said)
+    h = server.connect()
+    print(h.is_read_only(), h.get_size())
+    assert making.returncode == 0
+    if changing.returncode != 0:  # refused, which the user sees
+        return
+    assert h.is_read_only() if words[0] == "set" else h.get_size() == 4 * MIB
+
+
+def test_asked_meanwhile(place):
+    """Whoever asks during a snapshot gets an answer about v."""
+    volume = place.volume("r1", name="v", size=SIZE)
+    volume.serve()
+    over, wrong = threading.Event(), []
+
+    def ask():
+        while not over.is_set():
+            done = run(LSVD, "status", "v", "--json", *volume.where(),
+                       check=False)
+            health = json.loads(done.stdout or "{}").get("health")
+            if health != "healthy":
+                wrong.append((done.returncode, health, done.stderr))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    for i in range(40):
+        snapshot(volume, f"s{i}")
+    over.set()
+    asking.join()
+    assert wrong == []
+
+
+def test_events_go_on(served):
+    volume, _, _ = served
+    for how in ("on", "off"):
+        lsvd(volume, "set", "v", f"read-only={how}")
+    snapshot(volume, "s1")
+    snapshot(volume, "s2")
+    found = json.loads(lsvd(volume, "events", "v", "--json").stdout)
+    assert [e["kind"] for e in found] == ["set", "set", "snapshot",
+                                          "snapshot"]
+
+
+def test_leftover_is_no_export(slow):
+    """After an ordinary kill, nbdinfo --list works."""
+    volume, server, rules = slow
+    meta = volume.roots["b"] / "11" / "b"
+    set_rules(rules, f"[a]\npath={meta}/.meta*\ncall=rename\nhang=yes\n")
+    with begin(volume, "snapshot", "create", "v@s1") as making:
+        poll((volume.roots["a"] / "12" / ".meta").exists, "it is made")
+        server.kill()
+        making.communicate()
+    set_rules(rules, "")
+    server = volume.serve()
+    run("nbdinfo", "--list", server.uri())

@@ -517,7 +517,8 @@ swap(struct life *l)
     struct sim_inode *copy = l->dir_copy[a];
     uint64_t writes = l->copy_writes[a];
 
-    if (a == b || l->dir_count != life_parts(&l->policy))
+    if (a == b || l->dir_count != life_parts(&l->policy) ||
+        l->frozen_count > 0) /* what is on these disks does not move along */
         return;
     l->swapped = true;
     life_event(l, "%s and %s trade places", l->dir[a], l->dir[b]);

@@ -400,8 +400,10 @@ cut_short_at_commit(unsigned stored)
     film_write_to_journal(&f);
     film_snapshot_begin(&f, "v1@x");
     keep(&f, 11);
+    keep(&f, 12);
     film_snapshot_commit(&f, "v1@x");
     film_kill(&f);
+    put_back(&f, 12, ((1u << COPIES) - 1) & ~registries((1u << ROOTS) - 1));
     put_back(&f, 11, (1u << COPIES) - (1u << stored));
     if (stored > 0) {
         check_put_right(&f);
@@ -413,7 +415,7 @@ cut_short_at_commit(unsigned stored)
     film_end(&f);
 }
 
-/* And while the new one says its name, with writes before and after. */
+/* And while the new one says its name; with writes behind it, if it did. */
 static void
 cut_short_at_finish(unsigned stored)
 {
@@ -423,11 +425,10 @@ cut_short_at_finish(unsigned stored)
     film_begin(&f, &film_triple, 1, true);
     film_write_to_journal(&f);
     film_snapshot_begin(&f, "v1@x");
-    film_snapshot_commit(&f, "v1@x");
-    film_put(&f, 2 * f.block, f.block);
     keep(&f, 12);
-    film_snapshot_finish(&f, "v1@x");
-    film_put(&f, 3 * f.block, f.block);
+    film_snapshot_commit(&f, "v1@x");
+    if (stored == COPIES)
+        film_put(&f, 2 * f.block, f.block);
     film_kill(&f);
     put_back(&f, 12, (1u << COPIES) - (1u << stored));
     film_check_list(&f, names);

@@ -75,19 +75,29 @@ wanted(const struct adoption *a, uint32_t i)
     return a->parents[i];
 }
 
+/* In pieces of a record each. */
+static int
+copy_run(struct adoption *a, uint64_t first, uint32_t count)
+{
+    uint32_t most = (uint32_t)(journal_payload_max(a->v->journal) /
+                               a->v->g.block_bytes);
+    int r = volume_fetch(a->v, first, count, a->data);
+
+    for (uint32_t i = 0, n; i < count && r == 0; i += n) {
+        n = count - i < most ? count - i : most;
+        r = volume_write_blocks(a->v, first + i, n,
+                                a->data + (size_t)i * a->v->g.block_bytes);
+    }
+    return r;
+}
+
 static int
 adopt_run(struct adoption *a, uint32_t at, uint32_t count, enum own is)
 {
-    uint64_t first = a->first + at;
-    int r;
+    int r = is == OWN_ZERO
+                ? volume_zero_blocks(a->v, a->first + at, count)
+                : copy_run(a, a->first + at, count);
 
-    if (is == OWN_ZERO) {
-        r = volume_zero_blocks(a->v, first, count);
-    } else {
-        r = volume_fetch(a->v, first, count, a->data);
-        if (r == 0)
-            r = volume_write_blocks(a->v, first, count, a->data);
-    }
     a->copied += r == 0 ? count : 0;
     return r;
 }

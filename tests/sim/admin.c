@@ -609,6 +609,125 @@ finish_rollback(struct life *l, int result, bool crashed)
     check_no_leftovers(l);
 }
 
+/* ---- snapshots that go ---- */
+
+/* A volume with what was written since the second of two snapshots. */
+static void
+prepare_two_snapshots(struct life *l)
+{
+    prepare_volume(l);
+    for (int i = 0; i < 2 && !l->failed; i++) {
+        if (life_open(l, 0) < 0 || snapshots_take(l, 4) < 0) {
+            life_fail(l, "snapshot: %s", lsvd_error());
+            return;
+        }
+        snapshots_find(l);
+        for (int n = 0; n < 4 && !l->failed; n++)
+            life_request(l, false);
+        if (life_close(l) < 0)
+            life_fail(l, "close: %s", lsvd_error());
+    }
+    model_flushed(l->m);
+    simio_settle(l->s);
+}
+
+static int
+act_remove_first(struct life *l)
+{
+    return lsvd_snapshot_remove(&l->env, LIFE_VOLUME "@s0", NULL);
+}
+
+static int
+act_remove_last(struct life *l)
+{
+    return lsvd_snapshot_remove(&l->env, LIFE_VOLUME "@s1", NULL);
+}
+
+static int
+act_flatten(struct life *l)
+{
+    return lsvd_flatten(&l->env, LIFE_VOLUME, NULL);
+}
+
+/* How many snapshots are there yet? */
+static size_t
+forget_removed(struct life *l)
+{
+    struct lsvd_volume *v;
+    size_t there = 0;
+
+    for (size_t i = 0; i < l->frozen_count; i++) {
+        char name[32];
+        int r;
+
+        snprintf(name, sizeof name, LIFE_VOLUME "@s%zu", i);
+        r = lsvd_open(&l->env, name, LSVD_OPEN_READ_ONLY, &v);
+        if (r == 0)
+            lsvd_abandon(v);
+        l->frozen[i].is_gone = r == -ENOENT;
+        there += r != -ENOENT;
+    }
+    return there;
+}
+
+/* An error on a part may have cost the part its place in a snapshot, too. */
+static void
+rebuild_snapshots(struct life *l)
+{
+    static const struct lsvd_repair_callbacks none;
+
+    for (size_t i = 0; i < l->frozen_count; i++) {
+        struct lsvd_report report = {0};
+        char name[32];
+
+        snprintf(name, sizeof name, LIFE_VOLUME "@s%zu", i);
+        if (!l->frozen[i].is_gone &&
+            lsvd_rebuild(&l->env, name, 0, false, &none, &report) < 0)
+            life_event(l, "rebuild of %s: %s", name, lsvd_error());
+    }
+}
+
+/* Interrupted, it may be there or not, and what is there is right. */
+static void
+finish_remove_snapshot(struct life *l, int result, bool crashed)
+{
+    bool last = strcmp(l->scenario, "remove-last-snapshot") == 0;
+    size_t there;
+
+    (void)crashed;
+    there = forget_removed(l);
+    snapshots_check(l);
+    judge(l);
+    rebuild_snapshots(l);
+    if (result < 0 && there == 2 &&
+        once_more(l, last ? act_remove_last : act_remove_first) < 0)
+        life_fail(l, "remove again: %s", lsvd_error());
+    if (!l->failed && forget_removed(l) != 1)
+        life_fail(l, "a snapshot that was removed is there");
+    judge(l);
+    snapshots_check(l);
+}
+
+static void
+finish_flatten(struct life *l, int result, bool crashed)
+{
+    struct lsvd_info info;
+
+    (void)crashed;
+    snapshots_check(l);
+    judge(l);
+    if (result < 0) {
+        int r = once_more(l, act_flatten);
+
+        if (r < 0 && r != -EINVAL) /* it has no parent any more */
+            life_fail(l, "flatten again: %s", lsvd_error());
+    }
+    if (lsvd_info(&l->env, LIFE_VOLUME, &info) < 0 || info.parent_number != 0)
+        life_fail(l, "it has a parent yet");
+    snapshots_check(l);
+    judge(l);
+}
+
 static const struct scenario scenarios[] = {
     {"create", always, prepare_nothing, life_create, finish_create},
     {"grow", always, prepare_volume, act_grow, finish_grow},
@@ -625,6 +744,11 @@ static const struct scenario scenarios[] = {
     {"snapshot", always, prepare_snapshot, snapshots_take_offline,
      finish_snapshot},
     {"rollback", always, prepare_rollback, act_rollback, finish_rollback},
+    {"remove-snapshot", always, prepare_two_snapshots, act_remove_first,
+     finish_remove_snapshot},
+    {"remove-last-snapshot", always, prepare_two_snapshots, act_remove_last,
+     finish_remove_snapshot},
+    {"flatten", always, prepare_two_snapshots, act_flatten, finish_flatten},
     {"snapshot-served", always, prepare_served, act_snapshot_served,
      finish_snapshot_served},
 };
@@ -681,6 +805,7 @@ interrupt(const struct scenario *scenario, const struct sim_policy *policy,
     scenario->prepare(&l);
     *ret_fired = false;
     if (!l.failed) {
+        l.scenario = scenario->name;
         life_event(&l, "%s, %s at %" PRIu64, scenario->name,
                    interruption_names[by], nth);
         arm(&l, by, nth);

@@ -69,8 +69,10 @@ struct life {
     struct frozen {
         uint8_t *image; /* owned */
         bool is_sure;   /* it was made, and not perhaps */
+        bool is_gone;   /* it was removed */
     } frozen[LIFE_SNAPSHOTS_MAX];
     size_t frozen_count;
+    const char *scenario; /* admin.c's */
     uint64_t snapshots_read;
     struct sim_file *copy[LIFE_COPIES]; /* chunk files of earlier times */
     /* mirror.c; bit per cache directory */

@@ -124,6 +124,8 @@ check(struct life *l, size_t nth)
     char name[32];
     int r;
 
+    if (f->is_gone)
+        return true;
     name_of(nth, name, sizeof name);
     r = lsvd_open(&l->env, name, LSVD_OPEN_READ_ONLY, &v);
     if (r == -ENOENT && !f->is_sure)
@@ -149,10 +151,8 @@ void
 snapshots_check(struct life *l)
 {
     for (size_t i = 0; i < l->frozen_count && !l->failed; i++) {
-        if (check(l, i))
-            continue;
-        free(l->frozen[i].image); /* the last one: it was never made */
-        l->frozen_count--;
+        if (!check(l, i)) /* it was never made, or is removed */
+            l->frozen[i].is_gone = true;
     }
     snapshots_find(l);
 }
@@ -168,6 +168,45 @@ is_whole(const struct life *l)
            l->v->usable == (1u << life_parts(&l->policy)) - 1;
 }
 
+static int
+run_at_once(void *ctx, int (*fn)(void *arg), void *arg,
+            char text[LSVD_TEXT_BYTES])
+{
+    int r = fn(arg);
+
+    (void)ctx;
+    snprintf(text, LSVD_TEXT_BYTES, "%s", lsvd_error());
+    return r;
+}
+
+/* The open volume takes what it says; then it can go. Cut in between it is
+ * there or not, and right. */
+static void
+remove_newest(struct life *l)
+{
+    static const struct lsvd_alone alone = {.run = run_at_once};
+    size_t at = l->frozen_count;
+    static struct lsvd_info info; /* large */
+    char name[32];
+    int r;
+
+    while (at > 0 && l->frozen[at - 1].is_gone)
+        at--;
+    if (at == 0)
+        return;
+    name_of(--at, name, sizeof name);
+    life_event(l, "remove %s", name);
+    l->frozen[at].is_sure = false;
+    r = lsvd_info(&l->env, name, &info);
+    if (r == 0 && info.child_count > 0) /* else it was cut just before */
+        r = lsvd_live_flatten(l->v, name, &alone, NULL);
+    if (r == 0)
+        r = lsvd_remove(&l->env, name);
+    l->frozen[at].is_gone = r == 0;
+    if (r < 0 && !simio_halted(l->s))
+        life_fail(l, "remove of %s: %s", name, lsvd_error());
+}
+
 void
 snapshots_event(struct life *l)
 {
@@ -179,6 +218,10 @@ snapshots_event(struct life *l)
     snapshots_check(l); /* was the last one made? */
     if (l->failed)
         return;
+    if (prng_one_in(&l->prng, 3)) {
+        remove_newest(l);
+        return;
+    }
     r = snapshots_take(l, (unsigned)prng_below(&l->prng, 4));
     if (r < 0 && !simio_halted(l->s))
         life_fail(l, "snapshot: %s", lsvd_error());

@@ -312,7 +312,8 @@ complete_row(struct ec_build *b, struct new_row *row, bool *ret_needs_redo)
     return 0;
 }
 
-/* Are all cells of the row zeroes, whatever their sums are (PA1)? */
+/* Are all cells of the row zeroes, whatever their sums are (PA1)? Then parity
+ * is a hole, too; but for plan_of_write, all of whose cells have bytes. */
 static bool
 is_zero_row(const struct lsvd_volume *v, uint64_t chunk,
             const struct new_row *row)
@@ -350,7 +351,7 @@ add_parity(struct ec_build *b, const struct new_row *row)
     }
     any = stripe_encode(v, b->plan->chunk, row->row, sums, data, parity,
                         parity_sums) &&
-          !is_zero_row(v, b->plan->chunk, row);
+          (b->plan->written || !is_zero_row(v, b->plan->chunk, row));
     for (uint32_t i = 0; i < v->g.parity_count; i++) {
         uint32_t slot = v->g.data_count + i;
         struct plan_cell *cell =

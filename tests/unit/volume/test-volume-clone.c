@@ -106,6 +106,15 @@ begin(struct family *f, const struct kind *parent, const struct kind *clone)
     open_clone(f);
 }
 
+static struct lsvd_counters
+counters_of(struct lsvd_volume *v)
+{
+    static struct lsvd_info info; /* large */
+
+    lsvd_get_info(v, &info);
+    return info.counters;
+}
+
 static void
 check(struct family *f)
 {
@@ -688,6 +697,45 @@ test_parent_is_gone(void **state)
     end(&f);
 }
 
+/* A copy of an image that is mostly zeroes: large writes of them, which go past
+ * the journal, where the parent has data and where it has none. */
+static void
+test_streams_of_zeroes(void **state)
+{
+    static const char *const settings[] = {"bypass-after=0", NULL};
+    static const struct kind *const kinds[] = {&one, &three, &ec21, &ec42};
+    enum { PIECE = 64 << 10 };
+
+    (void)state;
+    for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
+        struct lsvd_create spec = {.name = "v3", .parent = NAME,
+                                   .journal_bytes = 32 << 20};
+        struct lsvd_counters counters;
+        struct family f;
+
+        begin(&f, kinds[k], NULL);
+        MUST(lsvd_create(&f.world.env, &spec));
+        close_clone(&f);
+        f.world.env.settings = settings;
+        MUST(lsvd_open(&f.world.env, "v3", 0, &f.clone));
+        memset(f.model, 0, BYTES);
+        for (uint64_t at = 0; at < BYTES; at += PIECE)
+            MUST(lsvd_pwrite(f.clone, f.model + at, PIECE, at, 0));
+        counters = counters_of(f.clone);
+        assert_in_range(counters.bypass_bytes, BYTES / 2, BYTES);
+        check(&f);
+        MUST(lsvd_close(f.clone));
+        MUST(lsvd_open(&f.world.env, "v3", 0, &f.clone));
+        check(&f);
+        close_clone(&f);
+        check_sound(&f, "v3");
+        open_clone(&f);
+        memcpy(f.model, f.parent, BYTES);
+        check(&f);
+        end(&f);
+    }
+}
+
 int
 main(void)
 {
@@ -707,6 +755,7 @@ main(void)
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_roots_that_know_others),
         cmocka_unit_test(test_parent_is_gone),
+        cmocka_unit_test(test_streams_of_zeroes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

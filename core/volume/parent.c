@@ -320,7 +320,7 @@ note_child(void *ctx, const struct volume_meta *meta)
     struct children *c = ctx;
     size_t used = strlen(c->names);
 
-    if (meta->parent != c->v->meta.number ||
+    if (meta->removing || meta->parent != c->v->meta.number ||
         !uuid_equal(&meta->parent_uuid, &c->v->meta.uuid))
         return 0;
     if (!c->v->meta.successor && meta_is_unborn_name(meta->name))

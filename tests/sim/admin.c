@@ -670,23 +670,6 @@ forget_removed(struct life *l)
     return there;
 }
 
-/* An error on a part may have cost the part its place in a snapshot, too. */
-static void
-rebuild_snapshots(struct life *l)
-{
-    static const struct lsvd_repair_callbacks none;
-
-    for (size_t i = 0; i < l->frozen_count; i++) {
-        struct lsvd_report report = {0};
-        char name[32];
-
-        snprintf(name, sizeof name, LIFE_VOLUME "@s%zu", i);
-        if (!l->frozen[i].is_gone &&
-            lsvd_rebuild(&l->env, name, 0, false, &none, &report) < 0)
-            life_event(l, "rebuild of %s: %s", name, lsvd_error());
-    }
-}
-
 /* Interrupted, it may be there or not, and what is there is right. */
 static void
 finish_remove_snapshot(struct life *l, int result, bool crashed)
@@ -698,7 +681,7 @@ finish_remove_snapshot(struct life *l, int result, bool crashed)
     there = forget_removed(l);
     snapshots_check(l);
     judge(l);
-    rebuild_snapshots(l);
+    snapshots_rebuild(l);
     if (result < 0 && there == 2 &&
         once_more(l, last ? act_remove_last : act_remove_first) < 0)
         life_fail(l, "remove again: %s", lsvd_error());

@@ -74,6 +74,7 @@ struct life {
     size_t frozen_count;
     const char *scenario; /* admin.c's */
     uint64_t snapshots_read;
+    bool snapshots_reduced; /* one has left a part out of its view */
     struct sim_file *copy[LIFE_COPIES]; /* chunk files of earlier times */
     /* mirror.c; bit per cache directory */
     unsigned truth;     /* has all that was answered; 0: one has, or both */

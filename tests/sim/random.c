@@ -75,8 +75,11 @@ serve(struct life *l)
 static void
 inspect(struct life *l)
 {
-    if ((uint32_t)__builtin_popcount(l->hidden_dirs) <=
-        life_tolerated(&l->policy))
+    if (l->snapshots_reduced && l->hidden_dirs == 0)
+        snapshots_rebuild(l);
+    if (!l->snapshots_reduced &&
+        (uint32_t)__builtin_popcount(l->hidden_dirs) <=
+            life_tolerated(&l->policy))
         snapshots_check(l);
     if (!l->failed && life_parts_all_in_sync(l)) {
         life_mend(l);

@@ -70,6 +70,8 @@ mend(struct life *l)
 void
 life_recover(struct life *l)
 {
+    bool was_due = l->number_due;
+
     snapshots_find(l); /* all its parts are there, if that is in question */
     while (!l->failed) {
         bool read_only, writable, whole;
@@ -87,6 +89,10 @@ life_recover(struct life *l)
             return;
         if (prng_one_in(&l->prng, 4))
             simio_arm_cut(l->s, prng_between(&l->prng, 1, 30));
+        /* who finds a snapshot half made leaves out what is away (SN1) */
+        l->snapshots_reduced |= was_due && l->hidden_dirs != 0;
+        if (l->snapshots_reduced)
+            owed = (struct owed){0};
         life_mirror_before_open(l);
         (void)life_open(l, read_only ? LSVD_OPEN_READ_ONLY : 0);
         if (life_mirror_after_open(l, l->v != NULL)) {

@@ -157,6 +157,23 @@ snapshots_check(struct life *l)
     snapshots_find(l);
 }
 
+void
+snapshots_rebuild(struct life *l)
+{
+    static const struct lsvd_repair_callbacks none;
+
+    for (size_t i = 0; i < l->frozen_count && !l->failed; i++) {
+        struct lsvd_report report = {0};
+        char name[32];
+
+        name_of(i, name, sizeof name);
+        if (!l->frozen[i].is_gone &&
+            lsvd_rebuild(&l->env, name, 0, false, &none, &report) < 0)
+            life_event(l, "rebuild of %s: %s", name, lsvd_error());
+    }
+    l->snapshots_reduced = false;
+}
+
 /* ---- in random lives ---- */
 
 /* All parts, and where they were made. */
@@ -213,7 +230,7 @@ snapshots_event(struct life *l)
     int r;
 
     if (!l->policy.snapshot || l->frozen_count == LIFE_SNAPSHOTS_MAX ||
-        !prng_one_in(&l->prng, 12) || !is_whole(l))
+        l->snapshots_reduced || !prng_one_in(&l->prng, 12) || !is_whole(l))
         return;
     snapshots_check(l); /* was the last one made? */
     if (l->failed)

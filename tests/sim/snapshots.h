@@ -14,6 +14,8 @@ int snapshots_take_offline(struct life *l);
 int snapshots_take(struct life *l, unsigned requests);
 /* All that were made, and perhaps the last one, must be what was frozen. */
 void snapshots_check(struct life *l);
+/* What was left out of a view of theirs comes back only so. */
+void snapshots_rebuild(struct life *l);
 /* Learn the volume's number anew: it changes with each snapshot. */
 void snapshots_find(struct life *l);
 /* While it serves, now and then: one more. */

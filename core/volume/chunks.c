@@ -21,6 +21,7 @@
 
 #define OPEN_FILES_DEFAULT 512
 #define OPEN_MEMORY_MAX (64u << 20)
+#define ANCESTOR_MEMORY_MAX (8u << 20)
 #define CHUNKS_MIN 8 /* that a volume keeps, however many others have open */
 
 /* By the process, as descriptors are. */
@@ -38,12 +39,20 @@ chunks_open_max(const struct lsvd_volume *v)
     return atomic_load(&open_files_max) / v->g.part_count;
 }
 
+void
+chunks_keep_few(struct lsvd_volume *v)
+{
+    atomic_store(&v->chunks.memory_max, ANCESTOR_MEMORY_MAX);
+}
+
 int
 chunk_store_init(struct lsvd_volume *v)
 {
     struct chunk_store *s = &v->chunks;
 
     s->bucket_count = 1024;
+    if (atomic_load(&s->memory_max) == 0)
+        atomic_store(&s->memory_max, OPEN_MEMORY_MAX);
     return mem_new(s->bucket_count, sizeof(struct chunk *), &s->bucket);
 }
 
@@ -122,8 +131,8 @@ is_over_bounds(const struct lsvd_volume *v)
 
     return s->count > CHUNKS_MIN &&
            (s->count >= max || atomic_load(&open_files) >= max ||
-            atomic_load(&s->memory) >=
-                OPEN_MEMORY_MAX + read_cache_table_bytes(v));
+            atomic_load(&s->memory) >= atomic_load(&s->memory_max) +
+                                           read_cache_table_bytes(v));
 }
 
 /* Take the oldest unpinned chunk out, if the store is over its bounds. */

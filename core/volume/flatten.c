@@ -418,6 +418,10 @@ hand_down(const struct lsvd_env *env, const struct volume_meta *snapshot,
         r = open_snapshot_to_add(env, d->first.name, &v);
     else
         r = lsvd_open(env, d->first.name, 0, &v);
+    if (r == -EBUSY)
+        return err_set(r, "snapshot %s: %s, which depends on it, is in use: "
+                       "remove snapshots from the newest on, or stop the "
+                       "server", snapshot->name, d->first.name);
     return r < 0 ? r : flatten_and_close(v, snapshot->name, cb);
 }
 

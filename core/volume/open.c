@@ -693,6 +693,8 @@ open_once(const struct lsvd_env *env, const struct wanted *w, unsigned flags,
     v->takes_over = flags & OPEN_TAKE_OVER;
     if (flags & OPEN_PARENT)
         v->config.ram_bytes = 0;
+    if (flags >> OPEN_DEPTH_SHIFT > 1)
+        chunks_keep_few(v);
     r = find_policy(v, w);
     v->client_read_only = (flags & (LSVD_OPEN_READ_ONLY | LSVD_OPEN_NO_LOCK |
                                     OPEN_REPAIR)) ||

@@ -289,6 +289,8 @@ put_in_force(struct lsvd_volume *v, struct lsvd_volume *next,
     pthread_mutex_unlock(&v->state_lock);
     v->client_read_only = true;
     events_share(v, next);
+    if (v->parent)
+        chunks_keep_few(v->parent);
 }
 
 /* The role's. */

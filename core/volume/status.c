@@ -168,6 +168,27 @@ fill_copies(struct lsvd_volume *v, struct lsvd_status *ret)
     ret->journal_fill_total = atomic_load(&f->total);
 }
 
+/* What the parents have must be read from them. */
+static bool
+parents_are_whole(struct lsvd_volume *v, char *text, size_t bytes)
+{
+    bool whole = true;
+
+    pthread_mutex_lock(&v->state_lock); /* one may be let go (flatten.c) */
+    for (struct lsvd_volume *p = v->parent; p && whole; p = p->parent) {
+        uint32_t away = volume_all_parts(p) & ~p->usable;
+
+        whole = away == 0;
+        if (!whole)
+            snprintf(text, bytes, "part %c of %s, which it depends on, is not "
+                     "in use: lsvd-repair verify",
+                     p->part[__builtin_ctz(away)].letter,
+                     meta_stored_name(&p->meta));
+    }
+    pthread_mutex_unlock(&v->state_lock);
+    return whole;
+}
+
 static void
 fill_health(struct lsvd_volume *v, bool failed, struct lsvd_status *ret)
 {
@@ -188,6 +209,8 @@ fill_health(struct lsvd_volume *v, bool failed, struct lsvd_status *ret)
                  "what it did is not verified: lsvd-repair verify --full");
         all = false;
     }
+    if (all && !parents_are_whole(v, ret->problem, sizeof ret->problem))
+        all = false;
     if (all && !journal_is_mirrored(v, ret->problem, sizeof ret->problem))
         all = false;
     pthread_mutex_lock(&v->state_lock);

@@ -122,7 +122,8 @@ struct chunk_store {
     struct chunk **bucket;
     size_t bucket_count, count;
     struct chunk *newest, *oldest; /* order of use */
-    atomic_size_t memory;          /* of open fragments */
+    atomic_size_t memory;          /* of open fragments, … */
+    atomic_size_t memory_max;      /* … and so much may it be */
 };
 
 struct heal {
@@ -708,6 +709,8 @@ int journal_failed(struct lsvd_volume *v, int error);
 
 /* ---- chunks.c ---- */
 
+/* One of up to 64 that lie below each other: less memory for open chunks. */
+void chunks_keep_few(struct lsvd_volume *v);
 int chunk_store_init(struct lsvd_volume *v);
 void chunk_store_done(struct lsvd_volume *v);
 /* So many may be open with all their files. */

@@ -247,6 +247,68 @@ def test_live(place, policy):
         prefixes(content_of(volume, name), ODD, count, count)
 
 
+# ---- snapshots that go ----
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_removed_and_flattened_under_load(place, policy):
+    volume = place.volume(policy, name="v", size=SIZE)
+    server = volume.serve()
+    load = Load(server, ODD)
+    for name in ["v@s1", "v@s2", "v@s3"]:
+        lsvd(volume, "snapshot", "create", name)
+        load.wait_more(CELLS)
+    assert "v@s2" in refused(volume, "snapshot", "remove", "v@s1")
+    lsvd(volume, "snapshot", "remove", "v@s3")
+    load.wait_more(CELLS)
+    lsvd(volume, "snapshot", "remove", "v@s2")
+    load.wait_more(CELLS)
+    lsvd(volume, "flatten", "v")
+    load.wait_more(CELLS)
+    assert names(volume) == ["v@s1", "v"]
+    assert json.loads(lsvd(volume, "info", "v", "--json").stdout)[
+        "parent"] is None
+    lsvd(volume, "snapshot", "remove", "v@s1")
+    load.stop()
+    prefixes(content(server), ODD, load.answered(), load.begun())
+    server.stop()
+    assert names(volume) == ["v"]
+    assert [n for n in os.listdir(volume.roots["a"]) if n.isdigit()] == ["14"]
+    verify(volume, "v")
+    prefixes(content_of(volume, "v"), ODD, load.answered(), load.begun())
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_removed_in_the_middle_and_rolled_back(place, policy):
+    """Of a volume that is stopped; what stays is what it was."""
+    volume = place.volume(policy, name="v", size=SIZE)
+    server = volume.serve()
+    load = Load(server, ODD)
+    held = {}
+    for name in ["v@s1", "v@s2", "v@s3", "v@s4"]:
+        lsvd(volume, "snapshot", "create", name)
+        held[name] = content(server, name)
+        load.wait_more(CELLS)
+    load.stop()
+    held["v"] = content(server)
+    assert "in use" in refused(volume, "snapshot", "rollback", "v@s2")
+    server.stop()
+    for gone in ["v@s2", "v@s1"]:
+        lsvd(volume, "snapshot", "remove", gone)
+        del held[gone]
+        assert sorted(names(volume)) == sorted(held)
+        for name, data in held.items():
+            assert_same(content_of(volume, name), data)
+            verify(volume, name)
+    lsvd(volume, "snapshot", "rollback", "v@s3")
+    held["v"] = held["v@s3"]
+    assert sorted(names(volume)) == sorted(held)
+    for name, data in held.items():
+        assert_same(content_of(volume, name), data)
+        verify(volume, name)
+    # two depend on it now: the volume and v@s4
+    assert "v@s4" in refused(volume, "snapshot", "remove", "v@s3")
+
+
 # ---- the server ends meanwhile ----
 
 def begin_snapshot(volume, name):

@@ -24,7 +24,7 @@ _lsvd_names()
 
 _lsvd()
 {
-    local commands='create clone list info resize set remove status events metrics'
+    local commands='create clone snapshot flatten list info resize set remove status events metrics'
     local common='--data --cache --config --json --verbose --help --version'
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
     local command='' words=0 i
@@ -96,6 +96,11 @@ _lsvd()
         mapfile -t COMPREPLY < <(compgen -W "$common" -- "$cur")
     elif [[ -z $command ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$cur")
+    elif [[ $command == snapshot && $words == 0 ]]; then
+        mapfile -t COMPREPLY < <(compgen -W 'create list rollback remove' \
+            -- "$cur")
+    elif [[ $command == snapshot && $words == 1 ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "$(_lsvd_names)" -- "$cur")
     elif [[ $command == set && $words == 1 ]]; then
         mapfile -t COMPREPLY < <(compgen -W 'read-only=on read-only=off
             append-only=on append-only=off' -- "$cur")

@@ -52,9 +52,8 @@ check_depth(const struct lsvd_volume *v)
                    "no more", v->meta.name, depth);
 }
 
-/* SN2. */
-static int
-check_state(struct lsvd_volume *v)
+int
+snapshot_check_state(struct lsvd_volume *v)
 {
     uint32_t away = volume_all_parts(v) & ~v->usable;
     const struct part *p = &v->part[away ? __builtin_ctz(away) : 0];
@@ -118,11 +117,8 @@ note_leftover(void *ctx, const struct volume_meta *meta)
     return 0;
 }
 
-/* SN3; also what a rollback discarded and could not remove. The volume itself
- * is in sight under its own name, so it is none of these. A policy that names
- * one, and could not be taken back everywhere, becomes an old one first. */
-static int
-remove_leftovers(struct lsvd_volume *v, const struct lsvd_env *env)
+int
+snapshot_remove_leftovers(struct lsvd_volume *v, const struct lsvd_env *env)
 {
     struct leftovers l = {.of = &v->meta};
     struct lease role;
@@ -158,7 +154,7 @@ make_next(struct lsvd_volume *v, const struct lsvd_env *env, const char *name,
     if (r == 0)
         r = check_depth(v);
     if (r == 0)
-        r = remove_leftovers(v, env);
+        r = snapshot_remove_leftovers(v, env);
     if (r == 0)
         r = volume_make_successor(&v->meta, &v->meta, env, &unborn);
     if (r < 0)
@@ -180,7 +176,7 @@ int
 lsvd_snapshot_begin(struct lsvd_volume *v, const struct lsvd_env *env,
                     const char *name, struct lsvd_volume **ret)
 {
-    int r = check_state(v);
+    int r = snapshot_check_state(v);
 
     if (r == 0)
         r = reserve(v);
@@ -218,10 +214,9 @@ lsvd_snapshot_cancel(struct lsvd_volume *next, const struct lsvd_env *env)
 
 /* ---- the moment ---- */
 
-static int
-policy_with_successor(const struct lsvd_volume *v,
-                      const struct volume_meta *next, const char *name,
-                      struct volume_meta *ret)
+int
+snapshot_policy(const struct lsvd_volume *v, const struct volume_meta *next,
+                const char *name, struct volume_meta *ret)
 {
     int r = meta_copy(&v->meta, ret);
 
@@ -239,10 +234,8 @@ policy_with_successor(const struct lsvd_volume *v,
     return 0;
 }
 
-/* Some copies may be the new ones, and the newest counts. *ret_named: the
- * successor may be found by one that could not be reached. */
-static int
-take_back(struct lsvd_volume *v, const char *what, bool *ret_named)
+int
+snapshot_take_back(struct lsvd_volume *v, const char *what, bool *ret_named)
 {
     char text[256];
 
@@ -299,12 +292,12 @@ freeze(struct lsvd_volume *v, struct lsvd_volume *next, const char *name)
 {
     struct cache *none = NULL;
     struct volume_meta policy;
-    int r = check_state(v);
+    int r = snapshot_check_state(v);
 
     if (r == 0)
         r = cache_new(0, v->g.block_bytes, &none);
     if (r == 0)
-        r = policy_with_successor(v, &next->meta, name, &policy);
+        r = snapshot_policy(v, &next->meta, name, &policy);
     if (r < 0) {
         cache_free(none);
         return r;
@@ -315,7 +308,7 @@ freeze(struct lsvd_volume *v, struct lsvd_volume *next, const char *name)
         hand_over_cache(v, next, none);
     } else {
         cache_free(none);
-        r = take_back(v, "snapshot", &next->may_be_named);
+        r = snapshot_take_back(v, "snapshot", &next->may_be_named);
     }
     meta_done(&policy);
     return r;
@@ -400,9 +393,8 @@ drain(struct lsvd_volume *v)
     return r;
 }
 
-/* SN4. */
-static void
-forget_journal(struct lsvd_volume *v)
+void
+snapshot_forget_journal(struct lsvd_volume *v)
 {
     struct lease all;
 
@@ -420,7 +412,7 @@ forget_journal(struct lsvd_volume *v)
 void
 snapshot_drop_journal(struct lsvd_volume *v)
 {
-    forget_journal(v);
+    snapshot_forget_journal(v);
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         if (v->part[i].lock)
             (void)part_take_lock(v, &v->part[i], false);
@@ -526,198 +518,4 @@ lsvd_snapshot_create(const struct lsvd_env *env, const char *name)
     }
     (void)lsvd_snapshot_finish(next);
     return lsvd_close(next);
-}
-
-/* ---- rollback ---- */
-
-/* The snapshot that the volume is to begin with again. */
-static int
-find_target(struct lsvd_volume *v, const char *name, struct volume_meta *ret)
-{
-    int r = volume_find(v->io, &v->log, &v->config, name, ret, NULL);
-
-    if (r < 0)
-        return r;
-    if (ret->successor)
-        return 0;
-    meta_done(ret);
-    return err_set(-EINVAL, "volume %s is no snapshot", name);
-}
-
-static int
-check_may_forget(const struct lsvd_volume *v)
-{
-    if (v->append_only)
-        return err_set(-EPERM, "volume %s is append-only: what was written "
-                       "stays", v->meta.name);
-    return 0;
-}
-
-/* What is the volume now gives its name to an empty clone of the snapshot, and
- * is being removed from that moment on. */
-static int
-give_name_away(struct lsvd_volume *v, const struct volume_meta *next,
-               char discarded[VOLUME_NAME_BYTES_MAX + 1], bool *ret_named)
-{
-    struct volume_meta policy;
-    int r = meta_unborn_name(v->meta.name, v->meta.number, discarded);
-
-    if (r == 0)
-        r = policy_with_successor(v, next, discarded, &policy);
-    if (r < 0)
-        return r;
-    policy.removing = true;
-    r = volume_store_meta_in_use(v, &policy);
-    if (r < 0)
-        r = take_back(v, "rollback", ret_named);
-    meta_done(&policy);
-    return r;
-}
-
-/* v has no journal at the moment, so that none of its parts can go on without
- * those that know of it (SN1). */
-static int
-roll_back(struct lsvd_volume *v, const struct lsvd_env *env, const char *name,
-          char discarded[VOLUME_NAME_BYTES_MAX + 1])
-{
-    struct volume_meta to, next;
-    bool named = false;
-    int r = find_target(v, name, &to);
-
-    if (r < 0)
-        return r;
-    r = volume_make_successor(&v->meta, &to, env, &next);
-    meta_done(&to);
-    if (r < 0)
-        return r;
-    r = volume_detach(v);
-    if (r == 0) {
-        forget_journal(v);
-        r = give_name_away(v, &next, discarded, &named);
-    }
-    if (r < 0 && !named) {
-        char text[512];
-
-        snprintf(text, sizeof text, "%s", err_text());
-        (void)lsvd_remove(env, next.name);
-        r = err_set(r, "%s", text);
-    }
-    meta_done(&next);
-    return r;
-}
-
-int
-lsvd_snapshot_rollback(const struct lsvd_env *env, const char *name)
-{
-    char base[VOLUME_NAME_BYTES_MAX + 1], discarded[VOLUME_NAME_BYTES_MAX + 1];
-    struct lsvd_volume *v;
-    int r = meta_check_name(name);
-
-    if (r < 0)
-        return r;
-    meta_base_name(name, base);
-    r = lsvd_open(env, base, 0, &v);
-    if (r < 0)
-        return r;
-    r = check_state(v);
-    if (r == 0)
-        r = check_may_forget(v);
-    if (r == 0)
-        r = remove_leftovers(v, env);
-    if (r == 0)
-        r = roll_back(v, env, name, discarded);
-    if (r < 0) {
-        char text[512];
-
-        snprintf(text, sizeof text, "%s", err_text());
-        (void)lsvd_close(v);
-        return err_set(r, "%s", text);
-    }
-    lsvd_abandon(v);
-    r = lsvd_open(env, base, 0, &v); /* it takes its name */
-    if (r == 0)
-        r = lsvd_close(v);
-    return r < 0 ? r : lsvd_remove(env, discarded);
-}
-
-/* ---- which there are ---- */
-
-struct found {
-    char name[VOLUME_NAME_BYTES_MAX + 1];
-    struct lsvd_snapshot snapshot; /* its name: the one above, at last */
-};
-
-struct listing {
-    const char *base;
-    struct found *found; /* owned */
-    size_t count, room;
-};
-
-static int
-note_snapshot(void *ctx, const struct volume_meta *meta)
-{
-    char base[VOLUME_NAME_BYTES_MAX + 1];
-    struct listing *l = ctx;
-    struct found *grown;
-
-    meta_base_name(meta->name, base);
-    if (!meta->successor || strcmp(base, l->base) != 0 || meta->removing)
-        return 0;
-    if (l->count == l->room) {
-        size_t room = 2 * l->room + 16;
-
-        grown = realloc(l->found, room * sizeof *grown);
-        if (!grown)
-            return err_set(-ENOMEM, "out of memory");
-        l->found = grown;
-        l->room = room;
-    }
-    grown = &l->found[l->count++];
-    memcpy(grown->name, meta->name, sizeof grown->name);
-    grown->snapshot = (struct lsvd_snapshot){
-        .number = meta->number,
-        .size_bytes = meta->size_bytes,
-        .frozen_at = meta->frozen_at,
-    };
-    return 0;
-}
-
-static int
-compare_age(const void *a, const void *b)
-{
-    const struct lsvd_snapshot *x = &((const struct found *)a)->snapshot;
-    const struct lsvd_snapshot *y = &((const struct found *)b)->snapshot;
-
-    if (x->frozen_at != y->frozen_at)
-        return x->frozen_at < y->frozen_at ? -1 : 1;
-    return (x->number > y->number) - (x->number < y->number);
-}
-
-int
-lsvd_snapshot_list(const struct lsvd_env *env, const char *name,
-                   int (*cb)(void *ctx, const struct lsvd_snapshot *s),
-                   void *ctx)
-{
-    struct listing l = {.base = name};
-    struct volume_meta meta;
-    struct lsvd_volume *v;
-    int r = volume_new(env, name, &v);
-
-    if (r < 0)
-        return r;
-    r = volume_find(v->io, &v->log, &v->config, name, &meta, NULL);
-    if (r == 0) {
-        r = volume_each_policy(v->io, &v->log, &v->config, &meta,
-                               note_snapshot, &l);
-        meta_done(&meta);
-    }
-    if (l.count > 0)
-        qsort(l.found, l.count, sizeof *l.found, compare_age);
-    for (size_t i = 0; i < l.count && r == 0; i++) {
-        l.found[i].snapshot.name = l.found[i].name;
-        r = cb(ctx, &l.found[i].snapshot);
-    }
-    free(l.found);
-    volume_free(v);
-    return r;
 }

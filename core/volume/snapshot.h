@@ -63,4 +63,26 @@ void snapshot_end(struct lsvd_volume *v);
  * others may open it. */
 void snapshot_drop_journal(struct lsvd_volume *v);
 
+/* ---- snapshot.c, also for rollback.c ---- */
+
+/* May it be frozen, as it is now? All parts in sync (SN2). */
+int snapshot_check_state(struct lsvd_volume *v);
+/* SN3; also what a rollback discarded and could not remove. The volume itself
+ * is in sight under its own name, so it is none of these. A policy that names
+ * one, and could not be taken back everywhere, becomes an old one first. */
+int snapshot_remove_leftovers(struct lsvd_volume *v,
+                              const struct lsvd_env *env);
+/* v's policy under this name, with that successor. *ret is to be freed. */
+int snapshot_policy(const struct lsvd_volume *v,
+                    const struct volume_meta *next, const char *name,
+                    struct volume_meta *ret);
+/* Storing such a policy has failed: some copies may be the new ones, and the
+ * newest counts. *ret_named: the successor may be found by one that could not
+ * be reached. what: for the error that is returned. The role's. */
+int snapshot_take_back(struct lsvd_volume *v, const char *what,
+                       bool *ret_named);
+/* SN4. Its journal, which holds nothing, and its files in the cache
+ * directories. */
+void snapshot_forget_journal(struct lsvd_volume *v);
+
 #endif

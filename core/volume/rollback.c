@@ -1,0 +1,115 @@
+/* rollback.c: a volume begins again as one of its snapshots; see snapshot.h. */
+#include "base/err.h"
+#include "volume/find.h"
+#include "volume/snapshot.h"
+#include <stdio.h>
+
+/* The snapshot that the volume is to begin with again. */
+static int
+find_target(struct lsvd_volume *v, const char *name, struct volume_meta *ret)
+{
+    int r = volume_find(v->io, &v->log, &v->config, name, ret, NULL);
+
+    if (r < 0)
+        return r;
+    if (ret->successor)
+        return 0;
+    meta_done(ret);
+    return err_set(-EINVAL, "volume %s is no snapshot", name);
+}
+
+static int
+check_may_forget(const struct lsvd_volume *v)
+{
+    if (v->append_only)
+        return err_set(-EPERM, "volume %s is append-only: what was written "
+                       "stays", v->meta.name);
+    return 0;
+}
+
+/* What is the volume now gives its name to an empty clone of the snapshot, and
+ * is being removed from that moment on. */
+static int
+give_name_away(struct lsvd_volume *v, const struct volume_meta *next,
+               char discarded[VOLUME_NAME_BYTES_MAX + 1], bool *ret_named)
+{
+    struct volume_meta policy;
+    int r = meta_unborn_name(v->meta.name, v->meta.number, discarded);
+
+    if (r == 0)
+        r = snapshot_policy(v, next, discarded, &policy);
+    if (r < 0)
+        return r;
+    policy.removing = true;
+    r = volume_store_meta_in_use(v, &policy);
+    if (r < 0)
+        r = snapshot_take_back(v, "rollback", ret_named);
+    meta_done(&policy);
+    return r;
+}
+
+/* v has no journal at the moment, so that none of its parts can go on without
+ * those that know of it (SN1). */
+static int
+roll_back(struct lsvd_volume *v, const struct lsvd_env *env, const char *name,
+          char discarded[VOLUME_NAME_BYTES_MAX + 1])
+{
+    struct volume_meta to, next;
+    bool named = false;
+    int r = find_target(v, name, &to);
+
+    if (r < 0)
+        return r;
+    r = volume_make_successor(&v->meta, &to, env, &next);
+    meta_done(&to);
+    if (r < 0)
+        return r;
+    r = volume_detach(v);
+    if (r == 0) {
+        snapshot_forget_journal(v);
+        r = give_name_away(v, &next, discarded, &named);
+    }
+    if (r < 0 && !named) {
+        char text[512];
+
+        snprintf(text, sizeof text, "%s", err_text());
+        (void)lsvd_remove(env, next.name);
+        r = err_set(r, "%s", text);
+    }
+    meta_done(&next);
+    return r;
+}
+
+int
+lsvd_snapshot_rollback(const struct lsvd_env *env, const char *name)
+{
+    char base[VOLUME_NAME_BYTES_MAX + 1], discarded[VOLUME_NAME_BYTES_MAX + 1];
+    struct lsvd_volume *v;
+    int r = meta_check_name(name);
+
+    if (r < 0)
+        return r;
+    meta_base_name(name, base);
+    r = lsvd_open(env, base, 0, &v);
+    if (r < 0)
+        return r;
+    r = snapshot_check_state(v);
+    if (r == 0)
+        r = check_may_forget(v);
+    if (r == 0)
+        r = snapshot_remove_leftovers(v, env);
+    if (r == 0)
+        r = roll_back(v, env, name, discarded);
+    if (r < 0) {
+        char text[512];
+
+        snprintf(text, sizeof text, "%s", err_text());
+        (void)lsvd_close(v);
+        return err_set(r, "%s", text);
+    }
+    lsvd_abandon(v);
+    r = lsvd_open(env, base, 0, &v); /* it takes its name */
+    if (r == 0)
+        r = lsvd_close(v);
+    return r < 0 ? r : lsvd_remove(env, discarded);
+}

@@ -201,8 +201,7 @@ lsvd_live_rebuild(struct lsvd_volume *v, char part,
 
 /* The role's. */
 static int
-replace(struct lsvd_volume *v, uint32_t slot, const char *new_root,
-        char left[PATH_TEXT_MAX])
+replace(struct lsvd_volume *v, uint32_t slot, const char *new_root)
 {
     struct part *p = &v->part[slot];
     char root[PATH_TEXT_MAX];
@@ -210,7 +209,6 @@ replace(struct lsvd_volume *v, uint32_t slot, const char *new_root,
 
     snprintf(root, sizeof root, "%s", new_root ? new_root
                                                : v->meta.part[slot].root);
-    snprintf(left, PATH_TEXT_MAX, "%s", v->meta.part[slot].root);
     r = repair_check_sources(v, slot);
     if (r == 0 && p->state == LSVD_PART_OK &&
         strcmp(root, v->meta.part[slot].root) == 0)
@@ -232,7 +230,6 @@ lsvd_live_replace(struct lsvd_volume *v, char part, const char *new_root,
 {
     struct verify y = {.v = v, .cb = cb, .report = ret, .live = true};
     uint32_t slot = (uint32_t)(part - 'a');
-    char left[PATH_TEXT_MAX];
     struct lease role;
     int r;
 
@@ -244,15 +241,13 @@ lsvd_live_replace(struct lsvd_volume *v, char part, const char *new_root,
         return r;
     r = role_get(v, &role);
     if (r == 0) {
-        r = replace(v, slot, new_root, left);
+        r = replace(v, slot, new_root);
         role_put(v, &role);
     }
     if (r == 0)
         r = wait_in_sync(&y, slot);
-    if (r == 0) {
-        repair_leave_root(v, left); /* which may hang, on this thread alone */
+    if (r == 0)
         r = check(v, true, cb, ret);
-    }
     end(v);
     return r;
 }

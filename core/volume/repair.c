@@ -151,22 +151,6 @@ take_back(struct repair *p, uint32_t slot)
     return refill(p, slot);
 }
 
-void
-repair_leave_root(struct lsvd_volume *v, char *root)
-{
-    struct volume_meta old = {.number = v->meta.number,
-                              .part_count = 1,
-                              .part[0].root = root};
-
-    for (uint32_t i = 0; i < v->meta.part_count; i++) {
-        if (strcmp(v->meta.part[i].root, root) == 0)
-            return;
-    }
-    if (volume_forget(v->io, &v->log, &old) < 0)
-        log_event(&v->log, LOG_INFO_LEVEL, "volume %s: it is still known "
-                  "under %s: %s", v->meta.name, root, err_text());
-}
-
 int
 repair_check_sources(struct lsvd_volume *v, uint32_t slot)
 {
@@ -476,7 +460,7 @@ lsvd_replace(const struct lsvd_env *env, const char *name, char part,
     struct repair p = {.y = {.cb = cb, .report = ret},
                        .env = env,
                        .name = name};
-    char root[PATH_TEXT_MAX], left[PATH_TEXT_MAX];
+    char root[PATH_TEXT_MAX];
     struct part *old;
     uint64_t rebuilt;
     uint32_t slot;
@@ -494,7 +478,6 @@ lsvd_replace(const struct lsvd_env *env, const char *name, char part,
     }
     old = &p.y.v->part[slot];
     snprintf(root, sizeof root, "%s", p.y.v->meta.part[slot].root);
-    snprintf(left, sizeof left, "%s", root);
     moves = new_root && strcmp(new_root, root) != 0;
     if (moves)
         snprintf(root, sizeof root, "%s", new_root);
@@ -518,7 +501,6 @@ lsvd_replace(const struct lsvd_env *env, const char *name, char part,
         lsvd_abandon(p.y.v);
         return r;
     }
-    repair_leave_root(p.y.v, left);
     rebuilt = ret->rebuilt;
     memset(ret, 0, sizeof *ret);
     memset(&p.y.progress, 0, sizeof p.y.progress);

@@ -73,10 +73,6 @@ int quick_size(struct lsvd_volume *v, const struct quick *quick,
 
 /* Enough parts but this one to compute everything from, and to write? */
 int repair_check_sources(struct lsvd_volume *v, uint32_t slot);
-/* A part has gone elsewhere: the root that it has left shows the volume no
- * more, unless another part is there. What lies there is left alone. May take
- * the part-timeout; what fails is logged. */
-void repair_leave_root(struct lsvd_volume *v, char *root);
 /* Put a blank instance of the part under this root in its place, and offer it
  * to be filled (resync.h). -EEXIST: something of value is there. The role's. */
 int repair_blank_part(struct lsvd_volume *v, uint32_t slot, const char *root);

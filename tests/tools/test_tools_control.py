@@ -443,23 +443,6 @@ def test_replace_by_the_server(world):
     assert len(list((new / "11" / "c").glob("[0-9]*"))) == 8
 
 
-def test_the_root_that_was_left_does_not_know_the_volume(world):
-    filled(world, "--replicas", "3")
-    new = world.path / "new"
-    new.mkdir()
-
-    def known(root):
-        done = run(LSVD, "list", "--json", "--data", root)
-        assert done.code == 0, done.err
-        return [v["name"] for v in done.json()]
-
-    with world.serve("vm1"):
-        report(world, 0, "replace", "vm1", "c=%s" % new)
-    assert known(world.roots[0]) == known(new) == ["vm1"]
-    assert known(world.roots[2]) == []
-    report(world, 0, "verify", "vm1")
-
-
 def test_a_replace_needs_the_nonce_of_this_server(world):
     filled(world, "--replicas", "2", parts=2)
     with world.serve("vm1"):

@@ -392,6 +392,23 @@ command_set(struct request *req)
 }
 
 int
+command_rename(struct request *req)
+{
+    struct lsvd_env env = cli_env(&req->cli);
+    int r;
+
+    cli_hold_signals();
+    r = lsvd_rename(&env, req->words[0], req->words[1]);
+    cli_let_signals();
+    if (r < 0)
+        return engine_failed(req);
+    if (req->cli.json)
+        return print_json_info(req, req->words[1]);
+    printf("%s is called %s now\n", req->words[0], req->words[1]);
+    return 0;
+}
+
+int
 command_remove(struct request *req)
 {
     const char *name = req->words[0];

@@ -30,6 +30,7 @@ static const char program_help[] =
     "  lsvd info NAME              policy and state of one\n"
     "  lsvd resize NAME SIZE       make it larger (smaller with --force)\n"
     "  lsvd set NAME KEY=VALUE     read-only=on|off, append-only=on|off\n"
+    "  lsvd rename NAME NEWNAME    and its snapshots\n"
     "  lsvd remove NAME            delete it and its data\n"
     "  lsvd status [NAME]          how is it, what is going on\n"
     "  lsvd events NAME            what happened while it was served\n"
@@ -152,6 +153,15 @@ static const char set_help[] =
     "Example:\n"
     "  lsvd set golden-image read-only=on\n";
 
+static const char rename_help[] =
+    "lsvd rename NAME NEWNAME [options]: call a volume otherwise\n"
+    "\n"
+    "Its snapshots are renamed, too. The volume must not be in use; clones of\n"
+    "its snapshots may be.\n"
+    "\n"
+    "Example:\n"
+    "  lsvd rename mydevice1 db-old\n";
+
 static const char remove_help[] =
     "lsvd remove NAME [options]: delete a volume and its data\n"
     "\n"
@@ -207,6 +217,7 @@ static const struct {
     { "info", info_help },
     { "resize", resize_help },
     { "set", set_help },
+    { "rename", rename_help },
     { "remove", remove_help },
     { "status", status_help },
     { "events", events_help },

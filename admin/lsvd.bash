@@ -24,7 +24,7 @@ _lsvd_names()
 
 _lsvd()
 {
-    local commands='create clone snapshot flatten list info resize set remove status events metrics'
+    local commands='create clone snapshot flatten list info resize set rename remove status events metrics'
     local common='--data --cache --config --json --verbose --help --version'
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
     local command='' words=0 i

@@ -25,6 +25,7 @@ static const struct command commands[] = {
     { "info", COMMAND_INFO, 1, 1, "NAME", command_info },
     { "resize", COMMAND_RESIZE, 2, 2, "NAME SIZE", command_resize },
     { "set", COMMAND_SET, 2, 2, "NAME KEY=VALUE", command_set },
+    { "rename", COMMAND_RENAME, 2, 2, "NAME NEWNAME", command_rename },
     { "remove", COMMAND_REMOVE, 1, 1, "NAME", command_remove },
     { "status", COMMAND_STATUS, 0, 1, "NAME or nothing", command_status },
     { "events", COMMAND_EVENTS, 1, 1, "NAME", command_events },

@@ -19,7 +19,8 @@ enum command_bit {
     COMMAND_CLONE = 512,
     COMMAND_SNAPSHOT = 1024,
     COMMAND_FLATTEN = 2048,
-    COMMAND_ALL = 4095,
+    COMMAND_RENAME = 4096,
+    COMMAND_ALL = 8191,
 };
 
 struct request {
@@ -40,6 +41,7 @@ int command_list(struct request *req);
 int command_info(struct request *req);
 int command_resize(struct request *req);
 int command_set(struct request *req);
+int command_rename(struct request *req);
 int command_remove(struct request *req);
 /* snapshot.c */
 int command_snapshot(struct request *req);

@@ -102,6 +102,10 @@ int lsvd_resize(const struct lsvd_env *env, const char *name,
 int lsvd_set(const struct lsvd_env *env, const char *name, const char *key,
              const char *value);
 
+/* Another name for a volume that nobody serves, and for its snapshots, which
+ * may be in use. It can be called again when it was interrupted. -EEXIST. */
+int lsvd_rename(const struct lsvd_env *env, const char *from, const char *to);
+
 /* Removes every trace under the roots that can be reached. -EBUSY: in use, or
  * the parent of others. Continues one that was interrupted. */
 int lsvd_remove(const struct lsvd_env *env, const char *name);

@@ -420,15 +420,9 @@ check_own_name(const char *name)
 static int
 check_is_free(struct lsvd_volume *v, const char *name)
 {
-    struct volume_meta meta;
-    int r;
-
-    if (volume_find(v->io, &v->log, &v->config, name, &meta, NULL) < 0)
-        return 0;
-    r = err_set(-EEXIST, "volume %s exists already (%s/%u)", name,
-                meta.part[0].root, meta.number);
-    meta_done(&meta);
-    return r;
+    return volume_has_name(v->io, &v->log, &v->config, name)
+               ? err_set(-EEXIST, "volume %s exists already", name)
+               : 0;
 }
 
 int

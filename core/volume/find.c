@@ -221,6 +221,8 @@ struct finder {
     bool damaged; /* a registry */
 };
 
+enum reach { REACH_NAME, REACH_BASE, REACH_ALL };
+
 static void
 note_error(struct finder *f, int error)
 {
@@ -307,9 +309,18 @@ is_of_same(const char *name, const char *other)
     return bytes == strcspn(other, "@") && strncmp(name, other, bytes) == 0;
 }
 
-/* Follow each entry of this name; all: of the same volume, or a snapshot. */
+static bool
+is_within(enum reach reach, const char *entry, const char *name)
+{
+    return reach == REACH_ALL ||
+           (reach == REACH_BASE ? is_of_same(entry, name)
+                                : strcmp(entry, name) == 0);
+}
+
+/* Follow each entry of this name; of the same volume or a snapshot of it; or
+ * every one. */
 static int
-look_in_registries(struct finder *f, bool all)
+look_in_registries(struct finder *f, enum reach reach)
 {
     const struct places *p = f->places;
     int r = 0;
@@ -329,8 +340,7 @@ look_in_registries(struct finder *f, bool all)
         for (size_t n = 0; n < registry.count && r == 0; n++) {
             const struct registry_entry *e = &registry.entry[n];
 
-            if (all ? is_of_same(e->name, f->name)
-                    : strcmp(e->name, f->name) == 0)
+            if (is_within(reach, e->name, f->name))
                 r = follow(f, e->number, e->uuid);
         }
         registry_done(&registry);
@@ -339,15 +349,17 @@ look_in_registries(struct finder *f, bool all)
 }
 
 /* Between two policies of a snapshot that was cut short no registry has the
- * name; or one is older than the snapshot. */
+ * name, or one is older than the snapshot; of a renaming that was, it may have
+ * the old name yet. */
 static int
-find_name(struct finder *f)
+find_name(struct finder *f, enum reach furthest)
 {
     const struct places *p = f->places;
-    int r = look_in_registries(f, false);
+    int r = 0;
 
-    if (r == 0 && f->found.generation == 0)
-        r = look_in_registries(f, true);
+    for (enum reach reach = REACH_NAME;
+         reach <= furthest && r == 0 && f->found.generation == 0; reach++)
+        r = look_in_registries(f, reach);
     if (r < 0 || f->found.generation > 0)
         return r;
     if (f->error)
@@ -386,7 +398,7 @@ volume_find(struct io *io, const struct logger *log,
         r = places_open(io, log, config, NULL, &places);
     if (r < 0)
         return r;
-    r = find_name(&f);
+    r = find_name(&f, REACH_ALL);
     roots_close(&places.roots);
     if (r < 0) {
         meta_done(&f.found);
@@ -398,6 +410,22 @@ volume_find(struct io *io, const struct logger *log,
     if (problems && f.damaged)
         note_registry(problems);
     return 0;
+}
+
+bool
+volume_has_name(struct io *io, const struct logger *log,
+                const struct config *config, const char *name)
+{
+    struct places places;
+    struct finder f = {.places = &places, .name = name};
+    bool has;
+
+    if (places_open(io, log, config, NULL, &places) < 0)
+        return false;
+    has = find_name(&f, REACH_BASE) == 0;
+    roots_close(&places.roots);
+    meta_done(&f.found);
+    return has;
 }
 
 int

@@ -24,6 +24,10 @@ int volume_find(struct io *io, const struct logger *log,
                 const struct config *config, const char *name,
                 struct volume_meta *ret, struct metadata_problems *problems);
 
+/* Has a volume this name, as far as registries lead to it? */
+bool volume_has_name(struct io *io, const struct logger *log,
+                     const struct config *config, const char *name);
+
 /* The same of one of which number and UUID are known; also under the roots of
  * the parts of `of` (may be NULL). */
 int volume_find_number(struct io *io, const struct logger *log,

@@ -352,7 +352,7 @@ volume_store_meta(struct io *io, const struct volume_meta *meta)
 {
     int stored, r = store_copies(io, meta, &stored);
 
-    return stored > 0 ? 0 : r;
+    return stored > 0 && !is_our_trouble(r) ? 0 : r;
 }
 
 int

@@ -18,7 +18,6 @@ static int
 check_name(const struct lsvd_volume *v, const char *name)
 {
     char base[VOLUME_NAME_BYTES_MAX + 1];
-    struct volume_meta meta;
     int r = meta_check_name(name);
 
     if (r < 0)
@@ -31,12 +30,9 @@ check_name(const struct lsvd_volume *v, const char *name)
     if (strcmp(strchr(name, '@') + 1, NOW_NAME) == 0)
         return err_set(-EINVAL, "name \"%s\": that means the volume at the "
                        "moment; choose another", name);
-    r = volume_find(v->io, &v->log, &v->config, name, &meta, NULL);
-    if (r == 0) {
-        meta_done(&meta);
-        return err_set(-EEXIST, "there is a snapshot %s already", name);
-    }
-    return r == -ENOENT ? 0 : r;
+    return volume_has_name(v->io, &v->log, &v->config, name)
+               ? err_set(-EEXIST, "there is a snapshot %s already", name)
+               : 0;
 }
 
 static int

@@ -389,7 +389,8 @@ int volume_dir_open(struct io *io, const char *path, uint32_t number,
 bool volume_is_first_of_root(const struct volume_meta *meta, uint32_t slot);
 
 /* Write this policy to every root and part that can be reached, and its entry
- * into every root's registry. -EIO if not a single copy could be written. */
+ * into every root's registry. -EIO if not a single copy could be written;
+ * -ENOMEM: some may not have been. */
 int volume_store_meta(struct io *io, const struct volume_meta *meta);
 /* As above, but an error if any copy could not be written. */
 int volume_store_meta_everywhere(struct io *io,

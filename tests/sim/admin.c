@@ -691,6 +691,34 @@ finish_remove_snapshot(struct life *l, int result, bool crashed)
     snapshots_check(l);
 }
 
+#define OTHER_NAME "w"
+
+static int
+act_rename(struct life *l)
+{
+    return lsvd_rename(&l->env, LIFE_VOLUME, OTHER_NAME);
+}
+
+/* Called again it is done; and back again, so that all is found. */
+static void
+finish_rename(struct life *l, int result, bool crashed)
+{
+    int r = result;
+
+    (void)crashed;
+    if (result < 0)
+        r = act_rename(l);
+    if (r < 0 && r != -ENOENT) /* it was done, but for an error */
+        life_fail(l, "rename again: %s", lsvd_error());
+    if (!l->failed &&
+        lsvd_rename(&l->env, OTHER_NAME, LIFE_VOLUME) < 0)
+        life_fail(l, "rename back: %s", lsvd_error());
+    judge(l);
+    snapshots_check(l);
+    if (!l->failed && forget_removed(l) != 2)
+        life_fail(l, "a snapshot is gone");
+}
+
 static void
 finish_flatten(struct life *l, int result, bool crashed)
 {
@@ -731,6 +759,7 @@ static const struct scenario scenarios[] = {
      finish_remove_snapshot},
     {"remove-last-snapshot", always, prepare_two_snapshots, act_remove_last,
      finish_remove_snapshot},
+    {"rename", always, prepare_two_snapshots, act_rename, finish_rename},
     {"flatten", always, prepare_two_snapshots, act_flatten, finish_flatten},
     {"snapshot-served", always, prepare_served, act_snapshot_served,
      finish_snapshot_served},

@@ -463,6 +463,14 @@ life_parts_event(struct life *l)
     }
 }
 
+/* What a snapshot lacks comes back by rebuild alone (snapshots_rebuild). */
+static bool
+is_for_a_parent(const struct lsvd_status *status)
+{
+    return status->health == LSVD_DEGRADED &&
+           strstr(status->problem, "which it depends on");
+}
+
 void
 life_calm(struct life *l)
 {
@@ -482,7 +490,7 @@ life_calm(struct life *l)
         if (simio_halted(l->s))
             return;
         lsvd_get_status(l->v, &status);
-        if (r == 0 && status.healthy && i > 2) {
+        if (r == 0 && (status.healthy || is_for_a_parent(&status)) && i > 2) {
             l->old_dirs = l->tampered = 0;
             life_mirror_look(l);
             l->calms++;

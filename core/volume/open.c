@@ -875,10 +875,11 @@ lsvd_close(struct lsvd_volume *v)
     scrub_end(v);
     if (v->attached)
         r = volume_check_fenced(v);
-    if (v->attached && r == 0)
+    if (v->attached && r == 0) {
         r = volume_detach(v);
-    if (v->meta.successor && v->journal && !v->attached && r == 0)
-        snapshot_drop_journal(v); /* read-only for ever */
+        if (r == 0 && v->meta.successor) /* read-only for ever */
+            snapshot_drop_journal(v);
+    }
     snprintf(text, sizeof text, "%s", err_text());
     snapshot_end(v);
     read_cache_store(v);

@@ -24,7 +24,7 @@ make_stable(struct lsvd_volume *p)
     if (!p->meta.read_only)
         return err_set(-EROFS, "volume %s is not read-only any more",
                        p->meta.name);
-    if (!p->journal && p->meta.successor && !p->observer)
+    if (!p->journal && snapshot_is_proven(p) && !p->observer)
         (void)volume_remove_cache_files(p); /* a kill may have left them */
     if (snapshot_settle(p) < 0)
         log_event(&p->log, LOG_WARNING_LEVEL, "volume %s: what its journal "

@@ -68,6 +68,13 @@ snapshot_check_state(struct lsvd_volume *v)
     return 0;
 }
 
+static void
+release(struct lsvd_volume *v)
+{
+    atomic_store(&v->in_snapshot, false);
+    atomic_store(&v->in_repair, false);
+}
+
 /* From now on only the snapshot changes it: what its successor is made from
  * stays as it is, and no verify of hours goes on with what is frozen then. */
 static int
@@ -83,14 +90,9 @@ reserve(struct lsvd_volume *v)
     r = role_get(v, &role); /* behind who changes it just now */
     if (r == 0)
         role_put(v, &role);
+    else
+        release(v);
     return r;
-}
-
-static void
-release(struct lsvd_volume *v)
-{
-    atomic_store(&v->in_snapshot, false);
-    atomic_store(&v->in_repair, false);
 }
 
 struct leftovers {

@@ -472,6 +472,28 @@ test_parts_are_gone(void **state)
     }
 }
 
+/* The journal is needed until all parts have what it holds: who only reads, and
+ * ends well, leaves it where it is. */
+static void
+test_a_journal_that_can_not_be_emptied_stays(void **state)
+{
+    struct film f;
+
+    (void)state;
+    film_begin(&f, &film_mirror, 1, true);
+    film_write_to_journal(&f);
+    film_snapshot_begin(&f, "v1@x");
+    film_snapshot_commit(&f, "v1@x");
+    film_kill(&f);
+    film_move(f.world.path, "root1", f.world.path, "away");
+    for (int i = 0; i < 2; i++)
+        film_check_named(&f, "v1@x", f.frozen);
+    film_move(f.world.path, "away", f.world.path, "root1");
+    film_check_named(&f, NAME, f.model);
+    film_check_named(&f, "v1@x", f.frozen);
+    film_end(&f);
+}
+
 int
 main(void)
 {
@@ -486,6 +508,7 @@ main(void)
         cmocka_unit_test(test_a_start_between_the_policies),
         cmocka_unit_test(test_cut_short_after_each_copy),
         cmocka_unit_test(test_parts_are_gone),
+        cmocka_unit_test(test_a_journal_that_can_not_be_emptied_stays),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

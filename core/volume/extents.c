@@ -48,7 +48,7 @@ what_is_stored(struct lsvd_volume *v, struct chunk *c, uint64_t at)
     uint64_t sum;
 
     if (!sum_of_cell(v, c, geometry_block_in_chunk(&v->g, at), &sum))
-        return OWN_DATA; /* nobody knows: reading will tell */
+        return OWN_UNKNOWN; /* reading will tell */
     if (sum == SUM_ZERO_BLOCK)
         return volume_is_clone(v) ? OWN_ABSENT : OWN_ZERO;
     return volume_sum_is_zero(v, at, sum) ? OWN_ZERO : OWN_DATA;
@@ -244,7 +244,7 @@ add_own(void *ctx, uint64_t first, uint64_t count, enum own is)
     int r;
 
     if (is != OWN_ABSENT)
-        return run_add(run, first, count, is == OWN_DATA);
+        return run_add(run, first, count, is != OWN_ZERO);
     r = parent_extents(run->v, first, count, run_add, run);
     told = run->count > 0 && run->first + run->count > first
                ? run->first + run->count - first
@@ -291,7 +291,7 @@ any_but_data(void *ctx, uint64_t first, uint64_t count, enum own is)
     (void)ctx;
     (void)first;
     (void)count;
-    return is != OWN_DATA;
+    return is != OWN_DATA && is != OWN_UNKNOWN;
 }
 
 bool

@@ -52,6 +52,15 @@ note(void *ctx, uint64_t first, uint64_t count, enum own is)
     return 0;
 }
 
+/* It must not be taken for something that need not be copied. */
+static int
+note_known(void *ctx, uint64_t first, uint64_t count, enum own is)
+{
+    if (is == OWN_UNKNOWN)
+        return err_set(-EIO, "what its chunk files say can't be read now");
+    return note(ctx, first, count, is);
+}
+
 static int
 look_at(struct adoption *a)
 {
@@ -60,7 +69,7 @@ look_at(struct adoption *a)
 
     for (uint32_t i = 0; i < a->count; i++)
         a->parents[i] = OWN_ABSENT;
-    r = volume_own(a->v, a->first, a->count, note, &own);
+    r = volume_own(a->v, a->first, a->count, note_known, &own);
     return r < 0 ? r : parent_own(a->v, a->first, a->count, note, &parents);
 }
 
@@ -72,7 +81,7 @@ wanted(const struct adoption *a, uint32_t i)
         return OWN_ABSENT;
     if (a->parents[i] == OWN_ZERO && !volume_is_clone(a->v->parent))
         return OWN_ABSENT; /* FL3 */
-    return a->parents[i];
+    return a->parents[i] == OWN_UNKNOWN ? OWN_DATA : a->parents[i];
 }
 
 /* In pieces of a record each. */

@@ -176,7 +176,9 @@ parent_fetch(struct lsvd_volume *v, uint64_t first, uint64_t count,
     return 0;
 }
 
-/* Zeroes that only its journal has yet are taken for data. */
+/* Zeroes that only its journal has yet are taken for data; and so are those of
+ * a chunk over data of its own parent: they must be said again by whoever takes
+ * its place (flatten.c, FL3). */
 static bool
 chunk_shows(struct lsvd_volume *p, uint64_t chunk)
 {
@@ -184,7 +186,7 @@ chunk_shows(struct lsvd_volume *p, uint64_t chunk)
     struct chunk_entry truth = chunk_truth(p, chunk);
 
     return is_dirty || truth.state == CHUNK_PRESENT ||
-           (truth.seq == 0 && parent_shows(p, chunk));
+           parent_shows(p, chunk);
 }
 
 bool

@@ -12,10 +12,11 @@ find_target(struct lsvd_volume *v, const char *name, struct volume_meta *ret)
 
     if (r < 0)
         return r;
-    if (ret->successor)
+    if (ret->successor && !ret->removing)
         return 0;
     meta_done(ret);
-    return err_set(-EINVAL, "volume %s is no snapshot", name);
+    return err_set(-EINVAL, "volume %s is no snapshot, or is being removed",
+                   name);
 }
 
 static int

@@ -824,8 +824,9 @@ int volume_zero_blocks(struct lsvd_volume *v, uint64_t first, uint64_t count);
 
 /* ---- extents.c ---- */
 
-/* What a volume itself says of a block; absent: nothing, it is the parent's. */
-enum own { OWN_ABSENT, OWN_ZERO, OWN_DATA };
+/* What a volume itself says of a block; absent: nothing, it is the parent's;
+ * unknown: its files can't be asked now. */
+enum own { OWN_ABSENT, OWN_ZERO, OWN_DATA, OWN_UNKNOWN };
 typedef int (*volume_own_cb)(void *ctx, uint64_t first, uint64_t count,
                              enum own is);
 /* Runs of blocks that cover [first, first + count), in order; a non-zero return

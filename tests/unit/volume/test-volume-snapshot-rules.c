@@ -494,6 +494,26 @@ test_a_journal_that_can_not_be_emptied_stays(void **state)
     film_end(&f);
 }
 
+/* Chunks that were trimmed as a whole stay so, when the one that says it goes:
+ * there is data below (FL3). */
+static void
+test_trimmed_chunks_stay_so(void **state)
+{
+    struct film f;
+
+    (void)state;
+    film_begin(&f, &film_mirror, 1, true);
+    film_put(&f, 0, BYTES / 2);
+    film_snapshot(&f, "v1@x");
+    MUST(lsvd_trim(f.world.volume, BYTES / 2, 0, LSVD_FUA));
+    memset(f.model, 0, BYTES / 2);
+    film_snapshot(&f, "v1@y");
+    world_close(&f.world);
+    MUST(lsvd_snapshot_remove(&f.world.env, "v1@y", NULL));
+    film_check_named(&f, NAME, f.model);
+    film_end(&f);
+}
+
 int
 main(void)
 {
@@ -508,6 +528,7 @@ main(void)
         cmocka_unit_test(test_a_start_between_the_policies),
         cmocka_unit_test(test_cut_short_after_each_copy),
         cmocka_unit_test(test_parts_are_gone),
+        cmocka_unit_test(test_trimmed_chunks_stay_so),
         cmocka_unit_test(test_a_journal_that_can_not_be_emptied_stays),
     };
 

@@ -56,15 +56,23 @@ roll_back(struct lsvd_volume *v, const struct lsvd_env *env, const char *name,
           char discarded[VOLUME_NAME_BYTES_MAX + 1])
 {
     struct volume_meta to, next;
+    struct lsvd_volume *target;
     bool named = false;
     int r = find_target(v, name, &to);
 
     if (r < 0)
         return r;
-    r = volume_make_successor(&v->meta, &to, env, &next);
+    /* it can be read, and stays: else the volume could not be opened then */
+    r = volume_open(env, name, LSVD_OPEN_READ_ONLY | OPEN_PARENT, &target);
+    if (r == 0)
+        r = volume_make_successor(&v->meta, &to, env, &next);
+    else
+        target = NULL;
     meta_done(&to);
-    if (r < 0)
+    if (r < 0) {
+        volume_free(target);
         return r;
+    }
     r = volume_detach(v);
     if (r == 0) {
         snapshot_forget_journal(v);
@@ -78,6 +86,7 @@ roll_back(struct lsvd_volume *v, const struct lsvd_env *env, const char *name,
         r = err_set(r, "%s", text);
     }
     meta_done(&next);
+    volume_free(target);
     return r;
 }
 

@@ -212,16 +212,17 @@ copies_judge(struct io *io, const struct volume_meta *meta,
 
 /* ---- by name ---- */
 
+enum reach { REACH_NAME, REACH_BASE, REACH_ALL };
+
 struct finder {
     const struct places *places;
     const char *name;
+    enum reach reach;         /* which entries are followed now */
     struct volume_meta found; /* generation 0: nothing yet */
     int error;                /* of what is not found */
     char text[512];
     bool damaged; /* a registry */
 };
-
-enum reach { REACH_NAME, REACH_BASE, REACH_ALL };
 
 static void
 note_error(struct finder *f, int error)
@@ -273,7 +274,8 @@ follow(struct finder *f, uint32_t number, struct uuid uuid)
         if (f->found.generation > 0 && uuid_equal(&f->found.uuid, &uuid))
             return 0;
         if (search_all(f->places, number, &uuid, &s) < 0) {
-            note_error(f, s.error ? s.error : -ENOENT);
+            if (f->reach != REACH_ALL || is_our_trouble(s.error))
+                note_error(f, s.error ? s.error : -ENOENT);
             meta_done(&s.best);
             return 0;
         }
@@ -318,9 +320,10 @@ is_within(enum reach reach, const char *entry, const char *name)
 }
 
 /* Follow each entry of this name; of the same volume or a snapshot of it; or
- * every one. */
+ * every one: of those most are other volumes, and their trouble is not that of
+ * this one. */
 static int
-look_in_registries(struct finder *f, enum reach reach)
+look_in_registries(struct finder *f)
 {
     const struct places *p = f->places;
     int r = 0;
@@ -340,7 +343,7 @@ look_in_registries(struct finder *f, enum reach reach)
         for (size_t n = 0; n < registry.count && r == 0; n++) {
             const struct registry_entry *e = &registry.entry[n];
 
-            if (is_within(reach, e->name, f->name))
+            if (is_within(f->reach, e->name, f->name))
                 r = follow(f, e->number, e->uuid);
         }
         registry_done(&registry);
@@ -357,9 +360,10 @@ find_name(struct finder *f, enum reach furthest)
     const struct places *p = f->places;
     int r = 0;
 
-    for (enum reach reach = REACH_NAME;
-         reach <= furthest && r == 0 && f->found.generation == 0; reach++)
-        r = look_in_registries(f, reach);
+    for (f->reach = REACH_NAME;
+         f->reach <= furthest && r == 0 && f->found.generation == 0;
+         f->reach++)
+        r = look_in_registries(f);
     if (r < 0 || f->found.generation > 0)
         return r;
     if (f->error)

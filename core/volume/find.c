@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "base/memory.h"
+#include "volume/places.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -20,10 +21,12 @@ struct search {
     char text[512];
 };
 
-static void
+/* True: the copy is that of another volume of this number. */
+static bool
 search_take(struct search *s, struct target *dir)
 {
     struct volume_meta meta;
+    bool is_others;
     int r = volume_load_meta(dir, &meta);
 
     if (r < 0) {
@@ -31,15 +34,16 @@ search_take(struct search *s, struct target *dir)
             s->error = r;
             snprintf(s->text, sizeof s->text, "%s", err_text());
         }
-        return;
+        return false;
     }
-    if (meta.number != s->number || !uuid_equal(&meta.uuid, &s->uuid) ||
-        meta.generation <= s->best.generation) {
+    is_others = meta.number != s->number || !uuid_equal(&meta.uuid, &s->uuid);
+    if (is_others || meta.generation <= s->best.generation) {
         meta_done(&meta);
-        return;
+        return is_others;
     }
     meta_done(&s->best);
     s->best = meta;
+    return false;
 }
 
 /* Look at a root's copy and at those of the parts under it. */
@@ -48,116 +52,85 @@ search_root(struct search *s, struct target *root)
 {
     struct target *dir, *part;
     char text[16];
+    bool is_others;
     int r;
 
     snprintf(text, sizeof text, "%u", s->number);
     r = target_subdir(root, text, 0, &dir);
-    if (r < 0 && r != -ENOENT && s->error == 0) {
-        s->error = r; /* there may be one: not "no such volume" */
-        snprintf(s->text, sizeof s->text, "%s", err_text());
+    if (r < 0 && r != -ENOENT) {
+        s->is_there = true; /* there may be one: not "no such volume" */
+        if (s->error == 0) {
+            s->error = r;
+            snprintf(s->text, sizeof s->text, "%s", err_text());
+        }
     }
-    s->is_there = s->is_there || r != -ENOENT;
     if (r < 0)
         return;
-    search_take(s, dir);
+    is_others = search_take(s, dir);
     for (uint32_t i = 0; i < PARTS_MAX; i++) {
         char letter[2] = {(char)('a' + i), 0};
 
         if (target_subdir(dir, letter, 0, &part) < 0)
             continue;
-        search_take(s, part);
+        is_others |= search_take(s, part);
         target_close(part);
     }
     target_close(dir);
+    s->is_there |= !is_others;
 }
-
-static void
-search_path(struct search *s, struct io *io, const char *path)
-{
-    struct target *root;
-
-    if (io->ops->open_dir(io, path, 0, &root) < 0)
-        return;
-    search_root(s, root);
-    target_close(root);
-}
-
-static bool
-has_part_under(const struct volume_meta *meta, uint32_t parts,
-               const char *path)
-{
-    for (uint32_t i = 0; meta && i < parts; i++) {
-        if (strcmp(meta->part[i].root, path) == 0)
-            return true;
-    }
-    return false;
-}
-
-/* Where volumes are looked for. */
-struct places {
-    struct io *io;
-    const struct logger *log;
-    const struct config *config;
-    struct roots roots;            /* those of the configuration, opened */
-    const struct volume_meta *of;  /* NULL, or its parts' roots, too */
-};
 
 static int
-places_open(struct io *io, const struct logger *log,
-            const struct config *config, const struct volume_meta *of,
-            struct places *ret)
+search_place(struct places *p, struct search *s, const char *path)
 {
-    *ret = (struct places){io, log, config, {0}, of};
-    return roots_open(io, log, config->data, &ret->roots);
-}
+    struct place *place;
+    int r = places_get(p, path, &place);
 
-static bool
-is_configured(const struct places *p, const char *path)
-{
-    for (size_t i = 0; p->config->data[i]; i++) {
-        if (strcmp(p->config->data[i], path) == 0)
-            return true;
-    }
-    return false;
+    if (r == 0 && is_our_trouble(place->error))
+        r = err_set(place->error, "%s", place->text);
+    if (r < 0 || place->searched == p->searches)
+        return r;
+    place->searched = p->searches;
+    if (place->root)
+        search_root(s, place->root);
+    return 0;
 }
 
 /* A part elsewhere may know of a newer policy; and that of others. */
-static void
-search_parts(const struct places *p, struct search *s)
+static int
+search_parts(struct places *p, struct search *s)
 {
     uint64_t before;
+    int r = 0;
 
     do {
         before = s->best.generation;
-        for (uint32_t i = 0; i < s->best.part_count; i++) {
-            const char *path = s->best.part[i].root;
-
-            if (is_configured(p, path) ||
-                has_part_under(p->of, p->of ? p->of->part_count : 0, path) ||
-                has_part_under(&s->best, i, path))
-                continue;
-            search_path(s, p->io, path);
-            if (s->best.generation != before)
-                break;
-        }
-    } while (s->best.generation != before);
+        for (uint32_t i = 0; i < s->best.part_count && r == 0 &&
+                             s->best.generation == before; i++)
+            r = search_place(p, s, s->best.part[i].root);
+    } while (r == 0 && s->best.generation != before);
+    return r;
 }
 
 /* s->best is the caller's to free, also when nothing usable was found. */
 static int
-search_all(const struct places *p, uint32_t number, const struct uuid *uuid,
+search_all(struct places *p, uint32_t number, const struct uuid *uuid,
            struct search *s)
 {
-    *s = (struct search){.number = number, .uuid = *uuid};
-    for (size_t i = 0; i < p->roots.count; i++)
-        search_root(s, p->roots.root[i]);
-    for (uint32_t i = 0; p->of && i < p->of->part_count; i++) {
-        const char *path = p->of->part[i].root;
+    const struct volume_meta *of = p->of;
+    int r = 0;
 
-        if (!is_configured(p, path) && !has_part_under(p->of, i, path))
-            search_path(s, p->io, path);
+    *s = (struct search){.number = number, .uuid = *uuid};
+    p->searches++;
+    for (size_t i = 0; i < p->configured && r == 0; i++)
+        r = search_place(p, s, p->place[i].path);
+    for (uint32_t i = 0; of && i < of->part_count && r == 0; i++)
+        r = search_place(p, s, of->part[i].root);
+    if (r == 0)
+        r = search_parts(p, s);
+    if (r < 0) {
+        s->error = r;
+        return r;
     }
-    search_parts(p, s);
     if (s->best.generation > 0 && s->error != -EPROTO)
         return 0;
     return err_set(s->error ? s->error : -ENOENT, "no usable .meta: %s",
@@ -215,7 +188,7 @@ copies_judge(struct io *io, const struct volume_meta *meta,
 enum reach { REACH_NAME, REACH_BASE, REACH_ALL };
 
 struct finder {
-    const struct places *places;
+    struct places *places;
     const char *name;
     enum reach reach;         /* which entries are followed now */
     struct volume_meta found; /* generation 0: nothing yet */
@@ -328,11 +301,14 @@ look_in_registries(struct finder *f)
     const struct places *p = f->places;
     int r = 0;
 
-    for (size_t i = 0; i < p->roots.count && r == 0; i++) {
+    for (size_t i = 0; i < p->configured && r == 0; i++) {
+        struct target *root = p->place[i].root;
         struct registry registry;
         bool damaged;
 
-        r = registry_load(p->roots.root[i], p->log, &registry, &damaged);
+        if (!root)
+            continue;
+        r = registry_load(root, p->log, &registry, &damaged);
         if (r < 0) {
             note_error(f, r);
             log_event(p->log, LOG_WARNING_LEVEL, "%s", err_text());
@@ -357,8 +333,7 @@ look_in_registries(struct finder *f)
 static int
 find_name(struct finder *f, enum reach furthest)
 {
-    const struct places *p = f->places;
-    int r = 0;
+    int r = places_check(f->places);
 
     for (f->reach = REACH_NAME;
          f->reach <= furthest && r == 0 && f->found.generation == 0;
@@ -369,9 +344,8 @@ find_name(struct finder *f, enum reach furthest)
     if (f->error)
         return err_set(f->error, "volume %s: %s", f->name, f->text);
     return err_set(-ENOENT, "volume %s: unknown under %s%s", f->name,
-                   p->roots.root[0]->path,
-                   p->roots.count > 1 ? " and the other data directories"
-                                      : "");
+                   places_first(f->places), f->places->configured > 1
+                       ? " and the other data directories" : "");
 }
 
 static void
@@ -403,7 +377,7 @@ volume_find(struct io *io, const struct logger *log,
     if (r < 0)
         return r;
     r = find_name(&f, REACH_ALL);
-    roots_close(&places.roots);
+    places_close(&places);
     if (r < 0) {
         meta_done(&f.found);
         return r;
@@ -427,7 +401,7 @@ volume_has_name(struct io *io, const struct logger *log,
     if (places_open(io, log, config, NULL, &places) < 0)
         return false;
     has = find_name(&f, REACH_BASE) == 0;
-    roots_close(&places.roots);
+    places_close(&places);
     meta_done(&f.found);
     return has;
 }
@@ -446,8 +420,13 @@ volume_find_number(struct io *io, const struct logger *log,
     r = places_open(io, log, config, of, &places);
     if (r < 0)
         return r;
+    r = places_check(&places);
+    if (r < 0) {
+        places_close(&places);
+        return r;
+    }
     r = search_all(&places, number, uuid, &s);
-    roots_close(&places.roots);
+    places_close(&places);
     if (r < 0) {
         meta_done(&s.best);
         return err_wrap(r, "volume %u", number);
@@ -460,44 +439,22 @@ volume_find_number(struct io *io, const struct logger *log,
 
 /* ---- all of them ---- */
 
-/* The roots of the configuration and of a volume's parts, each once. */
-static const char *
-nth_root(const struct config *config, const struct volume_meta *of, size_t n)
-{
-    size_t count = 0;
-
-    while (config->data[count])
-        count++;
-    if (n < count)
-        return config->data[n];
-    return n - count < of->part_count ? of->part[n - count].root : NULL;
-}
-
-static bool
-is_first_mention(const struct config *config, const struct volume_meta *of,
-                 size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (strcmp(nth_root(config, of, i), nth_root(config, of, n)) == 0)
-            return false;
-    }
-    return true;
-}
-
-/* UUIDs of what was told already. */
+/* What was looked for already. */
 struct told {
-    struct uuid *uuid; /* owned */
+    struct registry_entry *entry; /* owned */
     size_t count, room;
 };
 
+/* 0: it was. */
 static int
-told_add(struct told *told, const struct uuid *uuid)
+told_add(struct told *told, const struct registry_entry *e)
 {
-    struct uuid *grown;
+    struct registry_entry *grown;
     int r;
 
     for (size_t i = 0; i < told->count; i++) {
-        if (uuid_equal(&told->uuid[i], uuid))
+        if (told->entry[i].number == e->number &&
+            uuid_equal(&told->entry[i].uuid, &e->uuid))
             return 0;
     }
     if (told->count == told->room) {
@@ -505,56 +462,59 @@ told_add(struct told *told, const struct uuid *uuid)
         if (r < 0)
             return r;
         if (told->count > 0)
-            memcpy(grown, told->uuid, told->count * sizeof *grown);
-        free(told->uuid);
-        told->uuid = grown;
+            memcpy(grown, told->entry, told->count * sizeof *grown);
+        free(told->entry);
+        told->entry = grown;
         told->room = 2 * told->room + 16;
     }
-    told->uuid[told->count++] = *uuid;
+    told->entry[told->count++] = *e;
     return 1;
 }
 
-/* What this root says of the volume of this entry. -ENOENT: nothing. */
+/* -ENOENT: there is no such volume, as after a removal that could not reach the
+ * root of this entry. */
 static int
-policy_under(struct target *root, const struct registry_entry *entry,
-             struct volume_meta *ret)
+newest_of(struct places *p, const struct registry_entry *e,
+          struct volume_meta *ret)
 {
-    struct search search = {.number = entry->number, .uuid = entry->uuid};
+    struct search s;
+    int r = search_all(p, e->number, &e->uuid, &s);
 
-    search_root(&search, root);
-    *ret = search.best;
-    if (search.best.generation > 0)
+    if (r == 0) {
+        *ret = s.best;
         return 0;
-    if (!search.is_there)
+    }
+    meta_done(&s.best);
+    if (!s.is_there && !is_our_trouble(r))
         return -ENOENT;
-    return err_set(search.error ? search.error : -EIO,
-                   "volume %s: no usable .meta under %s: %s", entry->name,
-                   root->path, search.text);
+    return err_wrap(r == -ENOENT ? -EIO : r, "volume %s", e->name);
 }
 
 static int
-each_policy_of(struct target *root, const struct registry *registry,
-               struct told *told,
+each_policy_of(struct places *p, struct target *root, struct told *told,
                int (*cb)(void *ctx, const struct volume_meta *meta),
                void *ctx)
 {
-    int r = 0;
+    struct registry registry;
+    struct volume_meta meta;
+    bool damaged;
+    int r = registry_load(root, p->log, &registry, &damaged);
 
-    for (size_t i = 0; i < registry->count && r == 0; i++) {
-        struct volume_meta meta;
-
-        r = policy_under(root, &registry->entry[i], &meta);
-        if (r == -ENOENT) { /* of a removal that could not reach this root */
-            r = 0;
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < registry.count && r == 0; i++) {
+        r = told_add(told, &registry.entry[i]);
+        if (r <= 0)
             continue;
-        }
-        if (r < 0)
-            return r;
-        r = told_add(told, &meta.uuid);
-        if (r == 1)
+        r = newest_of(p, &registry.entry[i], &meta);
+        if (r == 0) {
             r = cb(ctx, &meta);
-        meta_done(&meta);
+            meta_done(&meta);
+        } else if (r == -ENOENT) {
+            r = 0;
+        }
     }
+    registry_done(&registry);
     return r;
 }
 
@@ -565,32 +525,22 @@ volume_each_policy(struct io *io, const struct logger *log,
                    void *ctx)
 {
     struct told told = {0};
-    bool damaged;
-    int r = 0;
+    struct places p;
+    int r = places_open(io, log, config, of, &p);
+    size_t count = p.count; /* not those of other volumes' parts */
 
-    for (size_t n = 0; nth_root(config, of, n) && r == 0; n++) {
-        struct registry registry;
-        struct target *root;
+    for (size_t i = 0; i < count && r == 0; i++) {
+        const struct place *place = &p.place[i];
 
-        if (!is_first_mention(config, of, n))
-            continue;
-        r = io->ops->open_dir(io, nth_root(config, of, n), 0, &root);
-        if (r == -ENOENT) {
+        if (place->root)
+            r = each_policy_of(&p, place->root, &told, cb, ctx);
+        else if (place->error == -ENOENT)
             log_event(log, LOG_WARNING_LEVEL, "%s: the volumes under it are "
-                      "not known", err_text());
-            r = 0;
-            continue;
-        }
-        if (r < 0)
-            break;
-        r = registry_load(root, log, &registry, &damaged);
-        if (r == 0) {
-            r = each_policy_of(root, &registry, &told, cb, ctx);
-            registry_done(&registry);
-        }
-        target_close(root);
+                      "not known", place->text);
+        else
+            r = err_set(place->error, "%s", place->text);
     }
-    free(told.uuid);
+    free(told.entry);
+    places_close(&p);
     return r;
 }
-

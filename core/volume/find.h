@@ -36,10 +36,11 @@ int volume_find_number(struct io *io, const struct logger *log,
                        const struct uuid *uuid, struct volume_meta *ret,
                        struct metadata_problems *problems);
 
-/* The policies of all volumes that these roots and those of the parts of `of`
- * know, each volume once, as the root says that is asked first. An error: of
- * one of them it can't be told what it is; roots that are not there are passed
- * over. A non-zero return of cb stops and is returned. */
+/* The policies of all volumes that registries of these roots, and of those of
+ * the parts of `of`, lead to: each volume once, as its newest copy has it
+ * (FI1), for a root that was away while a clone was flattened does not know it.
+ * An error: of one of them it can't be told what it is; roots that are not
+ * there are passed over. A non-zero return of cb stops and is returned. */
 int volume_each_policy(struct io *io, const struct logger *log,
                        const struct config *config,
                        const struct volume_meta *of,

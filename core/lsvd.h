@@ -107,7 +107,9 @@ int lsvd_set(const struct lsvd_env *env, const char *name, const char *key,
 int lsvd_rename(const struct lsvd_env *env, const char *from, const char *to);
 
 /* Removes every trace under the roots that can be reached. -EBUSY: in use, or
- * the parent of others. Continues one that was interrupted. */
+ * the parent of others. Continues one that was interrupted. What a rollback
+ * discarded that was interrupted leads to the volume until that was opened
+ * once, which is done here then; -EBUSY, too, if it can't be. */
 int lsvd_remove(const struct lsvd_env *env, const char *name);
 
 /* ---- snapshots: volume@name ---- */

@@ -4,6 +4,7 @@
 #include "volume/find.h"
 #include "volume/parent.h"
 #include "volume/read_cache.h"
+#include "volume/snapshot.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -598,6 +599,7 @@ lsvd_remove(const struct lsvd_env *env, const char *name)
         volume_free(v);
         return r;
     }
+    r = rollback_pass_name(v, env);
     for (uint32_t i = 0; i < v->meta.part_count && r == 0; i++) {
         struct part *p = &v->part[i];
 

@@ -90,6 +90,55 @@ roll_back(struct lsvd_volume *v, const struct lsvd_env *env, const char *name,
     return r;
 }
 
+/* ---- what it discarded ---- */
+
+/* Does it alone know who has the volume's name, as v's policy in sight says?
+ * -ENOENT, and false: that one was removed. */
+static int
+is_alone_to_know(struct lsvd_volume *v, bool *ret)
+{
+    struct volume_meta next;
+    int r = volume_find_number(v->io, &v->log, &v->config, &v->meta,
+                               v->meta.successor, &v->meta.successor_uuid,
+                               &next, NULL);
+
+    *ret = false;
+    if (r < 0)
+        return r == -ENOENT ? 0 : r;
+    *ret = meta_is_unborn_name(next.name) && !next.successor &&
+           !next.removing;
+    meta_done(&next);
+    return 0;
+}
+
+int
+rollback_pass_name(struct lsvd_volume *v, const struct lsvd_env *env)
+{
+    char base[VOLUME_NAME_BYTES_MAX + 1], text[512];
+    struct lsvd_volume *next;
+    bool alone;
+    int r;
+
+    if (!v->meta.removing || !v->meta.successor)
+        return 0;
+    r = is_alone_to_know(v, &alone);
+    if (r < 0 || !alone)
+        return r;
+    meta_base_name(v->meta.name, base);
+    r = lsvd_open(env, base, 0, &next); /* it takes its name */
+    if (r == 0)
+        r = lsvd_close(next);
+    if (r == 0)
+        r = is_alone_to_know(v, &alone);
+    if (r == 0 && !alone)
+        return 0;
+    snprintf(text, sizeof text, "%s", r < 0 ? err_text() : "it has no name");
+    return err_set(-EBUSY, "volume %s: nothing else leads to %s yet: open %s "
+                   "once first: %s", v->meta.name, base, base, text);
+}
+
+/* ---- all of it ---- */
+
 int
 lsvd_snapshot_rollback(const struct lsvd_env *env, const char *name)
 {

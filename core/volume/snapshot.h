@@ -85,4 +85,11 @@ int snapshot_take_back(struct lsvd_volume *v, const char *what,
  * directories. */
 void snapshot_forget_journal(struct lsvd_volume *v);
 
+/* ---- rollback.c ---- */
+
+/* Of one that is being removed, not locked by us: if it is what a rollback
+ * discarded that was cut short, the volume that has begun anew is found by it
+ * alone, until it was opened once; so it is. -EBUSY: it can't be now. */
+int rollback_pass_name(struct lsvd_volume *v, const struct lsvd_env *env);
+
 #endif

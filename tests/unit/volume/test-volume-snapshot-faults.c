@@ -11,6 +11,155 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define COPY ".meta.new" /* of a policy, while it is being stored */
+
+/* ---- cut short, or refused, when a policy says something ---- */
+
+/* Once a copy has this line, whoever begins to store another one ends there, as
+ * by kill -9; or finds that the parts refuse it. */
+struct trap {
+    struct faulty_io io;
+    char path[700];
+    const char *line;
+    bool kills;
+};
+
+static bool
+has_line(const char *path, const char *line)
+{
+    char text[8192] = "", whole[100];
+    int fd = open(path, O_RDONLY);
+
+    if (fd < 0)
+        return false;
+    assert_true(read(fd, text, sizeof text - 1) >= 0);
+    close(fd);
+    snprintf(whole, sizeof whole, "\n%s\n", line);
+    return strstr(text, whole) != NULL;
+}
+
+static void
+spring(void *ctx, const char *name)
+{
+    struct trap *t = ctx;
+
+    if (strcmp(name, COPY) != 0 || !has_line(t->path, t->line))
+        return;
+    if (t->kills)
+        _exit(0);
+    t->io.only = COPY;
+    for (int i = 0; i < 3; i++)
+        t->io.refuse[i] = REFUSE_WRITES;
+}
+
+static void
+set_trap(struct film *f, struct trap *t, const char *file, const char *line,
+         bool kills)
+{
+    *t = (struct trap){.line = line, .kills = kills};
+    snprintf(t->path, sizeof t->path, "%s/%s", f->world.data, file);
+    faulty_io_init(&t->io);
+    t->io.on_open = spring;
+    t->io.on_open_ctx = t;
+    f->world.env.io = &t->io.io;
+}
+
+static void
+release(struct trap *t)
+{
+    t->io.on_open = NULL;
+    for (int i = 0; i < 3; i++)
+        t->io.refuse[i] = 0;
+}
+
+/* In a process of its own, which must not come to its end. */
+static void
+cut(struct film *f, int (*act)(const struct lsvd_env *env, const char *name),
+    const char *name, const char *file, const char *line)
+{
+    struct trap trap;
+    pid_t pid = fork();
+    int status;
+
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        set_trap(f, &trap, file, line, true);
+        (void)act(&f->world.env, name);
+        _exit(1);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
+/* v1@x is 11, v1 is 12, with something else in it, and closed. */
+static void
+begin_with_snapshot(struct film *f, const struct kind *kind)
+{
+    film_begin(f, kind, 1, false);
+    film_snapshot(f, "v1@x");
+    film_put(f, 3 * f->block, 4 * f->block);
+    world_close(&f->world);
+}
+
+/* ---- a rollback that was cut short ---- */
+
+/* The one that was discarded is the only way to the one that has the name. */
+static void
+test_what_a_rollback_discarded_leads_to_the_volume(void **state)
+{
+    static const char *const names[] = {NAME, "v1@x", NULL};
+    struct film f;
+
+    (void)state;
+    begin_with_snapshot(&f, &film_mirror);
+    cut(&f, lsvd_snapshot_rollback, "v1@x", "12/b/.meta", "removing = true");
+    memcpy(f.model, f.frozen, BYTES);
+    MUST(lsvd_remove(&f.world.env, "v1@+12"));
+    film_check_named(&f, NAME, f.model);
+    film_check_list(&f, names);
+    film_check_traces(&f, 2, 1);
+    film_end(&f);
+}
+
+/* As long as that can't say so itself the other one stays. */
+static void
+test_what_leads_to_the_volume_stays(void **state)
+{
+    struct film f;
+    struct trap t;
+
+    (void)state;
+    begin_with_snapshot(&f, &film_mirror);
+    cut(&f, lsvd_snapshot_rollback, "v1@x", "12/b/.meta", "removing = true");
+    memcpy(f.model, f.frozen, BYTES);
+    set_trap(&f, &t, "12/b/.meta", "removing = true", false);
+    assert_int_equal(lsvd_remove(&f.world.env, "v1@+12"), -EBUSY);
+    assert_non_null(strstr(lsvd_error(), "open v1 once first"));
+    assert_true(t.io.refused > 0);
+    release(&t);
+    film_check_named(&f, NAME, f.model);
+    MUST(lsvd_remove(&f.world.env, "v1@+12"));
+    film_check_traces(&f, 2, 1);
+    film_end(&f);
+}
+
+/* The one that had the name is gone: then so may be what led to it. */
+static void
+test_what_leads_nowhere_goes(void **state)
+{
+    struct film f;
+
+    (void)state;
+    begin_with_snapshot(&f, &film_mirror);
+    cut(&f, lsvd_snapshot_rollback, "v1@x", "12/b/.meta", "removing = true");
+    MUST(lsvd_remove(&f.world.env, NAME));
+    MUST(lsvd_remove(&f.world.env, "v1@+12"));
+    film_check_named(&f, "v1@x", f.frozen);
+    MUST(lsvd_snapshot_remove(&f.world.env, "v1@x", NULL));
+    film_check_traces(&f, 0, 0);
+    film_free(&f);
+}
+
 /* ---- old copies of policies ---- */
 
 /* v1@x is 11; v1@y was 12; v1 is 13, and has taken over what 12 said while the
@@ -99,6 +248,9 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_a_rollback_discarded_leads_to_the_volume),
+        cmocka_unit_test(test_what_leads_to_the_volume_stays),
+        cmocka_unit_test(test_what_leads_nowhere_goes),
         cmocka_unit_test(test_an_old_copy_does_not_hide_what_is_needed),
         cmocka_unit_test(test_an_old_copy_keeps_nothing),
         cmocka_unit_test(test_a_name_that_nobody_has),

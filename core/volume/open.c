@@ -511,9 +511,12 @@ recover_and_attach(struct lsvd_volume *v, unsigned flags, bool wants_write)
 {
     bool healthy = v->usable == volume_all_parts(v), dirty = v->journal;
     struct redo_list *list = redo_list_new();
-    bool wanted = wants_write || (dirty && (healthy || flags & OPEN_DEGRADED));
     int r = list ? 0 : -ENOMEM;
+    bool wanted;
 
+    if (flags & OPEN_ADD) /* it needs all parts: none is left out for it */
+        wants_write = healthy;
+    wanted = wants_write || (dirty && (healthy || flags & OPEN_DEGRADED));
     if (r == 0 && dirty)
         r = recover(v, list);
     if (r == 0) /* only now: the journal may prove it */

@@ -160,6 +160,30 @@ test_what_leads_nowhere_goes(void **state)
     film_free(&f);
 }
 
+/* ---- parts that are away ---- */
+
+/* A removal that is refused changes nothing, also not who is in sync. */
+static void
+test_a_removal_without_a_part_leaves_none_out(void **state)
+{
+    struct film f;
+
+    (void)state;
+    begin_with_snapshot(&f, &film_triple);
+    world_open(&f.world);
+    film_snapshot(&f, "v1@y");
+    world_close(&f.world);
+    film_move(f.world.data, "12/b", f.world.path, "away");
+    assert_int_equal(lsvd_snapshot_remove(&f.world.env, "v1@x", NULL), -EIO);
+    film_move(f.world.path, "away", f.world.data, "12/b");
+    film_check_sound(&f, "v1@y");
+    MUST(lsvd_snapshot_remove(&f.world.env, "v1@x", NULL));
+    film_check_named(&f, "v1@y", f.frozen);
+    film_check_sound(&f, "v1@y");
+    film_check_traces(&f, 2, 1);
+    film_end(&f);
+}
+
 /* ---- old copies of policies ---- */
 
 /* v1@x is 11; v1@y was 12; v1 is 13, and has taken over what 12 said while the
@@ -251,6 +275,7 @@ main(void)
         cmocka_unit_test(test_what_a_rollback_discarded_leads_to_the_volume),
         cmocka_unit_test(test_what_leads_to_the_volume_stays),
         cmocka_unit_test(test_what_leads_nowhere_goes),
+        cmocka_unit_test(test_a_removal_without_a_part_leaves_none_out),
         cmocka_unit_test(test_an_old_copy_does_not_hide_what_is_needed),
         cmocka_unit_test(test_an_old_copy_keeps_nothing),
         cmocka_unit_test(test_a_name_that_nobody_has),

@@ -170,7 +170,8 @@ int lsvd_live_flatten(struct lsvd_volume *v, const char *parent,
 
 /* What a snapshot holds goes to the one volume that depends on it, then it is
  * removed. -EBUSY: that one is in use, or there are several, which the text
- * names. It can be interrupted and begun anew. */
+ * names. What a snapshot or a rollback left that was interrupted goes before,
+ * for which the volume is opened. It can be interrupted and begun anew. */
 int lsvd_snapshot_remove(const struct lsvd_env *env, const char *name,
                          const struct lsvd_repair_callbacks *cb);
 

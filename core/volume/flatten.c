@@ -363,6 +363,7 @@ struct dependants {
     struct volume_meta first; /* of them; generation 0: there is none */
     uint32_t count;
     char names[256];
+    char unborn[VOLUME_NAME_BYTES_MAX + 1]; /* one of them; "": none is */
 };
 
 static int
@@ -376,6 +377,8 @@ note_dependant(void *ctx, const struct volume_meta *meta)
         return 0;
     snprintf(d->names + used, sizeof d->names - used, "%s%s",
              d->count > 0 ? ", " : "", meta->name);
+    if (meta_is_unborn_name(meta->name))
+        memcpy(d->unborn, meta->name, sizeof d->unborn);
     return d->count++ == 0 ? meta_copy(meta, &d->first) : 0;
 }
 
@@ -434,6 +437,57 @@ hand_down(const struct lsvd_env *env, const struct volume_meta *snapshot,
     return r < 0 ? r : flatten_and_close(v, snapshot->name, cb);
 }
 
+/* What was left when a snapshot or a rollback was cut short, or the volume
+ * itself, which does not say its name yet: who opens the volume settles
+ * either. */
+static int
+settle_unborn(const struct lsvd_env *env, const char *unborn)
+{
+    char base[VOLUME_NAME_BYTES_MAX + 1], text[LSVD_TEXT_BYTES];
+    struct lsvd_volume *v;
+    int r, closed;
+
+    meta_base_name(unborn, base);
+    r = lsvd_open(env, base, 0, &v);
+    if (r == -ENOENT) /* the volume was removed */
+        return lsvd_remove(env, unborn);
+    if (r < 0)
+        return r;
+    r = snapshot_remove_leftovers(v, env);
+    snprintf(text, sizeof text, "%s", err_text());
+    closed = lsvd_close(v);
+    return r < 0 ? err_set(r, "%s", text) : closed;
+}
+
+static int
+look_for_dependants(struct lsvd_volume *v, struct dependants *d)
+{
+    meta_done(&d->first);
+    *d = (struct dependants){.of = &v->meta};
+    return volume_each_policy(v->io, &v->log, &v->config, &v->meta,
+                              note_dependant, d);
+}
+
+static int
+find_dependants(struct lsvd_volume *v, const struct lsvd_env *env,
+                struct dependants *d)
+{
+    int r = look_for_dependants(v, d);
+
+    if (r < 0 || !d->unborn[0])
+        return r;
+    r = settle_unborn(env, d->unborn);
+    if (r < 0)
+        return err_wrap(r, "snapshot %s: %s, left by a snapshot or a rollback "
+                        "that was cut short, depends on it yet; the next "
+                        "snapshot removes it", v->meta.name, d->unborn);
+    r = look_for_dependants(v, d);
+    if (r == 0 && d->unborn[0])
+        r = err_set(-EBUSY, "snapshot %s: %s depends on it: try again",
+                    v->meta.name, d->unborn);
+    return r;
+}
+
 static int
 find_snapshot(struct lsvd_volume *v, const char *name)
 {
@@ -455,10 +509,8 @@ lsvd_snapshot_remove(const struct lsvd_env *env, const char *name,
     if (r < 0)
         return r;
     r = find_snapshot(v, name);
-    d.of = &v->meta;
     if (r == 0 && !v->meta.removing)
-        r = volume_each_policy(v->io, &v->log, &v->config, &v->meta,
-                               note_dependant, &d);
+        r = find_dependants(v, env, &d);
     if (r == 0 && d.count > 0)
         r = hand_down(env, &v->meta, &d, cb);
     meta_done(&d.first);

@@ -160,6 +160,77 @@ test_what_leads_nowhere_goes(void **state)
     film_free(&f);
 }
 
+/* ---- what was left depends on a snapshot ---- */
+
+static void
+test_a_leftover_does_not_keep_a_snapshot(void **state)
+{
+    struct film f;
+
+    (void)state;
+    begin_with_snapshot(&f, &film_mirror);
+    cut(&f, lsvd_snapshot_rollback, "v1@x", "13/.meta", "name = v1@+13");
+    assert_true(film_has_unborn(&f));
+    MUST(lsvd_snapshot_remove(&f.world.env, "v1@x", NULL));
+    assert_false(film_has_unborn(&f));
+    film_check_unknown(&f, "v1@x");
+    film_check_named(&f, NAME, f.model);
+    film_check_traces(&f, 1, 1);
+    film_end(&f);
+}
+
+static void
+test_a_leftover_of_a_volume_that_is_gone(void **state)
+{
+    struct film f;
+
+    (void)state;
+    begin_with_snapshot(&f, &film_mirror);
+    cut(&f, lsvd_snapshot_rollback, "v1@x", "13/.meta", "name = v1@+13");
+    MUST(lsvd_remove(&f.world.env, NAME));
+    MUST(lsvd_snapshot_remove(&f.world.env, "v1@x", NULL));
+    film_check_traces(&f, 0, 0);
+    film_free(&f);
+}
+
+/* While somebody has the volume it is said what there is, and nothing goes. */
+static void
+test_a_leftover_of_a_volume_that_is_served(void **state)
+{
+    struct film f;
+
+    (void)state;
+    begin_with_snapshot(&f, &film_mirror);
+    cut(&f, lsvd_snapshot_rollback, "v1@x", "13/.meta", "name = v1@+13");
+    world_open(&f.world);
+    assert_int_equal(lsvd_snapshot_remove(&f.world.env, "v1@x", NULL), -EBUSY);
+    assert_non_null(strstr(lsvd_error(), "v1@+13"));
+    film_put(&f, 0, f.block);
+    film_check(&f);
+    world_close(&f.world);
+    film_check_named(&f, "v1@x", f.frozen);
+    MUST(lsvd_snapshot_remove(&f.world.env, "v1@x", NULL));
+    film_check_traces(&f, 1, 1);
+    film_end(&f);
+}
+
+/* It is the volume itself, which does not say its name yet (FI2). */
+static void
+test_an_heir_is_no_leftover(void **state)
+{
+    struct film f;
+
+    (void)state;
+    film_begin(&f, &film_mirror, 1, false);
+    world_close(&f.world);
+    cut(&f, lsvd_snapshot_create, "v1@x", "11/b/.meta", "name = v1@x");
+    assert_int_equal(lsvd_remove(&f.world.env, "v1@+12"), -EBUSY);
+    MUST(lsvd_snapshot_remove(&f.world.env, "v1@x", NULL));
+    film_check_unknown(&f, "v1@x");
+    film_check_traces(&f, 1, 1);
+    film_end(&f);
+}
+
 /* ---- parts that are away ---- */
 
 /* A removal that is refused changes nothing, also not who is in sync. */
@@ -275,6 +346,10 @@ main(void)
         cmocka_unit_test(test_what_a_rollback_discarded_leads_to_the_volume),
         cmocka_unit_test(test_what_leads_to_the_volume_stays),
         cmocka_unit_test(test_what_leads_nowhere_goes),
+        cmocka_unit_test(test_a_leftover_does_not_keep_a_snapshot),
+        cmocka_unit_test(test_a_leftover_of_a_volume_that_is_gone),
+        cmocka_unit_test(test_a_leftover_of_a_volume_that_is_served),
+        cmocka_unit_test(test_an_heir_is_no_leftover),
         cmocka_unit_test(test_a_removal_without_a_part_leaves_none_out),
         cmocka_unit_test(test_an_old_copy_does_not_hide_what_is_needed),
         cmocka_unit_test(test_an_old_copy_keeps_nothing),

@@ -845,30 +845,45 @@ interrupt(const struct scenario *scenario, const struct sim_policy *policy,
 }
 
 bool
-admin_run(const struct sim_policy *policy, uint64_t seed, uint64_t *ret_cuts)
+admin_knows(const char *scenario)
 {
-    struct sim_policy small = *policy;
-    size_t count = sizeof scenarios / sizeof *scenarios;
+    for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
+        if (strcmp(scenarios[i].name, scenario) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Interrupted so, at every step until it is not any more. */
+static bool
+run_scenario(const struct scenario *scenario, const struct sim_policy *policy,
+             enum interruption by, uint64_t seed, uint64_t *ret_cuts)
+{
+    bool fired = true;
+
+    for (uint64_t nth = 1; fired; nth++) {
+        if (!interrupt(scenario, policy, by, nth, seed, &fired))
+            return false;
+        *ret_cuts += fired;
+    }
+    return true;
+}
+
+bool
+admin_run(const struct sim_policy *policy, const char *name, uint64_t seed,
+          uint64_t *ret_cuts)
+{
     bool ok = true;
 
-    for (size_t i = 0; i < count; i++) {
-        if (!scenarios[i].applies(&small))
+    for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
+        const struct scenario *s = &scenarios[i];
+
+        if (!s->applies(policy) || (name && strcmp(name, s->name) != 0))
             continue;
-        for (int by = 0; by < INTERRUPTIONS; by++) {
-            bool fired = true;
-
-            for (uint64_t nth = 1; fired; nth++) {
-                bool good = interrupt(&scenarios[i], &small,
-                                      (enum interruption)by, nth, seed,
-                                      &fired);
-
-                *ret_cuts += fired;
-                if (good)
-                    continue;
-                ok = false;
-                break; /* the other kinds may tell more */
-            }
-        }
+        /* one kind that fails; the others may tell more */
+        for (int by = 0; by < INTERRUPTIONS; by++)
+            ok &= run_scenario(s, policy, (enum interruption)by, seed,
+                               ret_cuts);
     }
     return ok;
 }

@@ -26,6 +26,7 @@ struct options {
     uint64_t replay;
     bool is_replay, expect_failure, full, verbose, trace, missing_set;
     unsigned length, subsets;
+    const char *scenario; /* of --admin; NULL: all */
     struct sim_policy policy[POLICIES_MAX];
     size_t policy_count;
 };
@@ -62,6 +63,7 @@ static const char usage[] =
     "  --nth              every call and allocation fails once\n"
     "  --admin            create, resize, remove, rebuild, replace, cut at\n"
     "                     every step and failing at every call\n"
+    "  --scenario NAME    of those this one alone\n"
     "  --bug NAME         break a promise of the world: journal-sync,\n"
     "                     dir-sync, table, redo; mirror, refill, settle\n"
     "                     (with --mirror); or a rule: view, stale, skip,\n"
@@ -196,8 +198,8 @@ parse(struct options *o, int argc, char **argv)
 {
     enum { SEED = 256, CUTS, SECONDS, CONFIG, BLOCK_SIZE, MISSING, MIRROR, ROT,
            READ_CACHE, IN_RING, STREAM, CLONE, SNAPSHOT, REPLAY, LIFE_CUTS,
-           EXHAUSTIVE, LENGTH, FULL, SUBSETS, NTH, ADMIN, BUG, EXPECT, VERBOSE,
-           TRACE, HELP };
+           EXHAUSTIVE, LENGTH, FULL, SUBSETS, NTH, ADMIN, SCENARIO, BUG, EXPECT,
+           VERBOSE, TRACE, HELP };
     static const struct option longs[] = {
         {"seed", required_argument, NULL, SEED},
         {"cuts", required_argument, NULL, CUTS},
@@ -220,6 +222,7 @@ parse(struct options *o, int argc, char **argv)
         {"subsets", required_argument, NULL, SUBSETS},
         {"nth", no_argument, NULL, NTH},
         {"admin", no_argument, NULL, ADMIN},
+        {"scenario", required_argument, NULL, SCENARIO},
         {"bug", required_argument, NULL, BUG},
         {"expect-failure", no_argument, NULL, EXPECT},
         {"verbose", no_argument, NULL, VERBOSE},
@@ -295,6 +298,11 @@ parse(struct options *o, int argc, char **argv)
             break;
         case ADMIN:
             o->mode = MODE_ADMIN;
+            break;
+        case SCENARIO:
+            if (!admin_knows(optarg))
+                stop("no such scenario", optarg);
+            o->scenario = optarg;
             break;
         case BUG:
             parse_bug(&all, optarg);
@@ -438,7 +446,7 @@ run_one_policy(const struct options *o, const struct sim_policy *p,
     case MODE_NTH:
         return nth_run(p, o->seed, count);
     case MODE_ADMIN:
-        return admin_run(p, o->seed, count);
+        return admin_run(p, o->scenario, o->seed, count);
     case MODE_EXHAUSTIVE:
     case MODE_RANDOM:
         break;
@@ -452,6 +460,7 @@ run_others(const struct options *o)
 {
     static const char *const names[] = {"random", "exhaustive", "nth",
                                         "admin"};
+    const char *scenario = o->scenario ? o->scenario : "";
     static const char *const units[] = {"cuts", "cuts and recoveries",
                                         "failures injected", "interruptions"};
     uint64_t count = 0;
@@ -464,8 +473,9 @@ run_others(const struct options *o)
 
         life_policy_text(p, text, sizeof text);
         if (!run_one_policy(o, p, &count)) {
-            printf("replay with: sim --%s --seed %" PRIu64 " %s\n",
-                   names[o->mode], o->seed, text);
+            printf("replay with: sim --%s%s%s --seed %" PRIu64 " %s\n",
+                   names[o->mode], scenario[0] ? " --scenario " : "", scenario,
+                   o->seed, text);
             ok = false;
         }
         printf("%s: %" PRIu64 " %s\n", text, count - before,

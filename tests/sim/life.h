@@ -186,6 +186,10 @@ void life_mirror_before_reading(struct life *l);
 void life_mirror_before_open(struct life *l);
 bool life_mirror_after_open(struct life *l, bool opened);
 void life_mirror_closed(struct life *l);
+/* Copies that were kept are of a snapshot now. */
+void life_mirror_renewed(struct life *l);
+/* Has a snapshot below the open volume a journal yet? */
+bool life_frozen_journal(const struct life *l);
 void life_mirror_end(struct life *l);
 
 /* parts.c: parts that are away, dead, old, replaced. */

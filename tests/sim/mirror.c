@@ -17,15 +17,30 @@
 
 static const char *const dirs[] = {"/cache", "/cache2"};
 
+/* Not that of a snapshot. */
 static void
 journal_path(struct life *l, unsigned copy, char *text, size_t bytes)
 {
     char **names = simio_names(l->s, dirs[copy]);
 
     text[0] = '\0';
-    for (size_t i = 0; names && names[i]; i++)
-        snprintf(text, bytes, "%s/%s", dirs[copy], names[i]);
+    for (size_t i = 0; names && names[i]; i++) {
+        if (strncmp(names[i], l->uuid, strlen(l->uuid)) == 0)
+            snprintf(text, bytes, "%s/%s", dirs[copy], names[i]);
+    }
     simio_names_free(names);
+}
+
+/* What it still holds is part of the volume, and nobody fills a second copy of
+ * that one. */
+bool
+life_frozen_journal(const struct life *l)
+{
+    const struct lsvd_volume *p = l->v ? l->v->parent : NULL;
+
+    while (p && !p->journal)
+        p = p->parent;
+    return p != NULL;
 }
 
 /* One that has just been filled counts for the engine before the status says
@@ -35,7 +50,8 @@ may_die(const struct life *l, unsigned copy)
 {
     if (l->truth & ~(1u << copy))
         return true;
-    return l->v && l->v->mirror && mirror_copies(l->v->mirror) == 2;
+    return l->v && l->v->mirror && mirror_copies(l->v->mirror) == 2 &&
+           !life_frozen_journal(l);
 }
 
 static void
@@ -223,7 +239,7 @@ life_mirror_look(struct life *l)
     struct lsvd_status status;
 
     if (!l->policy.mirror || l->truth == 3 || l->failed || !l->v ||
-        simio_halted(l->s))
+        simio_halted(l->s) || life_frozen_journal(l))
         return;
     lsvd_get_status(l->v, &status);
     if (status.journal_copies < 2 || l->dead || l->hidden)
@@ -305,11 +321,12 @@ life_mirror_crashed(struct life *l)
 /* A cut while a part was taken into the view leaves one that is not on all its
  * members. With a copy of the journal away nothing shows that it never took
  * effect: the part may have gone on in it with the other copy, and be an old
- * copy now. */
+ * copy now. So it is with a copy that was lost: the start that is refused makes
+ * it anew, and the next one sees both. */
 static bool
 may_be_unproven(const struct life *l)
 {
-    return l->policy.missing && l->hidden &&
+    return l->policy.missing && (l->hidden || l->truth != 3) &&
            strstr(lsvd_error(), "nothing proves") != NULL;
 }
 
@@ -340,9 +357,12 @@ life_mirror_after_open(struct life *l, bool opened)
         hide(l, 0);
         return true;
     }
-    /* It may have come to the claim, or not. */
+    /* It may have come to the claim, or not. With both in sight one may have
+     * been made equal, and then the other anew by it. */
     if (seen != 3)
         l->truth &= seen;
+    else if (l->truth != 3)
+        l->truth = 0;
     return false;
 }
 
@@ -355,9 +375,18 @@ life_mirror_closed(struct life *l)
     life_mirror_crashed(l);
 }
 
+/* It has another number now, and a journal of its own. */
+void
+life_mirror_renewed(struct life *l)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        simio_copy_free(l->journal_copy[i]);
+        l->journal_copy[i] = NULL;
+    }
+}
+
 void
 life_mirror_end(struct life *l)
 {
-    for (unsigned i = 0; i < 2; i++)
-        simio_copy_free(l->journal_copy[i]);
+    life_mirror_renewed(l);
 }

@@ -34,10 +34,11 @@ snapshots_find(struct life *l)
         return;
     }
     l->number_due = false;
+    snprintf(l->uuid, sizeof l->uuid, "%s", info.uuid);
     if (l->number == info.number)
         return;
     l->number = info.number;
-    snprintf(l->uuid, sizeof l->uuid, "%s", info.uuid);
+    life_mirror_renewed(l);
     life_parts_end(l); /* old copies are of what is the snapshot now */
     life_parts_begin(l);
     l->rules = (struct rules){.checked = l->rules.checked};
@@ -176,11 +177,13 @@ snapshots_rebuild(struct life *l)
 
 /* ---- in random lives ---- */
 
-/* All parts, and where they were made. */
+/* All parts, and where they were made; and no snapshot has its journal yet,
+ * which keeps others from opening it. */
 static bool
 is_whole(const struct life *l)
 {
-    return (l->hidden_dirs | l->sick_dirs | l->old_dirs | l->tampered) == 0 &&
+    return !life_frozen_journal(l) &&
+           (l->hidden_dirs | l->sick_dirs | l->old_dirs | l->tampered) == 0 &&
            l->replaced == 0 && !l->swapped &&
            l->v->usable == (1u << life_parts(&l->policy)) - 1;
 }
@@ -220,7 +223,8 @@ remove_newest(struct life *l)
     if (r == 0)
         r = lsvd_remove(&l->env, name);
     l->frozen[at].is_gone = r == 0;
-    if (r < 0 && !simio_halted(l->s))
+    /* a copy of its journal may be in a directory that died */
+    if (r < 0 && !simio_halted(l->s) && !l->dead)
         life_fail(l, "remove of %s: %s", name, lsvd_error());
 }
 
@@ -232,6 +236,7 @@ snapshots_event(struct life *l)
     if (!l->policy.snapshot || l->frozen_count == LIFE_SNAPSHOTS_MAX ||
         l->snapshots_reduced || !prng_one_in(&l->prng, 12) || !is_whole(l))
         return;
+    l->number_due |= !l->uuid[0]; /* soon there are journals of two */
     snapshots_check(l); /* was the last one made? */
     if (l->failed)
         return;
@@ -240,7 +245,7 @@ snapshots_event(struct life *l)
         return;
     }
     r = snapshots_take(l, (unsigned)prng_below(&l->prng, 4));
-    if (r < 0 && !simio_halted(l->s))
+    if (r < 0 && !simio_halted(l->s) && !l->dead) /* no journal can be made */
         life_fail(l, "snapshot: %s", lsvd_error());
     if (!simio_halted(l->s))
         snapshots_find(l);

@@ -9,6 +9,7 @@ every cell, and a snapshot is consistent if there is an M for each writer.
 import json
 import os
 import random
+import shutil
 import subprocess
 import threading
 import time
@@ -689,3 +690,33 @@ def test_leftover_is_no_export(slow):
     set_rules(rules, "")
     server = volume.serve()
     run("nbdinfo", "--list", server.uri())
+
+
+def test_a_socket_that_can_not_move(slow):
+    """The snapshot is there, and the volume goes on; its server is found by
+    the socket that it had."""
+    volume, server, rules = slow
+    h = server.connect()
+    h.pwrite(b"x" * BLOCK, 0)
+    meta = volume.roots["b"] / "11" / "b"
+    set_rules(rules, f"[a]\npath={meta}/.meta*\ncall=rename\nhang=yes\n")
+    with begin(volume, "snapshot", "create", "v@s1") as making:
+        poll((meta / ".meta.new").exists, "it is at the moment")
+        text = (volume.roots["a"] / "12" / ".meta").read_text()
+        uuid = [line.split(" = ")[1] for line in text.splitlines()
+                if line.startswith("uuid = ")][0]
+        (volume.cache / f"{uuid}.control" / "in the way").mkdir(parents=True)
+        set_rules(rules, "")
+        said = making.communicate()
+    assert making.returncode == 0, said
+    assert "no control socket after the snapshot" in server.log()
+    assert volume.status()["uuid"] == uuid
+    h.pwrite(b"y" * BLOCK, 0)
+    h.flush()
+    assert h.pread(BLOCK, 0) == b"y" * BLOCK
+    assert content(server, "v@s1")[:BLOCK] == b"x" * BLOCK
+    server.stop()
+    shutil.rmtree(volume.cache / f"{uuid}.control")
+    volume.serve()
+    assert volume.status()["uuid"] == uuid
+    assert names(volume) == ["v@s1", "v"]

@@ -339,6 +339,120 @@ test_a_name_that_nobody_has(void **state)
     film_end(&f);
 }
 
+/* ---- a name that can't be stored ---- */
+
+/* The snapshot is there, and the volume goes on; it says its name later. */
+static void
+name_is_due(bool is_killed)
+{
+    static const char *const names[] = {NAME, "v1@x", NULL};
+    struct film f;
+    struct trap t;
+
+    film_begin(&f, &film_mirror, 1, false);
+    world_close(&f.world);
+    set_trap(&f, &t, "11/b/.meta", "name = v1@x", false);
+    world_open(&f.world);
+    film_write_to_journal(&f);
+    film_snapshot_begin(&f, "v1@x");
+    film_snapshot_commit(&f, "v1@x");
+    assert_true(t.io.refused > 0);
+    film_put(&f, 0, f.block);
+    assert_false(lsvd_snapshot_finish(f.world.volume));
+    film_put(&f, f.block, f.block);
+    film_check(&f);
+    film_check_list(&f, names);
+    release(&t);
+    if (is_killed)
+        film_kill(&f);
+    else
+        assert_true(lsvd_snapshot_tend(f.world.volume));
+    if (is_killed)
+        world_open(&f.world);
+    film_check(&f);
+    world_close(&f.world);
+    film_check_list(&f, names);
+    assert_false(film_has_unborn(&f));
+    film_check_named(&f, "v1@x", f.frozen);
+    film_check_sound(&f, "v1@x");
+    film_end(&f);
+}
+
+static void
+test_a_name_that_can_not_be_stored(void **state)
+{
+    (void)state;
+    name_is_due(false);
+    name_is_due(true);
+}
+
+/* ---- a target of a rollback that can't be read ---- */
+
+static void
+test_a_rollback_to_what_is_away(void **state)
+{
+    uint8_t *first = malloc(BYTES);
+    struct film f;
+
+    (void)state;
+    assert_non_null(first);
+    begin_with_snapshot(&f, &film_mirror);
+    memcpy(first, f.frozen, BYTES);
+    world_open(&f.world);
+    film_snapshot(&f, "v1@y");
+    world_close(&f.world);
+    MUST(lsvd_snapshot_rollback(&f.world.env, "v1@x"));
+    memcpy(f.model, first, BYTES);
+    film_move(f.world.data, "12/a", f.world.path, "a");
+    film_move(f.world.data, "12/b", f.world.path, "b");
+    assert_true(lsvd_snapshot_rollback(&f.world.env, "v1@y") < 0);
+    assert_non_null(strstr(lsvd_error(), "v1@y"));
+    film_check_named(&f, NAME, f.model);
+    assert_false(film_has_unborn(&f));
+    film_check_traces(&f, 3, 1);
+    film_move(f.world.path, "a", f.world.data, "12/a");
+    film_move(f.world.path, "b", f.world.data, "12/b");
+    MUST(lsvd_snapshot_rollback(&f.world.env, "v1@y"));
+    memcpy(f.model, f.frozen, BYTES);
+    film_check_named(&f, NAME, f.model);
+    film_check_traces(&f, 3, 1);
+    free(first);
+    film_end(&f);
+}
+
+/* ---- chunk files that can't be asked ---- */
+
+/* What a clone says is not known then: nothing is copied over it, and nothing
+ * let go. */
+static void
+test_a_flatten_that_can_not_tell(void **state)
+{
+    struct faulty_io io;
+    struct lsvd_info info;
+    struct film f;
+
+    (void)state;
+    begin_with_snapshot(&f, &film_mirror);
+    faulty_io_init(&io);
+    f.world.env.io = &io.io;
+    io.only = "1";
+    io.refuse[0] = io.refuse[1] = REFUSE_READS;
+    assert_int_equal(lsvd_flatten(&f.world.env, NAME, NULL), -EIO);
+    assert_true(io.refused > 0);
+    io.refuse[0] = io.refuse[1] = 0;
+    MUST(lsvd_info(&f.world.env, NAME, &info));
+    assert_int_equal(info.parent_number, 11);
+    film_check_named(&f, NAME, f.model);
+    MUST(lsvd_rebuild(&f.world.env, NAME, 0, false, NULL,
+                      &(struct lsvd_report){0}));
+    MUST(lsvd_flatten(&f.world.env, NAME, NULL));
+    MUST(lsvd_info(&f.world.env, NAME, &info));
+    assert_int_equal(info.parent_number, 0);
+    film_check_named(&f, "v1@x", f.frozen);
+    MUST(lsvd_remove(&f.world.env, "v1@x"));
+    film_end(&f);
+}
+
 int
 main(void)
 {
@@ -354,6 +468,9 @@ main(void)
         cmocka_unit_test(test_an_old_copy_does_not_hide_what_is_needed),
         cmocka_unit_test(test_an_old_copy_keeps_nothing),
         cmocka_unit_test(test_a_name_that_nobody_has),
+        cmocka_unit_test(test_a_name_that_can_not_be_stored),
+        cmocka_unit_test(test_a_rollback_to_what_is_away),
+        cmocka_unit_test(test_a_flatten_that_can_not_tell),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,6 +3,7 @@
  * command line makes no sense. */
 #include "repair.h"
 
+#include <interrupt.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -277,7 +278,7 @@ run_command(struct request *req, uint64_t seen, char *const *words,
         r = check_words(req, words, count);
     if (r)
         return r;
-    work_catch_signals();
+    interrupt_catch();
     progress_init(&req->progress, !req->no_progress && !req->cli.quiet);
     req->cli.before_line = before_line;
     req->cli.before_line_ctx = &req->progress;

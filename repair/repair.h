@@ -5,6 +5,7 @@
 
 #include "cli.h"
 #include <control/protocol.h>
+#include <progress.h>
 #include <pthread.h>
 
 /* Exit status, and the worst of several volumes: the greatest. */
@@ -27,22 +28,6 @@ enum command_bit {
     COMMAND_TAKEOVER = 16,
     COMMAND_ALL = 31,
 };
-
-/* ---- progress.c: a bar on stderr, if that is a terminal ---- */
-
-struct progress {
-    bool shown;      /* a bar is wanted */
-    bool on_screen;  /* a bar stands on the line; guarded by lock */
-    pthread_mutex_t lock;
-    const char *what; /* "mydevice1" */
-    uint64_t started_ms, drawn_ms;
-};
-
-void progress_init(struct progress *p, bool wanted);
-void progress_done(struct progress *p);
-void progress_start(struct progress *p, const char *what);
-void progress_update(struct progress *p, const struct lsvd_progress *at);
-void progress_clear(struct progress *p);
 
 /* ---- a request, and a volume ---- */
 
@@ -89,10 +74,6 @@ struct outcome {
 };
 
 /* ---- work.c ---- */
-
-/* Set by a signal: stop soon. */
-void work_catch_signals(void);
-bool work_interrupted(void);
 
 /* Do the request on one volume; fill *ret (outcome_done frees). */
 void work_on_volume(struct request *req, const char *volume,

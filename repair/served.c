@@ -3,6 +3,7 @@
 #include "repair.h"
 
 #include <ask.h>
+#include <interrupt.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,7 +55,7 @@ static bool
 is_cancelled(void *ctx)
 {
     (void)ctx;
-    return work_interrupted();
+    return interrupted();
 }
 
 /* ---- the result ---- */

@@ -3,6 +3,7 @@
  * watching its heartbeat. */
 #include "repair.h"
 
+#include <interrupt.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -153,7 +154,7 @@ observe(struct request *req, const char *volume, const struct owners *first)
         const struct lsvd_owner *alive;
 
         (void)poll(NULL, 0, LOOK_MS);
-        if (work_interrupted()) {
+        if (interrupted()) {
             (void)fail(req, "interrupted; nothing was changed");
             return false;
         }

@@ -3,48 +3,12 @@
 
 #include <ask.h>
 #include <errno.h>
+#include <interrupt.h>
 #include <inttypes.h>
 #include <pwd.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-/* A signal handler can reach nothing else. */
-static volatile sig_atomic_t interrupted;
-
-static void
-on_signal(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
-
-void
-work_catch_signals(void)
-{
-    /* The second signal kills: for a file system that hangs. */
-    struct sigaction action = {
-        .sa_handler = on_signal,
-        .sa_flags = (int)(SA_RESTART | (unsigned)SA_RESETHAND),
-    };
-
-    sigset_t both;
-
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    /* Whoever started us may have them blocked. */
-    sigemptyset(&both);
-    sigaddset(&both, SIGINT);
-    sigaddset(&both, SIGTERM);
-    sigprocmask(SIG_UNBLOCK, &both, NULL);
-}
-
-bool
-work_interrupted(void)
-{
-    return interrupted != 0;
-}
 
 /* ---- callbacks ---- */
 
@@ -167,7 +131,7 @@ static bool
 is_cancelled(void *ctx)
 {
     (void)ctx;
-    return work_interrupted();
+    return interrupted();
 }
 
 /* ---- one volume ---- */
@@ -296,7 +260,7 @@ work_on_volume(struct request *req, const char *volume, struct outcome *ret)
     ret->finding = calloc(FINDINGS_KEPT_MAX, sizeof *ret->finding);
     if (!ret->finding)
         cli_no_memory();
-    if (!work_interrupted()) {
+    if (!interrupted()) {
         progress_start(&req->progress, volume);
         r = do_request(req, ret);
         progress_clear(&req->progress);

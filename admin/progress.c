@@ -1,6 +1,8 @@
-/* progress.c: the progress bar of lsvd-repair. Rate and time to go are of the
+/* progress.c: see progress.h. Rate and time to go are of the
  * run so far. Drawn at most ten times a second. */
-#include "repair.h"
+#include "progress.h"
+
+#include "cli.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -181,12 +181,19 @@ welcome_member(struct lsvd_volume *v, struct offer *offer)
     bool still = (v->view.members & UINT32_C(1) << slot) &&
                  !(v->usable & UINT32_C(1) << slot) && !v->part[slot].dir;
     bool doubtful = offer->full;
+    int r;
 
     if (!still || fit_table(v, offer->part.table) < 0) {
         offer_free(offer);
         return;
     }
     put_in_place(v, offer, LSVD_PART_OK);
+    r = volume_store_part_meta(v, slot); /* RS5 */
+    if (r < 0) {
+        (void)part_failed(v, slot, r);
+        part_lost(v, UINT32_C(1) << slot);
+        return;
+    }
     atomic_fetch_or(&v->usable, UINT32_C(1) << slot);
     batch_begin_anew(v);
     v->view_begun = true; /* its label may be one behind */

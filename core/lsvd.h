@@ -149,8 +149,8 @@ int lsvd_snapshot_rollback(const struct lsvd_env *env, const char *name);
 struct lsvd_repair_callbacks; /* below; progress and cancelled are used */
 
 /* A clone that nobody serves gets all that it lacks from its parent, and from
- * its parent's, and needs them no more. It can be interrupted (-EINTR) and
- * begun anew. */
+ * its parent's, and all that it has references to, and needs them no more. It
+ * can be interrupted (-EINTR) and begun anew. */
 int lsvd_flatten(const struct lsvd_env *env, const char *name,
                  const struct lsvd_repair_callbacks *cb);
 
@@ -174,6 +174,57 @@ int lsvd_live_flatten(struct lsvd_volume *v, const char *parent,
  * for which the volume is opened. It can be interrupted and begun anew. */
 int lsvd_snapshot_remove(const struct lsvd_env *env, const char *name,
                          const struct lsvd_repair_callbacks *cb);
+
+/* ---- dedupe: blocks shared with read-only volumes ---- */
+
+struct lsvd_dedupe {
+    const char *const *sources; /* names of read-only volumes, NULL behind them
+                                 */
+    bool estimate;         /* nothing is written: what would a run give back? */
+    uint64_t memory_bytes; /* for the indexes of the sources; 0: 512 MiB */
+    uint64_t rate_bytes;   /* of the volume that are read in a second; 0: as
+                            * many as can be */
+    uint32_t hash_bits;    /* 0: all; fewer, so that some collide, for tests */
+};
+
+struct lsvd_dedupe_report {
+    uint64_t blocks_scanned; /* of the volume's own */
+    uint64_t blocks_matched; /* became references, or would */
+    uint64_t blocks_zero;    /* became holes, or would */
+    uint64_t blocks_collided; /* had the hash of another one */
+    uint64_t bytes_given_back; /* on the parts, as allocated there; an estimate
+                                * tells what it would be */
+    uint64_t chunks_skipped; /* were being written whenever it was their turn */
+    uint64_t index_blocks;   /* of the sources, in their indexes */
+    uint64_t index_memory_bytes;
+    uint64_t duration_ms;
+};
+
+/* Blocks of a volume that nobody serves which are equal to blocks of a source
+ * become references to those. It can be interrupted (-EINTR) and run again. Of
+ * the callbacks progress and cancelled are used. -EINVAL: a source is the
+ * volume itself, or has another block size; -EROFS: a source is not read-only;
+ * -ELOOP: a source needs the volume. Nothing is changed then. */
+int lsvd_dedupe(const struct lsvd_env *env, const char *name,
+                const struct lsvd_dedupe *spec,
+                const struct lsvd_repair_callbacks *cb,
+                struct lsvd_dedupe_report *ret);
+/* The same of an open volume, beside requests; one at a time: -EBUSY. */
+int lsvd_live_dedupe(struct lsvd_volume *v, const struct lsvd_env *env,
+                     const struct lsvd_dedupe *spec,
+                     const struct lsvd_repair_callbacks *cb,
+                     struct lsvd_dedupe_report *ret);
+/* And back: every reference becomes a block of the volume's own (counted as
+ * matched), and the volume needs its sources no more. Of spec the rate is used.
+ */
+int lsvd_rehydrate(const struct lsvd_env *env, const char *name,
+                   const struct lsvd_dedupe *spec,
+                   const struct lsvd_repair_callbacks *cb,
+                   struct lsvd_dedupe_report *ret);
+int lsvd_live_rehydrate(struct lsvd_volume *v,
+                        const struct lsvd_dedupe *spec,
+                        const struct lsvd_repair_callbacks *cb,
+                        struct lsvd_dedupe_report *ret);
 
 /* Snapshots of a volume, oldest first. Pointers are valid during the call. */
 struct lsvd_snapshot {
@@ -336,6 +387,9 @@ struct lsvd_info {
     uint64_t overlap_bytes;  /* of its beginning that the parent shows in */
     char children[1024];     /* "" or names, one behind the other with ", " */
     uint32_t child_count;
+    char sources[1024];      /* the same of volumes that it has references to */
+    uint32_t source_count;
+    uint64_t referenced_bytes; /* of its chunk files, that lie in these */
     uint64_t chunks_present;
     uint64_t epoch, view_minor;
     uint64_t journal_bytes, journal_used_bytes;

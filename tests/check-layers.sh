@@ -25,7 +25,8 @@ declare -A below=(
     [journal]='target meta base'
     [cache]='base'
     [readcache]='target base'
-    [volume]='cache readcache journal chunk redundancy target meta base'
+    [dedupe]='target base'
+    [volume]='cache readcache dedupe journal chunk redundancy target meta base'
 )
 
 check_core_file()
@@ -77,7 +78,7 @@ check_owner()
         # shellcheck disable=SC2053  # a pattern is wanted
         [[ $file == $owners ]] || breach "$file" "$header" "only in $owners"
     done < <(grep -rlE "^ *# *include *[<\"]$header" --include='*.[ch]' \
-        core control plugin admin repair)
+        core control plugin admin repair dedupe)
 }
 
 count=0
@@ -94,7 +95,7 @@ done < <(find core -mindepth 2 -name '*.[ch]')
 while read -r file; do
     check_edge_file "$file"
     count=$((count + 1))
-done < <(find control plugin admin repair -name '*.[ch]')
+done < <(find control plugin admin repair dedupe -name '*.[ch]')
 if ((count < 20)); then
     echo "found only $count files: not our tree?"
     exit 2
@@ -104,7 +105,7 @@ fi
 check_owner 'xxhash\.h' '@(core/base/*|core/volume/info.c)'
 check_owner '(isa-l|isa-l/.*|erasure_code)\.h' '@(core/redundancy/*|core/volume/info.c)'
 check_owner 'glib.*\.h' 'core/meta/*'
-check_owner 'jansson\.h' '@(control|admin|repair)/*'
+check_owner 'jansson\.h' '@(control|admin|repair|dedupe)/*'
 check_owner 'nbdkit-.*\.h' 'plugin/*'
 check_owner 'getopt\.h' '@(admin|repair)/*'
 for header in fcntl sys/stat sys/mman sys/random sys/ioctl sys/file dirent \
@@ -125,7 +126,7 @@ calls()
 if calls "open|openat|fopen|p?readv?|p?writev?|f(data)?sync|unlink(at)?|\
 rename(at)?|ftruncate|fallocate|lseek|mmap|opendir|mkdir(at)?|fstat(at)?|\
 clock_gettime|gettimeofday|time|nanosleep|u?sleep|getrandom|s?random|s?rand" \
-    core/{meta,redundancy,chunk,journal,cache,volume}; then
+    core/{meta,redundancy,chunk,journal,cache,readcache,dedupe,volume}; then
     echo '^ only core/base and core/target reach disk, clock and chance'
     bad=1
 fi

@@ -23,13 +23,23 @@ sum_block(uint64_t seed, const void *data, size_t bytes)
 {
     uint64_t sum = XXH3_64bits_withSeed(data, bytes, seed);
 
-    return sum != SUM_ZERO_BLOCK ? sum : 1;
+    return sum_has_bytes(sum) ? sum : 1;
 }
 
 uint64_t
 sum_bytes(const void *data, size_t bytes)
 {
     return XXH3_64bits(data, bytes);
+}
+
+void
+sum_wide(const void *data, size_t bytes, uint64_t *ret_high,
+         uint64_t *ret_low)
+{
+    XXH128_hash_t hash = XXH3_128bits(data, bytes);
+
+    *ret_high = hash.high64;
+    *ret_low = hash.low64;
 }
 
 bool

@@ -71,7 +71,7 @@ cell_is_good(const struct fragment *f, uint32_t row, const uint8_t *bytes)
         stripe_sums[i] = fragment_stripe_sum(f, row, i);
         any |= stripe_sums[i];
     }
-    if (entry.sum == SUM_ZERO_BLOCK)
+    if (!sum_has_bytes(entry.sum))
         return any == 0 && sum_all_zero(bytes, g->block_bytes);
     if (!is_parity
         && geometry_block_of(g, f->id.fragment, row) == UINT32_MAX)
@@ -161,7 +161,7 @@ read_run(const struct fragment *f, uint32_t row, const struct run *run,
 static bool
 must_read(const struct fragment *f, uint32_t row)
 {
-    return f->doubtful || fragment_entry(f, row).sum != SUM_ZERO_BLOCK;
+    return f->doubtful || sum_has_bytes(fragment_entry(f, row).sum);
 }
 
 static void

@@ -200,15 +200,19 @@ index_record_locked(struct journal *j, const struct append *a)
         mark.segment = a->segment;
         mark_put_locked(j, &mark);
     }
-    if (h->type != RECORD_WRITE)
+    if (h->type != RECORD_WRITE && h->type != RECORD_REFERENCE)
         return;
     for (uint32_t i = 0; i < h->count; i++) {
         struct journal_block b = {
             .block = h->first + i,
             .seq = h->seq,
-            .sum = record_sum_get(a->bytes, i),
-            .at = at + (uint64_t)i * j->block_bytes,
+            .sum = SUM_REFERENCE,
         };
+
+        if (h->type == RECORD_WRITE) {
+            b.sum = record_sum_get(a->bytes, i);
+            b.at = at + (uint64_t)i * j->block_bytes;
+        }
 
         index_put(&j->index, &b, a->segment);
     }
@@ -443,7 +447,7 @@ append_write(struct journal *j, uint64_t first, uint32_t count,
     a.nodes = (size_t)((first + count - 1) / chunk_blocks -
                        first / chunk_blocks + 1);
     for (uint32_t i = 0; i < count; i++) {
-        assert(sums[i] != SUM_ZERO_BLOCK);
+        assert(sum_has_bytes(sums[i]));
         record_sum_put(bytes, i, sums[i]);
     }
     pthread_mutex_lock(&j->lock);
@@ -491,6 +495,25 @@ journal_append_zero(struct journal *j, uint64_t first, uint64_t count,
         r = journal_failed_error_locked(j);
     pthread_mutex_unlock(&j->lock);
     return r;
+}
+
+int
+journal_append_reference(struct journal *j, uint64_t first, uint32_t count)
+{
+    uint8_t bytes[JOURNAL_ALIGN_BYTES];
+    struct append a;
+
+    assert(count > 0);
+    assert(first / j->index.chunk_blocks ==
+           (first + count - 1) / j->index.chunk_blocks);
+    append_init(&a, RECORD_REFERENCE, 0, 0, bytes);
+    a.header.first = first;
+    a.header.count = count;
+    a.entries = count;
+    a.nodes = 1;
+    pthread_mutex_lock(&j->lock);
+    assert(first + count <= j->volume_blocks);
+    return append_and_unlock(j, &a);
 }
 
 int

@@ -64,6 +64,7 @@ enum record_type {
     RECORD_REDO_APART = 5, /* as REDO, with its body in the area (J8) */
     RECORD_BYPASS = 6, /* writes to a chunk go past the journal (J9), … */
     RECORD_BYPASSED = 7, /* … as these blocks did */
+    RECORD_REFERENCE = 8, /* a range of blocks becomes references */
 };
 
 /* What the superblock carries beside the ring's own fields. */
@@ -79,8 +80,8 @@ struct journal_identity {
 struct journal_block {
     uint64_t block; /* of the volume */
     uint64_t seq;
-    uint64_t sum;   /* 0: zeroes, no payload */
-    uint64_t at;    /* payload's place in the file; 0 for zeroes */
+    uint64_t sum;   /* 0: zeroes; SUM_REFERENCE; both have no payload */
+    uint64_t at;    /* payload's place in the file; 0 if it has none */
 };
 
 /* Make (or take over) the object, zero-written to `bytes` in all, with an
@@ -249,6 +250,11 @@ int journal_append_zero(struct journal *j, uint64_t first, uint64_t count,
                         bool (*present)(void *ctx, uint64_t chunk),
                         void *ctx);
 
+/* As journal_append_write, but the blocks, all of one chunk, become references
+ * (chunk/references.h): where they lead to is durable already. */
+int journal_append_reference(struct journal *j, uint64_t first,
+                             uint32_t count);
+
 /* D. Append a REDO record, which is kept until the next journal_advance. Its
  * body goes to the area, its header to the space kept for destage; in a journal
  * that has no area, the body, too. Of that space the records between two
@@ -302,12 +308,13 @@ bool journal_is_durable(struct journal *j, uint64_t seq);
 uint64_t journal_under_way(struct journal *j);
 
 /* Copy a block's newest live bytes to `to` (block_bytes), verified with the
- * sum's seed. 1: done; 0: the journal has nothing for it; -EIO: has it, but
- * can't read it. Caller holds a lease on the block, or is destage. */
+ * sum's seed. 1: done; 0: the journal has no bytes for it; -EIO: has them, but
+ * can't read them. Caller holds a lease on the block, or is destage. */
 int journal_read(struct journal *j, uint64_t block, uint64_t seed, void *to);
 
 /* Is there an entry? For a run of blocks: fills have[0 … count-1] with 0: no,
- * 1: data, 2: zeroes. One lock for all. */
+ * or what it is. One lock for all. */
+enum { JOURNAL_DATA = 1, JOURNAL_ZEROES = 2, JOURNAL_REFERENCE = 3 };
 void journal_lookup(struct journal *j, uint64_t first, uint32_t count,
                     uint8_t *have);
 

@@ -75,7 +75,15 @@ journal_read_run(struct journal *j, const struct journal_block *b,
     return r;
 }
 
-/* 0: nothing; 1: data, in *ret; 2: zeroes. */
+static uint8_t
+what_is(uint64_t sum)
+{
+    return sum == SUM_ZERO_BLOCK  ? JOURNAL_ZEROES
+           : sum == SUM_REFERENCE ? JOURNAL_REFERENCE
+                                  : JOURNAL_DATA;
+}
+
+/* 0: nothing; else what; data are in *ret. */
 static uint8_t
 find_locked(const struct journal *j, uint64_t block,
             struct journal_block *ret)
@@ -85,10 +93,10 @@ find_locked(const struct journal *j, uint64_t block,
 
     if (e) {
         *ret = e->block;
-        return e->block.sum == SUM_ZERO_BLOCK ? 2 : 1;
+        return what_is(e->block.sum);
     }
     node = index_find_chunk(&j->index, block / j->index.chunk_blocks);
-    return node && node->zero_seq != 0 ? 2 : 0;
+    return node && node->zero_seq != 0 ? JOURNAL_ZEROES : 0;
 }
 
 int
@@ -104,9 +112,9 @@ journal_read(struct journal *j, uint64_t block, uint64_t seed, void *to)
         pthread_mutex_lock(&j->lock);
         have = find_locked(j, block, &b);
         pthread_mutex_unlock(&j->lock);
-        if (have == 0)
+        if (have == 0 || have == JOURNAL_REFERENCE)
             return 0;
-        if (have == 2) {
+        if (have == JOURNAL_ZEROES) {
             memset(to, 0, j->block_bytes);
             return 1;
         }

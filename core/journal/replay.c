@@ -134,6 +134,11 @@ judge_fields(const struct replay *rp, const struct record_header *h,
     case RECORD_ZERO:
         ok = ok && zero_range_is_sane(rp, h) && h->payload_bytes == 0;
         break;
+    case RECORD_REFERENCE:
+        ok = ok && range_is_sane(rp, h) && h->payload_bytes == 0 &&
+             h->first / rp->j->index.chunk_blocks ==
+                 (h->first + h->count - 1) / rp->j->index.chunk_blocks;
+        break;
     case RECORD_REDO:
         ok = ok && h->payload_bytes > 0 &&
              h->payload_bytes <= JOURNAL_REDO_BYTES_MAX;
@@ -223,7 +228,7 @@ judge_payload(struct replay *rp, const struct record_header *h,
         uint64_t sum = record_sum_get(bytes, i);
         uint64_t seed = rp->cb->seed(rp->cb->ctx, h->first + i);
 
-        if (sum == SUM_ZERO_BLOCK)
+        if (!sum_has_bytes(sum))
             return nonsense(rp, h);
         if (sum_block(seed, payload + i * block_bytes, block_bytes) != sum)
             return 0;
@@ -283,6 +288,7 @@ make_room(struct replay *rp, size_t entries, size_t nodes)
                            (size_t)(2 * journal_cost_max(limit)));
 }
 
+/* A WRITE record, or a REFERENCE record. */
 static int
 apply_write(struct replay *rp, const struct record_header *h,
             const uint8_t *bytes)
@@ -300,10 +306,13 @@ apply_write(struct replay *rp, const struct record_header *h,
         struct journal_block b = {
             .block = h->first + i,
             .seq = h->seq,
-            .sum = record_sum_get(bytes, i),
-            .at = h->at + h->header_bytes + (uint64_t)i * j->block_bytes,
+            .sum = SUM_REFERENCE,
         };
 
+        if (h->type == RECORD_WRITE) {
+            b.sum = record_sum_get(bytes, i);
+            b.at = h->at + h->header_bytes + (uint64_t)i * j->block_bytes;
+        }
         index_put(&j->index, &b, segment);
     }
     rp->stats->blocks += h->count;
@@ -398,7 +407,7 @@ apply(struct replay *rp, const struct record_header *h, const uint8_t *bytes,
     int r = 0;
 
     journal_segment_begin_locked(j, rp->pos, h->seq, h->chain);
-    if (h->type == RECORD_WRITE)
+    if (h->type == RECORD_WRITE || h->type == RECORD_REFERENCE)
         r = apply_write(rp, h, bytes);
     else if (h->type == RECORD_ZERO)
         r = apply_zero(rp, h);

@@ -1,6 +1,7 @@
 /* meta.c: the policy of a volume as text.
  *
  * [volume]            format, features, identity, size, policy
+ * [source 1] …        number and UUID of each volume that references lead to
  * [part a] …          instance and root of each part
  * [history]           only if a loss was accepted: by whom, when, why
  * [end]               the checksum (keyfile.h) */
@@ -209,6 +210,41 @@ check_successor(const struct volume_meta *m)
 }
 
 static int
+check_source(const struct volume_meta *m, uint32_t i)
+{
+    const struct meta_source *s = &m->source[i];
+
+    if (s->number < VOLUME_NUMBER_FIRST || s->number > VOLUME_NUMBER_MAX ||
+        s->number == m->number)
+        return err_set(-EINVAL, "source %" PRIu32 ": must be %d to %d, and "
+                       "another volume", s->number, VOLUME_NUMBER_FIRST,
+                       VOLUME_NUMBER_MAX);
+    if (uuid_is_zero(&s->uuid) || uuid_equal(&s->uuid, &m->uuid))
+        return err_set(-EINVAL, "source %" PRIu32 " has an impossible UUID",
+                       s->number);
+    for (uint32_t k = 0; k < i; k++) {
+        if (m->source[k].number == s->number)
+            return err_set(-EINVAL, "source %" PRIu32 ": is there twice",
+                           s->number);
+    }
+    return 0;
+}
+
+static int
+check_sources(const struct volume_meta *m)
+{
+    bool has = m->incompat & META_INCOMPAT_SOURCES;
+    int r = 0;
+
+    if (has != (m->source_count > 0) || m->source_count > META_SOURCES_MAX)
+        return err_set(-EINVAL, "%" PRIu32 " sources: the feature says "
+                       "otherwise", m->source_count);
+    for (uint32_t i = 0; i < m->source_count && r == 0; i++)
+        r = check_source(m, i);
+    return r;
+}
+
+static int
 check_redundancy(const struct volume_meta *m)
 {
     uint32_t part_count = m->replicas;
@@ -309,6 +345,54 @@ meta_add_forced(struct volume_meta *m, const char *line)
     return r;
 }
 
+bool
+meta_needs(const struct volume_meta *m, uint32_t number,
+           const struct uuid *uuid)
+{
+    if (m->parent == number && uuid_equal(&m->parent_uuid, uuid))
+        return true;
+    for (uint32_t i = 0; i < m->source_count; i++) {
+        if (m->source[i].number == number &&
+            uuid_equal(&m->source[i].uuid, uuid))
+            return true;
+    }
+    return false;
+}
+
+int
+meta_add_source(struct volume_meta *m, uint32_t number,
+                const struct uuid *uuid)
+{
+    for (uint32_t i = 0; i < m->source_count; i++) {
+        if (m->source[i].number == number)
+            return uuid_equal(&m->source[i].uuid, uuid)
+                       ? 0
+                       : err_set(-EEXIST, "volume %s has references to "
+                                 "another volume of the number %" PRIu32,
+                                 m->name, number);
+    }
+    if (m->source_count == META_SOURCES_MAX)
+        return err_set(-ENOSPC, "volume %s has references to %d volumes: no "
+                       "more", m->name, META_SOURCES_MAX);
+    m->source[m->source_count++] = (struct meta_source){number, *uuid};
+    m->incompat |= META_INCOMPAT_SOURCES;
+    return 0;
+}
+
+void
+meta_remove_source(struct volume_meta *m, uint32_t number)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < m->source_count; i++) {
+        if (m->source[i].number != number)
+            m->source[kept++] = m->source[i];
+    }
+    m->source_count = kept;
+    if (kept == 0)
+        m->incompat &= ~META_INCOMPAT_SOURCES;
+}
+
 int
 meta_check(const struct volume_meta *m)
 {
@@ -331,6 +415,8 @@ meta_check(const struct volume_meta *m)
         r = check_parent(m);
     if (r == 0)
         r = check_successor(m);
+    if (r == 0)
+        r = check_sources(m);
     for (uint32_t i = 0; i < m->forced_count && r == 0; i++)
         r = check_forced(m->forced[i]);
     return r;
@@ -497,6 +583,37 @@ parse_successor(GKeyFile *file, struct volume_meta *m)
 }
 
 static void
+source_group(uint32_t i, char group[24])
+{
+    snprintf(group, 24, "source %" PRIu32, i + 1);
+}
+
+static int
+parse_sources(GKeyFile *file, struct volume_meta *m)
+{
+    int r = 0;
+
+    if (!(m->incompat & META_INCOMPAT_SOURCES))
+        return 0;
+    for (uint32_t i = 0; r == 0; i++) {
+        char group[24];
+
+        source_group(i, group);
+        if (!g_key_file_has_group(file, group))
+            break;
+        if (i == META_SOURCES_MAX)
+            return err_set(-EBADMSG, "more than %d sources",
+                           META_SOURCES_MAX);
+        r = keyfile_u32(file, group, "number", 0, UINT32_MAX,
+                        &m->source[i].number);
+        if (r == 0)
+            r = keyfile_uuid(file, group, "uuid", &m->source[i].uuid);
+        m->source_count = i + 1;
+    }
+    return r;
+}
+
+static void
 part_group(uint32_t part, char group[8])
 {
     memcpy(group, "part a", 7);
@@ -572,6 +689,8 @@ parse_volume(GKeyFile *file, struct volume_meta *m)
         r = parse_parent(file, m);
     if (r == 0)
         r = parse_successor(file, m);
+    if (r == 0)
+        r = parse_sources(file, m);
     for (uint32_t i = 0; i < m->part_count && r == 0; i++)
         r = parse_part(file, i, m);
     if (r == 0)
@@ -688,6 +807,14 @@ meta_format(const struct volume_meta *m, char **ret, size_t *ret_bytes)
                        "lsvd: this one can't change it", m->name);
     out = g_string_new(NULL);
     put_volume(out, m);
+    for (uint32_t i = 0; i < m->source_count; i++) {
+        char group[24];
+
+        source_group(i, group);
+        g_string_append_printf(out, "\n[%s]\n", group);
+        keyfile_put_u64(out, "number", m->source[i].number);
+        keyfile_put_uuid(out, "uuid", &m->source[i].uuid);
+    }
     for (uint32_t i = 0; i < m->part_count; i++) {
         char group[8];
 

@@ -28,12 +28,22 @@
 /* Features that this version knows; see docs/format.md. */
 #define META_INCOMPAT_PARENT UINT64_C(1) /* has a parent */
 #define META_INCOMPAT_SNAPSHOT UINT64_C(2) /* is one: has a successor */
-#define META_INCOMPAT_KNOWN (META_INCOMPAT_PARENT | META_INCOMPAT_SNAPSHOT)
+#define META_INCOMPAT_SOURCES UINT64_C(4) /* has references, into sources */
+#define META_INCOMPAT_KNOWN (META_INCOMPAT_PARENT | META_INCOMPAT_SNAPSHOT | \
+                             META_INCOMPAT_SOURCES)
 #define META_RO_COMPAT_KNOWN UINT64_C(0)
 
 /* Losses that were accepted (lsvd-repair force-start): kept for ever. */
 #define META_FORCED_MAX 32
 #define META_FORCED_BYTES_MAX 512
+
+#define META_SOURCES_MAX 64
+
+/* A volume that references name by its number alone (chunk/references.h). */
+struct meta_source {
+    uint32_t number;
+    struct uuid uuid;
+};
 
 struct meta_part {
     struct uuid instance; /* which label belongs here */
@@ -69,6 +79,9 @@ struct volume_meta {
                         * any copy says, because this one, of this UUID, names
                         * it as its successor; 0: they are not */
     struct uuid due_from_uuid;
+    uint32_t source_count;
+    struct meta_source source[META_SOURCES_MAX]; /* in the order in which they
+                                                  * came */
     uint64_t journal_bytes;
     uint32_t part_count; /* replicas or K + M */
     struct meta_part part[PARTS_MAX]; /* part[0] is a */
@@ -107,6 +120,15 @@ int meta_check(const struct volume_meta *meta);
 /* Add a line to the history. -EINVAL: not a line of text, or too long; -ENOSPC:
  * there are META_FORCED_MAX. */
 int meta_add_forced(struct volume_meta *meta, const char *line);
+
+/* Does it need that other volume: as its parent, or as a source? */
+bool meta_needs(const struct volume_meta *meta, uint32_t number,
+                const struct uuid *uuid);
+
+/* Add a source, if it is none yet. -ENOSPC: there are META_SOURCES_MAX. */
+int meta_add_source(struct volume_meta *meta, uint32_t number,
+                    const struct uuid *uuid);
+void meta_remove_source(struct volume_meta *meta, uint32_t number);
 
 /* A name matches [A-Za-z0-9][A-Za-z0-9._-]* and has at most 64 bytes; that of a
  * snapshot is the volume's, '@' and another such. -EINVAL with a text that is

@@ -1,6 +1,6 @@
 /* apply.c: a plan's bytes, in place. Any number of times, cut anywhere: the
  * same bytes, so the same result. */
-#include "volume/volume.h"
+#include "volume/refer.h"
 #include "base/err.h"
 #include "base/memory.h"
 #include "base/parallel.h"
@@ -47,7 +47,7 @@ settle_doubt(struct lsvd_volume *v, struct fragment *f)
             struct cell_entry entry = fragment_entry(f, row + i);
             uint64_t sums[EC_DATA_MAX] = {0};
 
-            if (!bad[i] || entry.sum != SUM_ZERO_BLOCK)
+            if (!bad[i] || sum_has_bytes(entry.sum))
                 continue;
             entry.sum = 1; /* matches no bytes: stays an error */
             fragment_set_entry(f, row + i, entry,
@@ -281,6 +281,8 @@ plan_remove(struct lsvd_volume *v, const struct plan *plan, uint32_t parts)
         if (!(parts & UINT32_C(1) << i))
             continue;
         removed = target_remove(v->part[i].dir, name);
+        if ((removed == 0 || removed == -ENOENT) && volume_has_references(v))
+            removed = references_remove(v->part[i].dir, plan->chunk);
         if (removed < 0 && removed != -ENOENT)
             r = part_failed(v, i, err_wrap(removed, "part %c",
                                            v->part[i].letter));

@@ -122,7 +122,7 @@ int bypass_keep_found(struct lsvd_volume *v);
  * flushed). */
 bool bypass_is_found(struct lsvd_volume *v, uint64_t chunk);
 int bypass_read_found(struct lsvd_volume *v, struct chunk *c, uint32_t block,
-                      uint32_t count, uint8_t *to, bool *absent);
+                      uint32_t count, uint8_t *to, uint8_t *said);
 
 void bypass_done(struct lsvd_volume *v);
 

@@ -489,7 +489,7 @@ unknown(struct lsvd_volume *v, uint64_t chunk, uint32_t block)
 
 static int
 read_row(struct recovery *y, uint32_t row, uint32_t block, uint32_t count,
-         uint8_t *to, bool *absent)
+         uint8_t *to, uint8_t *said)
 {
     struct lsvd_volume *v = y->v;
     size_t bytes = v->g.block_bytes;
@@ -502,8 +502,8 @@ read_row(struct recovery *y, uint32_t row, uint32_t block, uint32_t count,
 
         if (at == UINT32_MAX || at < block || at >= block + count)
             continue;
-        if (absent)
-            absent[at - block] = entry[i].sum == SUM_ZERO_BLOCK;
+        if (said)
+            said[at - block] = said_by_sum(entry[i].sum);
         if (entry[i].sum != SUM_ZERO_BLOCK)
             memcpy(to + (at - block) * bytes, cell_at(y, i, row), bytes);
         else if ((v->view.members & ~v->usable) &&
@@ -517,7 +517,7 @@ read_row(struct recovery *y, uint32_t row, uint32_t block, uint32_t count,
 
 int
 bypass_read_found(struct lsvd_volume *v, struct chunk *c, uint32_t block,
-                  uint32_t count, uint8_t *to, bool *absent)
+                  uint32_t count, uint8_t *to, uint8_t *said)
 {
     uint32_t first = geometry_row_of(&v->g, block);
     uint32_t end = geometry_row_of(&v->g, block + count - 1) + 1;
@@ -526,7 +526,7 @@ bypass_read_found(struct lsvd_volume *v, struct chunk *c, uint32_t block,
 
     r = load(&y, c, first, end - first);
     for (uint32_t row = first; row < end && r == 0; row++)
-        r = read_row(&y, row, block, count, to, absent);
+        r = read_row(&y, row, block, count, to, said);
     rows_free(&y.rows);
     return r;
 }

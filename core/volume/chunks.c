@@ -13,6 +13,7 @@
  *                                       is let go (chunks_forget_part) */
 #include "volume/bypass.h"
 #include "volume/read_cache.h"
+#include "volume/refer.h"
 #include "base/err.h"
 #include "base/memory.h"
 #include <assert.h>
@@ -391,6 +392,7 @@ chunk_forget_fragments(struct lsvd_volume *v, struct chunk *c)
 {
     for (uint32_t i = 0; i < PARTS_MAX; i++)
         chunk_forget_fragment(v, c, i);
+    chunk_forget_references(v, c);
 }
 
 /* The next chunk of the store that has something of the part open, pinned. */

@@ -468,6 +468,8 @@ meta_of_successor(const struct volume_meta *of,
     }
     meta->forced_count = 0;
     meta->accepted_loss = false;
+    while (meta->source_count > 0)
+        meta_remove_source(meta, meta->source[0].number);
     meta->generation = 1;
     meta->size_bytes = parent->size_bytes;
     meta->number = parent->number == VOLUME_NUMBER_FIRST /* for now */

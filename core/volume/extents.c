@@ -51,6 +51,8 @@ what_is_stored(struct lsvd_volume *v, struct chunk *c, uint64_t at)
         return OWN_UNKNOWN; /* reading will tell */
     if (sum == SUM_ZERO_BLOCK)
         return volume_is_clone(v) ? OWN_ABSENT : OWN_ZERO;
+    if (sum == SUM_REFERENCE)
+        return OWN_REFERENCE;
     return volume_sum_is_zero(v, at, sum) ? OWN_ZERO : OWN_DATA;
 }
 
@@ -121,6 +123,14 @@ what_a_hole_says(const struct lsvd_volume *v, const struct chunk_entry *truth)
     return truth->seq == 0 && volume_is_clone(v) ? OWN_ABSENT : OWN_ZERO;
 }
 
+static enum own
+what_is_journalled(uint8_t have)
+{
+    return have == JOURNAL_ZEROES      ? OWN_ZERO
+           : have == JOURNAL_REFERENCE ? OWN_REFERENCE
+                                       : OWN_DATA;
+}
+
 /* Blocks [first, first + count) of one chunk. The lease comes before the
  * question whether it has files: destage answers that anew, and then takes the
  * blocks out of the index, only with the lease of its own; between the two a
@@ -151,7 +161,7 @@ own_of_chunk(struct lsvd_volume *v, struct own_run *run, uint64_t first,
         else
             memset(have, 0, n);
         for (uint32_t i = 0; i < n && r == 0; i++) {
-            enum own is = have[i] == 1 ? OWN_DATA : OWN_ZERO;
+            enum own is = what_is_journalled(have[i]);
 
             if (have[i] == 0)
                 is = truth.state == CHUNK_PRESENT

@@ -18,6 +18,7 @@
  * (rebuild.c). */
 #include "base/sum.h"
 #include "volume/parent.h"
+#include "volume/refer.h"
 #include "volume/resync.h"
 #include <string.h>
 
@@ -97,7 +98,7 @@ take_over(struct fill *fill, uint32_t row, enum cell_change *ret)
                        geometry_is_parity(&v->g, fill->slot) ? stripe.sum
                                                              : NULL);
     if (known)
-        *ret = entry.sum == SUM_ZERO_BLOCK ||
+        *ret = !sum_has_bytes(entry.sum) ||
                        volume_cell_is_hole(v, &fill->rows, fill->slot, row)
                    ? CELL_PUNCH
                    : CELL_WRITE;
@@ -251,7 +252,9 @@ fragment_fill(struct lsvd_volume *v, uint64_t chunk, uint32_t slot,
     lease_get(&v->chunk_leases, &lease, chunk, chunk + 1, false);
     r = open_own(&fill);
     if (r == 0) {
-        r = fill_in_place(&fill);
+        r = references_mend(v, fill.chunk, slot);
+        if (r >= 0)
+            r = fill_in_place(&fill);
         fragment_close(fill.own);
         *ret_bytes = fill.cells * v->g.block_bytes;
         lease_put(&v->chunk_leases, &lease);

@@ -18,6 +18,7 @@
 #include "base/err.h"
 #include "base/memory.h"
 #include "volume/bypass.h"
+#include "volume/dedupe.h"
 #include "volume/find.h"
 #include "volume/parent.h"
 #include "volume/snapshot.h"
@@ -300,16 +301,22 @@ lsvd_live_flatten(struct lsvd_volume *v, const char *parent,
                   const struct lsvd_alone *alone,
                   const struct lsvd_repair_callbacks *cb)
 {
-    int r;
+    struct lsvd_dedupe_report report;
+    int r = 0;
 
     if (atomic_exchange(&v->in_repair, true))
         return err_set(-EBUSY, "volume %s is being checked or repaired "
                        "already", v->meta.name);
     do {
+        if (!parent && !volume_is_clone(v) && volume_has_references(v))
+            break; /* it has no parent, but sources */
         r = check_level(v, parent);
         if (r == 0)
             r = flatten_level(v, alone, cb);
     } while (r == 0 && !parent && volume_is_clone(v));
+    if (r == 0 && !parent && volume_has_references(v))
+        r = dedupe_undo(v, &(struct lsvd_dedupe){.estimate = false}, cb,
+                        &report);
     atomic_store(&v->in_repair, false);
     return r;
 }
@@ -364,6 +371,8 @@ struct dependants {
     uint32_t count;
     char names[256];
     char unborn[VOLUME_NAME_BYTES_MAX + 1]; /* one of them; "": none is */
+    uint32_t referring; /* others that have references to it, … */
+    char example[VOLUME_NAME_BYTES_MAX + 1]; /* … and one of them */
 };
 
 static int
@@ -372,9 +381,13 @@ note_dependant(void *ctx, const struct volume_meta *meta)
     struct dependants *d = ctx;
     size_t used = strlen(d->names);
 
-    if (meta->parent != d->of->number || meta->removing ||
-        !uuid_equal(&meta->parent_uuid, &d->of->uuid))
+    if (meta->removing || !meta_needs(meta, d->of->number, &d->of->uuid))
         return 0;
+    if (meta->parent != d->of->number) {
+        d->referring++;
+        snprintf(d->example, sizeof d->example, "%s", meta->name);
+        return 0;
+    }
     snprintf(d->names + used, sizeof d->names - used, "%s%s",
              d->count > 0 ? ", " : "", meta->name);
     if (meta_is_unborn_name(meta->name))
@@ -511,6 +524,9 @@ lsvd_snapshot_remove(const struct lsvd_env *env, const char *name,
     r = find_snapshot(v, name);
     if (r == 0 && !v->meta.removing)
         r = find_dependants(v, env, &d);
+    if (r == 0 && d.referring > 0)
+        r = err_set(-EBUSY, "snapshot %s: %s has references to it: first run "
+                    "lsvd-dedupe %s --rehydrate", name, d.example, d.example);
     if (r == 0 && d.count > 0)
         r = hand_down(env, &v->meta, &d, cb);
     meta_done(&d.first);

@@ -3,6 +3,7 @@
 #include "base/err.h"
 #include "volume/find.h"
 #include "volume/parent.h"
+#include "volume/refer.h"
 #include <inttypes.h>
 #include <isa-l.h>
 #include <stdio.h>
@@ -160,6 +161,25 @@ lsvd_get_info(struct lsvd_volume *v, struct lsvd_info *ret)
     volume_counters_get(v, &ret->counters);
 }
 
+/* Reads the tables of all chunks that have a reference file. */
+static void
+fill_sources(struct lsvd_volume *v, struct lsvd_info *info)
+{
+    for (uint32_t i = 0; i < v->meta.source_count; i++) {
+        const struct meta_source *s = &v->meta.source[i];
+        size_t used = strlen(info->sources);
+        char name[VOLUME_NAME_BYTES_MAX + 1];
+
+        if (needed_name(v, s->number, &s->uuid, name, sizeof name) < 0)
+            snprintf(name, sizeof name, "%u (not found)", s->number);
+        snprintf(info->sources + used, sizeof info->sources - used, "%s%s",
+                 i > 0 ? ", " : "", name);
+    }
+    info->source_count = v->meta.source_count;
+    if (v->meta.source_count > 0)
+        info->referenced_bytes = references_count(v) * v->g.block_bytes;
+}
+
 int
 lsvd_info(const struct lsvd_env *env, const char *name, struct lsvd_info *ret)
 {
@@ -174,6 +194,7 @@ lsvd_info(const struct lsvd_env *env, const char *name, struct lsvd_info *ret)
     if (v->meta.parent &&
         parent_find_name(v, ret->parent, sizeof ret->parent) < 0)
         log_event(&v->log, LOG_WARNING_LEVEL, "%s", err_text());
+    fill_sources(v, ret);
     if (parent_children(v, ret->children, sizeof ret->children,
                         &ret->child_count) < 0)
         log_event(&v->log, LOG_WARNING_LEVEL, "%s", err_text());

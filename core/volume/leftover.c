@@ -6,21 +6,23 @@
  * member again. So are files that were just begun for writes past the journal
  * (bypass.h), of which the record was lost with the power, and with it all that
  * could have been promised of them.
+ * With a chunk file goes its reference file (refer.h).
  * A file is removed only if no table, of which one is sound, and no record of a
  * journal that was replayed knows of it; and if its header, with our volume and
  * instance, says that it is ours, or was never written, or is damaged where a
  * file was to be removed. */
 #include "base/err.h"
 #include "base/sum.h"
-#include "volume/volume.h"
+#include "volume/refer.h"
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct search {
     struct lsvd_volume *v;
     uint32_t slot;
-    uint64_t found[64];
+    char found[64][REFERENCES_NAME_BYTES];
     size_t count;
 };
 
@@ -58,7 +60,21 @@ is_ours(const struct search *s, uint64_t chunk, bool was_removed)
 }
 
 static bool
-is_leftover(struct search *s, uint64_t chunk)
+references_are_ours(const struct search *s, uint64_t chunk, bool was_removed)
+{
+    struct lsvd_volume *v = s->v;
+    struct references *found;
+    int r = references_load(v->part[s->slot].dir, &v->g, &v->meta.uuid, chunk,
+                            &found);
+
+    if (r == 0)
+        references_free(found);
+    return r == 0 || (r == -EBADMSG && was_removed);
+}
+
+/* Of a chunk file, or of a reference file. */
+static bool
+is_leftover(struct search *s, uint64_t chunk, bool is_references)
 {
     struct lsvd_volume *v = s->v;
     struct chunk_entry truth = chunk_truth(v, chunk);
@@ -73,13 +89,14 @@ is_leftover(struct search *s, uint64_t chunk)
                              &zero_seq);
     if (dirty > 0 || zero_seq != 0) /* destage will see to it */
         return false;
-    return is_ours(s, chunk, truth.seq > 0);
+    return is_references ? references_are_ours(s, chunk, truth.seq > 0)
+                         : is_ours(s, chunk, truth.seq > 0);
 }
 
-static int
-look_at(void *ctx, const char *name)
+/* Whose file it is by its name, or 0. */
+static uint64_t
+chunk_of(const char *name)
 {
-    struct search *s = ctx;
     char canonical[24], *end;
     uint64_t chunk;
 
@@ -87,12 +104,25 @@ look_at(void *ctx, const char *name)
         return 0;
     errno = 0;
     chunk = strtoull(name, &end, 10);
-    if (*end || errno || chunk < 1 || chunk > geometry_chunk_count(&s->v->g))
+    if (*end || errno)
         return 0;
     fragment_name(chunk, canonical);
-    if (strcmp(canonical, name) != 0 || !is_leftover(s, chunk))
+    return strcmp(canonical, name) == 0 ? chunk : 0;
+}
+
+static int
+look_at(void *ctx, const char *name)
+{
+    struct search *s = ctx;
+    uint64_t chunk = references_chunk_of(name);
+    bool is_references = chunk > 0;
+
+    if (!is_references)
+        chunk = chunk_of(name);
+    if (chunk < 1 || chunk > geometry_chunk_count(&s->v->g) ||
+        !is_leftover(s, chunk, is_references))
         return 0;
-    s->found[s->count++] = chunk;
+    snprintf(s->found[s->count++], sizeof s->found[0], "%s", name);
     return s->count == sizeof s->found / sizeof s->found[0];
 }
 
@@ -101,15 +131,14 @@ void
 leftovers_remove_of(struct lsvd_volume *v, uint32_t slot)
 {
     struct search s = {.v = v, .slot = slot};
-    char name[24];
     int r;
 
     do {
         s.count = 0;
         r = target_list(v->part[slot].dir, look_at, &s);
         for (size_t n = 0; n < s.count && r >= 0; n++) {
-            fragment_name(s.found[n], name);
-            r = target_remove(v->part[slot].dir, name) < 0 ? -EIO : r;
+            if (target_remove(v->part[slot].dir, s.found[n]) < 0)
+                r = -EIO;
         }
         if (s.count > 0 && r >= 0)
             r = target_sync(v->part[slot].dir) < 0 ? -EIO : r;

@@ -22,6 +22,7 @@
 #include "volume/parent.h"
 #include "volume/journal_refill.h"
 #include "volume/read_cache.h"
+#include "volume/refer.h"
 #include "volume/resync.h"
 #include "volume/snapshot.h"
 #include <stdio.h>
@@ -73,6 +74,7 @@ volume_free(struct lsvd_volume *v)
         return;
     opening_ends(v);
     parent_close(v);
+    sources_close(v);
     batch_free(v);
     bypass_done(v);
     chunk_store_done(v);
@@ -601,8 +603,11 @@ volume_check_policy(struct lsvd_volume *v)
 /* Which one is to be opened. */
 struct wanted {
     const char *name;
-    const struct lsvd_volume *child; /* NULL, or: its parent, whatever any
-                                      * registry says of the name */
+    const struct lsvd_volume *child; /* NULL, or: its parent, or source, of
+                                      * this number, whatever any registry says
+                                      * of the name */
+    uint32_t number;
+    const struct uuid *uuid;
     struct lsvd_volume *parent;      /* NULL, or that of the one wanted, which
                                       * is open already */
 };
@@ -617,9 +622,7 @@ find_policy(struct lsvd_volume *v, const struct wanted *w)
 
     if (w->child)
         r = volume_find_number(v->io, &v->log, &v->config, &w->child->meta,
-                               w->child->meta.parent,
-                               &w->child->meta.parent_uuid, &v->meta,
-                               &problems);
+                               w->number, w->uuid, &v->meta, &problems);
     else
         r = volume_find(v->io, &v->log, &v->config, name, &v->meta,
                         &problems);
@@ -663,7 +666,8 @@ outdate_unseen(struct lsvd_volume *v)
                   "not up to date everywhere", v->meta.name, err_text());
 }
 
-/* Who checks or mends the files of a clone needs no other volume. */
+/* Who checks or mends the files of a clone needs no other volume, but to tell
+ * what is wrong with references. */
 static int
 open_parent(struct lsvd_volume *v, const struct lsvd_env *env,
             const struct wanted *w, unsigned flags)
@@ -708,6 +712,8 @@ open_once(const struct lsvd_env *env, const struct wanted *w, unsigned flags,
         r = ec_new(v->meta.ec_data, v->meta.ec_parity, &v->ec);
     if (r == 0)
         r = open_parent(v, env, w, flags);
+    if (r == 0)
+        r = sources_open(v, env, flags);
     if (r == 0)
         r = parts_open(v, v->exclusive);
     if (r == 0 && !v->observer)
@@ -762,7 +768,23 @@ volume_open_parent_of(const struct lsvd_env *env,
                       const struct lsvd_volume *child, const char *name,
                       unsigned flags, struct lsvd_volume **ret)
 {
-    const struct wanted w = {.name = name, .child = child};
+    const struct wanted w = {.name = name,
+                             .child = child,
+                             .number = child->meta.parent,
+                             .uuid = &child->meta.parent_uuid};
+
+    return open_wanted(env, &w, flags, ret);
+}
+
+int
+volume_open_source_of(const struct lsvd_env *env, const struct lsvd_volume *v,
+                      uint32_t nth, const char *name, unsigned flags,
+                      struct lsvd_volume **ret)
+{
+    const struct wanted w = {.name = name,
+                             .child = v,
+                             .number = v->meta.source[nth].number,
+                             .uuid = &v->meta.source[nth].uuid};
 
     return open_wanted(env, &w, flags, ret);
 }

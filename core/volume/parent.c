@@ -4,6 +4,7 @@
 #include "base/sum.h"
 #include "base/uuid.h"
 #include "volume/find.h"
+#include "volume/refer.h"
 #include "volume/snapshot.h"
 #include <stdio.h>
 #include <string.h>
@@ -16,10 +17,8 @@ depth_of(unsigned flags)
     return flags >> OPEN_DEPTH_SHIFT;
 }
 
-/* Can it be trusted to stay as it is (PA2)? What its journal still holds is
- * part of it, wherever it lies. */
-static int
-make_stable(struct lsvd_volume *p)
+int
+needed_settle(struct lsvd_volume *p)
 {
     if (!p->meta.read_only)
         return err_set(-EROFS, "volume %s is not read-only any more",
@@ -32,22 +31,32 @@ make_stable(struct lsvd_volume *p)
     return 0;
 }
 
-/* name: of that volume, or of v's own parent, if v has a policy. */
-static int
-open_it(struct lsvd_volume *v, const struct lsvd_env *env, const char *name,
-        unsigned flags)
+int
+needed_flags(const struct lsvd_volume *v, const char *name, unsigned flags,
+             unsigned *ret)
 {
     unsigned depth = depth_of(flags) + 1;
-    int r;
 
     if (depth > PARENT_DEPTH_MAX)
         return err_set(-ELOOP, "volume %s would be the parent of a parent, and "
                        "so on, of more than %u volumes", name,
                        PARENT_DEPTH_MAX);
-    flags = LSVD_OPEN_READ_ONLY | OPEN_PARENT | depth << OPEN_DEPTH_SHIFT |
-            (flags & LSVD_OPEN_NO_LOCK) |
-            (v->meta.due_from && !(flags & LSVD_OPEN_READ_ONLY)
-                 ? OPEN_DEGRADED : 0); /* SN1 */
+    *ret = LSVD_OPEN_READ_ONLY | OPEN_PARENT | depth << OPEN_DEPTH_SHIFT |
+           (flags & LSVD_OPEN_NO_LOCK) |
+           (v->meta.due_from && !(flags & LSVD_OPEN_READ_ONLY)
+                ? OPEN_DEGRADED : 0); /* SN1 */
+    return 0;
+}
+
+/* name: of that volume, or of v's own parent, if v has a policy. */
+static int
+open_it(struct lsvd_volume *v, const struct lsvd_env *env, const char *name,
+        unsigned flags)
+{
+    int r = needed_flags(v, name, flags, &flags);
+
+    if (r < 0)
+        return r;
     if (volume_is_clone(v))
         r = volume_open_parent_of(env, v, name, flags, &v->parent);
     else
@@ -55,7 +64,7 @@ open_it(struct lsvd_volume *v, const struct lsvd_env *env, const char *name,
     if (r < 0)
         return r;
     opening_ends(v->parent);
-    return make_stable(v->parent);
+    return needed_settle(v->parent);
 }
 
 int
@@ -65,13 +74,13 @@ parent_open_named(struct lsvd_volume *v, const struct lsvd_env *env,
     return open_it(v, env, name, 0);
 }
 
-static int
-find_name(struct lsvd_volume *v, char *name, size_t bytes)
+int
+needed_name(struct lsvd_volume *v, uint32_t number, const struct uuid *uuid,
+            char *name, size_t bytes)
 {
     struct volume_meta meta;
-    int r = volume_find_number(v->io, &v->log, &v->config, &v->meta,
-                               v->meta.parent, &v->meta.parent_uuid, &meta,
-                               NULL);
+    int r = volume_find_number(v->io, &v->log, &v->config, &v->meta, number,
+                               uuid, &meta, NULL);
 
     if (r < 0)
         return r;
@@ -83,7 +92,7 @@ find_name(struct lsvd_volume *v, char *name, size_t bytes)
 int
 parent_find_name(struct lsvd_volume *v, char *name, size_t bytes)
 {
-    int r = find_name(v, name, bytes);
+    int r = needed_name(v, v->meta.parent, &v->meta.parent_uuid, name, bytes);
 
     return r < 0 ? err_wrap(r, "volume %s: its parent", v->meta.name) : 0;
 }
@@ -96,7 +105,8 @@ parent_open(struct lsvd_volume *v, const struct lsvd_env *env, unsigned flags)
 
     if (!volume_is_clone(v) || (flags & OPEN_INSPECT))
         return 0;
-    r = find_name(v, name, sizeof name);
+    r = needed_name(v, v->meta.parent, &v->meta.parent_uuid, name,
+                    sizeof name);
     if (r == 0)
         r = open_it(v, env, name, flags);
     if (r == 0 && v->parent->g.block_bytes != v->g.block_bytes)
@@ -121,7 +131,7 @@ parent_close(struct lsvd_volume *v)
 static uint64_t
 overlap(const struct lsvd_volume *v)
 {
-    uint64_t bytes = v->meta.overlap_bytes;
+    uint64_t bytes = volume_is_clone(v) ? v->meta.overlap_bytes : 0;
 
     return v->parent && bytes > v->parent->g.volume_bytes
                ? v->parent->g.volume_bytes
@@ -139,20 +149,6 @@ within(const struct lsvd_volume *v, uint64_t first, uint64_t count)
     return count < end - first ? count : end - first;
 }
 
-/* SN4. */
-static int
-fetch_leased(struct lsvd_volume *p, uint64_t first, uint32_t count,
-             uint8_t *to)
-{
-    struct lease lease;
-    int r;
-
-    lease_get(&p->leases, &lease, first, first + count, false);
-    r = volume_fetch(p, first, count, to);
-    lease_put(&p->leases, &lease);
-    return r;
-}
-
 int
 parent_fetch(struct lsvd_volume *v, uint64_t first, uint64_t count,
              uint8_t *to)
@@ -164,7 +160,7 @@ parent_fetch(struct lsvd_volume *v, uint64_t first, uint64_t count,
         return err_set(-EIO, "volume %s: its parent is not open",
                        v->meta.name);
     if (have > 0)
-        r = fetch_leased(v->parent, first, (uint32_t)have, to);
+        r = volume_fetch_leased(v->parent, first, (uint32_t)have, to);
     if (r < 0)
         return err_wrap(r, "volume %s: its parent", v->meta.name);
     if (have > 0) {
@@ -301,7 +297,7 @@ bool
 volume_cell_is_hole(const struct lsvd_volume *v, const struct rows *rows,
                     uint32_t slot, uint32_t row)
 {
-    return volume_is_clone(v) &&
+    return (volume_is_clone(v) || volume_has_references(v)) &&
            sum_all_zero(rows->cell[slot] + (size_t)(row - rows->first) *
                                                v->g.block_bytes,
                         v->g.block_bytes);
@@ -322,8 +318,8 @@ note_child(void *ctx, const struct volume_meta *meta)
     struct children *c = ctx;
     size_t used = strlen(c->names);
 
-    if (meta->removing || meta->parent != c->v->meta.number ||
-        !uuid_equal(&meta->parent_uuid, &c->v->meta.uuid))
+    if (meta->removing ||
+        !meta_needs(meta, c->v->meta.number, &c->v->meta.uuid))
         return 0;
     if (!c->v->meta.successor && meta_is_unborn_name(meta->name))
         return 0; /* left by a snapshot that was cut short */

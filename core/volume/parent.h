@@ -37,6 +37,17 @@ void parent_close(struct lsvd_volume *v);
 /* What it is called, for messages. */
 int parent_find_name(struct lsvd_volume *v, char *name, size_t bytes);
 
+/* The same for any volume that v needs, be it a source (refer.h): with which
+ * flags, … */
+int needed_flags(const struct lsvd_volume *v, const char *name, unsigned flags,
+                 unsigned *ret);
+/* … by which name, … */
+int needed_name(struct lsvd_volume *v, uint32_t number,
+                const struct uuid *uuid, char *name, size_t bytes);
+/* … and, once it is open: can it be trusted to stay as it is (PA2)? What its
+ * journal still holds is part of it, wherever it lies. */
+int needed_settle(struct lsvd_volume *p);
+
 /* ---- what it has ---- */
 
 static inline bool
@@ -70,6 +81,12 @@ uint64_t volume_cell_sum(const struct lsvd_volume *v, uint64_t block,
 /* Does this sum of a cell mean zeroes, or nothing? */
 bool volume_sum_is_zero(const struct lsvd_volume *v, uint64_t block,
                         uint64_t sum);
+/* … or a reference: that there are no bytes? */
+static inline bool
+volume_sum_is_hole(const struct lsvd_volume *v, uint64_t block, uint64_t sum)
+{
+    return sum == SUM_REFERENCE || volume_sum_is_zero(v, block, sum);
+}
 
 /* Of a cell that was loaded, or rebuilt: is it such zeroes, so that its bytes
  * need not be written? */

@@ -133,12 +133,12 @@ load_new_data(struct lsvd_volume *v, struct plan *plan, uint8_t ***ret)
     int r;
 
     for (size_t i = 0; i < plan->block_count; i++)
-        with_bytes += plan->blocks[i].sum != SUM_ZERO_BLOCK;
+        with_bytes += sum_has_bytes(plan->blocks[i].sum);
     at = alloc_bytes(plan, with_bytes * v->g.block_bytes);
     if (!data || !missing || !at)
         return -ENOMEM;
     for (size_t i = 0; i < plan->block_count; i++) {
-        if (plan->blocks[i].sum == SUM_ZERO_BLOCK)
+        if (!sum_has_bytes(plan->blocks[i].sum))
             continue;
         data[i] = at;
         missing[i] = !load_from_ram(v, &plan->blocks[i], at);
@@ -322,7 +322,7 @@ is_zero_row(const struct lsvd_volume *v, uint64_t chunk,
         uint32_t block = geometry_block_of(&v->g, i, row->row);
 
         if (block != UINT32_MAX &&
-            !volume_sum_is_zero(v, geometry_first_block(&v->g, chunk) + block,
+            !volume_sum_is_hole(v, geometry_first_block(&v->g, chunk) + block,
                                 row->sum[i]))
             return false;
     }

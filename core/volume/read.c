@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "base/sum.h"
 #include "volume/read_cache.h"
+#include "volume/refer.h"
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,7 +91,7 @@ struct span {
     uint8_t *to;
     struct iovec *iov; /* count of them, for its use */
     bool *bad;         /* count: what the fragment could not give */
-    bool *absent;      /* NULL, or of the first block, and every step-th */
+    uint8_t *said;     /* NULL, or of the first block, and every step-th */
     /* Of the read of it: */
     int error; /* it was not even begun */
     uint64_t begin_ns; /* how long it took to begin it */
@@ -106,8 +107,8 @@ span_cell(const struct lsvd_volume *v, const struct span *s, uint32_t n)
 static void
 note_sum(const struct span *s, uint32_t n, uint64_t sum)
 {
-    if (s->absent)
-        s->absent[(size_t)n * s->step] = sum == SUM_ZERO_BLOCK;
+    if (s->said)
+        s->said[(size_t)n * s->step] = said_by_sum(sum);
 }
 
 /* Why cells could not be computed. */
@@ -322,7 +323,7 @@ span_end(struct lsvd_volume *v, struct chunk *c, struct span *s)
         if (s->bad[i])
             volume_note_bad(v, c, s->slot, row + i,
                             "the block does not pass its check");
-        else if (s->absent)
+        else if (s->said)
             note_sum(s, i, fragment_entry(s->read.f, row + i).sum);
     }
     return 0;
@@ -438,7 +439,7 @@ read_stripes(struct lsvd_volume *v, struct chunk *c, struct span *span,
 
 int
 volume_read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
-                  uint32_t count, uint8_t *to, bool *absent)
+                  uint32_t count, uint8_t *to, uint8_t *said)
 {
     uint32_t step = v->g.is_ec ? v->g.data_count : 1, spans = 0, used = 0;
     struct span span[EC_DATA_MAX];
@@ -447,7 +448,7 @@ volume_read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
 
     assert(count > 0 && count <= RUN_BLOCKS_MAX);
     if (bypass_is_found(v, c->number))
-        return bypass_read_found(v, c, block, count, to, absent);
+        return bypass_read_found(v, c, block, count, to, said);
     for (uint32_t i = 0; i < step && i < count; i++) {
         struct span *s = &span[spans++];
 
@@ -458,7 +459,7 @@ volume_read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
         s->to = to + i * (size_t)v->g.block_bytes;
         s->iov = iov + used;
         s->bad = bad + used;
-        s->absent = absent ? absent + i : NULL;
+        s->said = said ? said + i : NULL;
         used += s->count;
     }
     if (v->g.is_ec)
@@ -492,31 +493,46 @@ fetch_from_hole(struct lsvd_volume *v, const struct chunk_entry *truth,
     return 0;
 }
 
-/* PA1. */
+/* Does anything show through where a cell has no bytes? */
+static bool
+is_layered(const struct lsvd_volume *v)
+{
+    return volume_is_clone(v) || volume_has_references(v);
+}
+
+/* PA1, RF1. */
 static int
-fetch_absent(struct lsvd_volume *v, const bool *absent, uint64_t first,
-             uint32_t count, uint8_t *to)
+fetch_below(struct lsvd_volume *v, const uint8_t *said,
+            const struct reference *references, uint64_t first, uint32_t count,
+            uint8_t *to)
 {
     int r = 0;
 
     for (uint32_t i = 0, run; i < count && r == 0; i += run) {
-        for (run = 1; i + run < count && absent[i + run] == absent[i]; run++)
+        uint8_t *at = to + (size_t)i * v->g.block_bytes;
+
+        for (run = 1; i + run < count && said[i + run] == said[i]; run++)
             ;
-        if (absent[i])
-            r = parent_fetch(v, first + i, run,
-                             to + (size_t)i * v->g.block_bytes);
+        if (said[i] == SAID_NOTHING && volume_is_clone(v))
+            r = parent_fetch(v, first + i, run, at);
+        else if (said[i] == SAID_REFERENCE)
+            r = refer_fetch(v, first + i, run, references + i, at);
     }
     return r;
 }
 
-/* The chunk's lease is not kept while the parent is asked: what the clone says
- * nothing of stays so as long as the caller has its lease on the blocks. */
+/* The chunk's lease is not kept while others are asked: what the volume says
+ * nothing of, or that a block is a reference, stays so as long as the caller
+ * has its lease on the blocks. */
 static int
 fetch_leased_chunk(struct lsvd_volume *v, struct chunk *c, uint64_t first,
                    uint32_t count, uint8_t *to)
 {
+    uint32_t block = geometry_block_in_chunk(&v->g, first);
+    struct reference references[RUN_BLOCKS_MAX];
+    bool below = is_layered(v);
+    uint8_t said[RUN_BLOCKS_MAX];
     uint64_t number = c->number;
-    bool absent[RUN_BLOCKS_MAX], is_clone = volume_is_clone(v);
     struct chunk_entry truth;
     struct lease lease;
     int r = 0;
@@ -525,13 +541,14 @@ fetch_leased_chunk(struct lsvd_volume *v, struct chunk *c, uint64_t first,
     /* It may have been removed while we waited. */
     truth = chunk_truth(v, number);
     if (truth.state == CHUNK_PRESENT)
-        r = read_cache_fetch(v, c, geometry_block_in_chunk(&v->g, first),
-                             count, to, is_clone ? absent : NULL);
+        r = read_cache_fetch(v, c, block, count, to, below ? said : NULL);
+    if (truth.state == CHUNK_PRESENT && r == 0 && below)
+        r = refer_look(v, c, block, count, said, references);
     lease_put(&v->chunk_leases, &lease);
     if (truth.state != CHUNK_PRESENT)
         return fetch_from_hole(v, &truth, first, count, to);
-    if (r == 0 && is_clone)
-        return fetch_absent(v, absent, first, count, to);
+    if (r == 0 && below)
+        return fetch_below(v, said, references, first, count, to);
     if (r == 0)
         volume_cache(v, first, count, to, false);
     return r;
@@ -586,6 +603,16 @@ fetch_from_journal(struct lsvd_volume *v, uint64_t first, uint32_t count,
 }
 
 static int
+fetch_references(struct lsvd_volume *v, uint64_t first, uint32_t count,
+                 uint8_t *to)
+{
+    struct reference references[RUN_BLOCKS_MAX];
+    int r = refer_look_up(v, first, count, references);
+
+    return r == 0 ? refer_fetch(v, first, count, references, to) : r;
+}
+
+static int
 fetch_run_once(struct lsvd_volume *v, uint64_t first, uint32_t count,
                uint8_t *to)
 {
@@ -601,10 +628,12 @@ fetch_run_once(struct lsvd_volume *v, uint64_t first, uint32_t count,
 
         for (run = 1; i + run < count && have[i + run] == have[i]; run++)
             ;
-        if (have[i] == 2)
+        if (have[i] == JOURNAL_ZEROES)
             memset(at, 0, (size_t)run * v->g.block_bytes);
-        else if (have[i] == 1)
+        else if (have[i] == JOURNAL_DATA)
             r = fetch_from_journal(v, first + i, run, at);
+        else if (have[i] == JOURNAL_REFERENCE)
+            r = fetch_references(v, first + i, run, at);
         else
             r = fetch_from_chunk(v, first + i, run, at);
         if (r < 0)
@@ -626,7 +655,7 @@ fetch_run(struct lsvd_volume *v, uint64_t first, uint32_t count, uint8_t *to)
     } while (spills != bypass_spills(v));
     /* only now: until then a block may have been looked for in neither place
      * that has it, and have been taken for the parent's */
-    if (r == 0 && volume_is_clone(v))
+    if (r == 0 && is_layered(v))
         volume_cache(v, first, count, to, false);
     return r;
 }
@@ -653,9 +682,9 @@ volume_fetch(struct lsvd_volume *v, uint64_t first, uint32_t count,
     return 0;
 }
 
-static int
-fetch_leased(struct lsvd_volume *v, uint64_t first, uint32_t count,
-             uint8_t *to)
+int
+volume_fetch_leased(struct lsvd_volume *v, uint64_t first, uint32_t count,
+                    uint8_t *to)
 {
     struct lease lease;
     int r;
@@ -677,7 +706,7 @@ read_within_block(struct lsvd_volume *v, uint64_t block, size_t at,
     r = mem_new_aligned(v->g.block_bytes, &bounce);
     if (r < 0)
         return r;
-    r = fetch_leased(v, block, 1, bounce);
+    r = volume_fetch_leased(v, block, 1, bounce);
     if (r == 0)
         memcpy(to, bounce + at, count);
     free(bounce);
@@ -723,7 +752,7 @@ serve_read(struct lsvd_volume *v, void *to, size_t count, uint64_t offset)
         offset += n;
         count -= n;
         if (run > 0 && (!whole || count < bytes)) { /* the run ends here */
-            r = fetch_leased(v, run_first, run, run_at);
+            r = volume_fetch_leased(v, run_first, run, run_at);
             if (r < 0)
                 return r;
             run = 0;
@@ -759,7 +788,7 @@ lsvd_cache(struct lsvd_volume *v, uint64_t count, uint64_t offset)
         uint32_t run = end - first < RUN_BLOCKS_MAX ? (uint32_t)(end - first)
                                                     : RUN_BLOCKS_MAX;
 
-        r = fetch_leased(v, first, run, bounce);
+        r = volume_fetch_leased(v, first, run, bounce);
         first += run;
     }
     free(bounce);

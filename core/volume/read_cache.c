@@ -325,6 +325,8 @@ fill_wants(struct lsvd_volume *v, struct chunk *c, uint32_t block,
         if (!f || f->doubtful)
             continue;
         want[i].sum = fragment_entry(f, geometry_row_of(&v->g, block + i)).sum;
+        if (!sum_has_bytes(want[i].sum)) /* nothing to keep */
+            want[i].sum = SUM_ZERO_BLOCK;
         want[i].seed = volume_block_seed(v, first + i);
     }
 }
@@ -376,10 +378,10 @@ offer(struct lsvd_volume *v, uint64_t first, uint32_t count,
 
 static int
 read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
-           uint32_t count, uint8_t *to, bool *absent)
+           uint32_t count, uint8_t *to, uint8_t *said)
 {
     uint64_t begin = v->io->ops->now_ns(v->io);
-    int r = volume_read_parts(v, c, block, count, to, absent);
+    int r = volume_read_parts(v, c, block, count, to, said);
 
     if (r == 0 && count * (size_t)v->g.block_bytes <= SMALL_BYTES)
         took(v, true, begin);
@@ -388,7 +390,7 @@ read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
 
 int
 read_cache_fetch(struct lsvd_volume *v, struct chunk *c, uint32_t block,
-                 uint32_t count, uint8_t *to, bool *absent)
+                 uint32_t count, uint8_t *to, uint8_t *said)
 {
     uint64_t first = (c->number - 1) * v->g.chunk_blocks + block;
     bool is_scan = count * (size_t)v->g.block_bytes >= SCAN_BYTES;
@@ -399,20 +401,20 @@ read_cache_fetch(struct lsvd_volume *v, struct chunk *c, uint32_t block,
 
     assert(count <= RUN_BLOCKS_MAX);
     if (is_off(v))
-        return volume_read_parts(v, c, block, count, to, absent);
+        return volume_read_parts(v, c, block, count, to, said);
     if (!is_to_be_asked(v, v->io->ops->now_ns(v->io)))
-        return read_parts(v, c, block, count, to, absent);
+        return read_parts(v, c, block, count, to, said);
     fill_wants(v, c, block, count, want);
     get(v, first, count, want, to, have);
     for (uint32_t i = 0, run; i < count && r == 0; i += run) {
         for (run = 1; i + run < count && have[i + run] == have[i]; run++)
             ;
-        if (absent && have[i]) /* what has no bytes is not kept */
-            memset(absent + i, 0, run * sizeof *absent);
+        if (said && have[i]) /* what has no bytes is not kept */
+            memset(said + i, SAID_BYTES, run);
         if (have[i])
             continue;
         r = read_parts(v, c, block + i, run, to + i * bytes,
-                       absent ? absent + i : NULL);
+                       said ? said + i : NULL);
         if (r == 0 && !is_scan)
             offer(v, first + i, run, want + i, to + i * bytes, false);
     }

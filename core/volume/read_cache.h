@@ -42,7 +42,7 @@ void read_cache_close(struct lsvd_volume *v);
 
 /* As volume_read_parts, which it calls for what is not here. */
 int read_cache_fetch(struct lsvd_volume *v, struct chunk *c, uint32_t block,
-                     uint32_t count, uint8_t *to, bool *absent);
+                     uint32_t count, uint8_t *to, uint8_t *said);
 
 /* The plan is in place, and in the tables. The role's. */
 void read_cache_destaged(struct lsvd_volume *v, const struct plan *plan);

@@ -11,6 +11,7 @@
  *      cable) may be readable tomorrow.
  * (F3) Zero cells are not written: sparse stays sparse. */
 #include "volume/parent.h"
+#include "volume/refer.h"
 #include "base/err.h"
 #include "base/memory.h"
 #include "base/sum.h"
@@ -62,7 +63,7 @@ journal_covers(struct rebuild *b, const struct stripe *stripe)
         return journal_has(b, b->slot, stripe->row);
     for (uint32_t i = 0; i < v->g.data_count; i++) {
         if (stripe->state[i] != CELL_GOOD &&
-            stripe->sum[i] != SUM_ZERO_BLOCK &&
+            sum_has_bytes(stripe->sum[i]) &&
             !journal_has(b, i, stripe->row))
             return false;
     }
@@ -114,7 +115,7 @@ judge_cell(struct rebuild *b, const struct stripe *stripe)
                            parity ? stripe->sum : NULL);
     if (!known)
         return CELL_KEEP;
-    if (entry.sum != SUM_ZERO_BLOCK &&
+    if (sum_has_bytes(entry.sum) &&
         !volume_cell_is_hole(v, &b->rows, b->slot, stripe->row))
         return CELL_WRITE;
     return b->in_place ? CELL_PUNCH : CELL_KEEP;
@@ -368,7 +369,7 @@ fragment_rebuild(struct lsvd_volume *v, uint64_t chunk, uint32_t slot,
     struct chunk_entry truth = chunk_truth(v, chunk);
     bool is_read = v->usable & UINT32_C(1) << slot;
     struct lease lease;
-    int r;
+    int r, references;
 
     *ret_lost_blocks = 0;
     if (truth.state != CHUNK_PRESENT)
@@ -379,7 +380,10 @@ fragment_rebuild(struct lsvd_volume *v, uint64_t chunk, uint32_t slot,
     /* Nobody reads a part that is being filled (RS1). */
     lease_get(&v->chunk_leases, &lease, chunk, chunk + 1, is_read);
     b.seq = fragment_newest_seq(v, b.chunk);
-    r = judge_and_mend(&b);
+    references = references_mend(v, b.chunk, slot);
+    r = references < 0 ? references : judge_and_mend(&b);
+    if (r == 0)
+        r = references;
     /* After an attempt that changed nothing what is known of the files stays
      * known: asking again would report, and queue, the damage again. */
     if (r > 0 || b.replaced || b.in_place)

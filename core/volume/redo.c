@@ -174,7 +174,7 @@ decode_data(struct lsvd_volume *v, struct byte_reader *in, struct plan *plan,
         cell = next_cell(plan, i, row);
         cell->entry = (struct cell_entry){
             volume_cell_sum(v, b.block, b.sum), b.seq};
-        if (b.sum == SUM_ZERO_BLOCK)
+        if (!sum_has_bytes(b.sum))
             continue;
         cell->data = plan_alloc(plan, 1, v->g.block_bytes);
         if (!cell->data)

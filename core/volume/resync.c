@@ -1,4 +1,5 @@
 /* resync.c: see resync.h. */
+#include "volume/refer.h"
 #include "volume/resync.h"
 #include "base/err.h"
 #include "base/memory.h"
@@ -370,6 +371,9 @@ remove_file(struct lsvd_volume *v, uint32_t slot, uint64_t chunk)
 
     fragment_name(chunk, name);
     r = target_remove(p->dir, name);
+    if ((r == 0 || r == -ENOENT) && volume_has_references(v) &&
+        references_remove(p->dir, chunk) == 0)
+        r = 0;
     if (r == 0)
         r = target_sync(p->dir);
     if (r < 0 && r != -ENOENT)

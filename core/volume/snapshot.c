@@ -84,8 +84,9 @@ reserve(struct lsvd_volume *v)
     int r;
 
     if (atomic_exchange(&v->in_repair, true))
-        return err_set(-EBUSY, "volume %s is being verified, rebuilt or "
-                       "flattened: wait for that to end", v->meta.name);
+        return err_set(-EBUSY, "volume %s is being verified, rebuilt, "
+                       "flattened or deduped: wait for that to end",
+                       v->meta.name);
     atomic_store(&v->in_snapshot, true);
     r = role_get(v, &role); /* behind who changes it just now */
     if (r == 0)

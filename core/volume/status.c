@@ -168,25 +168,46 @@ fill_copies(struct lsvd_volume *v, struct lsvd_status *ret)
     ret->journal_fill_total = atomic_load(&f->total);
 }
 
-/* What the parents have must be read from them. */
-static bool
-parents_are_whole(struct lsvd_volume *v, char *text, size_t bytes)
+/* Of those that v needs, the first that lacks a part; NULL: none does. */
+static const struct lsvd_volume *
+find_reduced(const struct lsvd_volume *v)
 {
-    bool whole = true;
+    const struct lsvd_volume *reduced = NULL;
+
+    for (const struct lsvd_volume *p = v->parent; p && !reduced;
+         p = p->parent)
+        reduced = volume_all_parts(p) & ~p->usable ? p : NULL;
+    for (const struct lsvd_volume *p = v; p && !reduced; p = p->parent) {
+        uint32_t count = atomic_load(&p->source_count);
+
+        for (uint32_t i = 0; i < count && !reduced; i++) {
+            const struct lsvd_volume *source = p->source[i].volume;
+
+            if (source && (volume_all_parts(source) & ~source->usable))
+                reduced = source;
+            else if (source)
+                reduced = find_reduced(source);
+        }
+    }
+    return reduced;
+}
+
+/* What others have must be read from them. */
+static bool
+needed_are_whole(struct lsvd_volume *v, char *text, size_t bytes)
+{
+    const struct lsvd_volume *p;
 
     pthread_mutex_lock(&v->state_lock); /* one may be let go (flatten.c) */
-    for (struct lsvd_volume *p = v->parent; p && whole; p = p->parent) {
-        uint32_t away = volume_all_parts(p) & ~p->usable;
-
-        whole = away == 0;
-        if (!whole)
-            snprintf(text, bytes, "part %c of %s, which it depends on, is not "
-                     "in use: lsvd-repair verify",
-                     p->part[__builtin_ctz(away)].letter,
-                     meta_stored_name(&p->meta));
-    }
+    p = find_reduced(v);
+    if (p)
+        snprintf(text, bytes, "part %c of %s, which it depends on, is not in "
+                 "use: lsvd-repair verify",
+                 p->part[__builtin_ctz(volume_all_parts(p) & ~p->usable)]
+                     .letter,
+                 meta_stored_name(&p->meta));
     pthread_mutex_unlock(&v->state_lock);
-    return whole;
+    return p == NULL;
 }
 
 static void
@@ -209,7 +230,7 @@ fill_health(struct lsvd_volume *v, bool failed, struct lsvd_status *ret)
                  "what it did is not verified: lsvd-repair verify --full");
         all = false;
     }
-    if (all && !parents_are_whole(v, ret->problem, sizeof ret->problem))
+    if (all && !needed_are_whole(v, ret->problem, sizeof ret->problem))
         all = false;
     if (all && !journal_is_mirrored(v, ret->problem, sizeof ret->problem))
         all = false;

@@ -82,9 +82,9 @@ keep_zeroes(struct lsvd_volume *v, struct rows *rows, uint32_t slot)
     const struct fragment *f = rows->fragment[slot];
 
     for (uint32_t i = 0; i < rows->count; i++) {
-        rows->bad[slot][i] = f->doubtful ||
-                             fragment_entry(f, rows->first + i).sum !=
-                                 SUM_ZERO_BLOCK;
+        rows->bad[slot][i] =
+            f->doubtful ||
+            sum_has_bytes(fragment_entry(f, rows->first + i).sum);
         if (!rows->bad[slot][i])
             memset(rows->cell[slot] + (size_t)i * v->g.block_bytes, 0,
                    v->g.block_bytes);
@@ -224,7 +224,7 @@ find_witness(struct lsvd_volume *v, const struct rows *rows, uint32_t row)
 }
 
 /* What a lost cell must hash to when no parity is left to tell: no cell does,
- * and above all it is not SUM_ZERO_BLOCK, which needs no other cell. */
+ * and above all it is none that needs no other cell (sum_has_bytes). */
 #define SUM_UNKNOWN UINT64_MAX
 
 /* Without any parity: valid data cells stand for themselves. */
@@ -321,7 +321,7 @@ judge_ec(struct lsvd_volume *v, const struct rows *rows, struct stripe *s)
     if (!s->readable) { /* what the row's blocks need may still be there */
         s->readable = true;
         for (uint32_t i = 0; i < v->g.data_count; i++) {
-            if (s->state[i] != CELL_GOOD && s->sum[i] != SUM_ZERO_BLOCK)
+            if (s->state[i] != CELL_GOOD && sum_has_bytes(s->sum[i]))
                 s->readable = false;
         }
     }
@@ -400,9 +400,9 @@ rebuild_ec(struct lsvd_volume *v, struct rows *rows, const struct stripe *s,
     for (uint32_t i = 0; i < v->g.part_count; i++)
         cells[i] = cell_of(v, rows, i, s->row);
     ret_entry->seq = s->seq;
-    if (slot < v->g.data_count && s->sum[slot] == SUM_ZERO_BLOCK) {
+    if (slot < v->g.data_count && !sum_has_bytes(s->sum[slot])) {
         memset(cells[slot], 0, v->g.block_bytes);
-        ret_entry->sum = SUM_ZERO_BLOCK;
+        ret_entry->sum = s->sum[slot];
         return 0;
     }
     r = ec_decode(v->ec, v->g.block_bytes, s->good & ~want, want, cells);

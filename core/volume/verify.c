@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "base/sum.h"
 #include "base/wait.h"
+#include "volume/refer.h"
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,8 +46,8 @@ chunk_check_free(struct chunk_check *check)
     free(check);
 }
 
-static void
-set_finding(struct chunk_check *check, uint32_t slot,
+void
+chunk_check_set(struct chunk_check *check, uint32_t slot,
             enum lsvd_chunk_finding kind, const char *text)
 {
     if (check->kind[slot] != LSVD_CHUNK_HEALTHY)
@@ -67,14 +68,14 @@ check_quick(struct lsvd_volume *v, uint64_t chunk, uint32_t slot,
 
     r = quick_size(v, quick, chunk, slot, &bytes);
     if (r == -ENOENT)
-        set_finding(check, slot, LSVD_CHUNK_MISSING, "the file is missing");
+        chunk_check_set(check, slot, LSVD_CHUNK_MISSING, "the file is missing");
     else if (r < 0)
-        set_finding(check, slot, LSVD_CHUNK_CORRUPT, err_text());
+        chunk_check_set(check, slot, LSVD_CHUNK_CORRUPT, err_text());
     else if (bytes != geometry_file_bytes(&v->g, slot))
-        set_finding(check, slot, LSVD_CHUNK_CORRUPT,
+        chunk_check_set(check, slot, LSVD_CHUNK_CORRUPT,
                     "the file has the wrong size");
     else if (chunk_table_get(p->table, chunk).seq < truth.seq)
-        set_finding(check, slot, LSVD_CHUNK_STALE,
+        chunk_check_set(check, slot, LSVD_CHUNK_STALE,
                     "its chunk table entry is older than the other parts'");
 }
 
@@ -88,28 +89,28 @@ check_file(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
     switch (state) {
     case FRAGMENT_OK:
         if (f->doubtful)
-            set_finding(check, slot, LSVD_CHUNK_CORRUPT,
+            chunk_check_set(check, slot, LSVD_CHUNK_CORRUPT,
                         "its table does not pass its check");
         else if (chunk_table_get(v->part[slot].table, c->number).seq <
                  truth.seq)
-            set_finding(check, slot, LSVD_CHUNK_STALE,
+            chunk_check_set(check, slot, LSVD_CHUNK_STALE,
                         "its chunk table entry is older than the other "
                         "parts'");
         break;
     case FRAGMENT_MISSING:
-        set_finding(check, slot, LSVD_CHUNK_MISSING, "the file is missing");
+        chunk_check_set(check, slot, LSVD_CHUNK_MISSING, "the file is missing");
         break;
     case FRAGMENT_STALE:
-        set_finding(check, slot, LSVD_CHUNK_STALE,
+        chunk_check_set(check, slot, LSVD_CHUNK_STALE,
                     "the file is older than the chunk table says");
         break;
     case FRAGMENT_CORRUPT:
-        set_finding(check, slot, LSVD_CHUNK_CORRUPT,
+        chunk_check_set(check, slot, LSVD_CHUNK_CORRUPT,
                     "the file is not this chunk's, or is damaged");
         break;
     case FRAGMENT_REFUSED:
     case FRAGMENT_ERROR:
-        set_finding(check, slot, LSVD_CHUNK_CORRUPT, "it can't be read");
+        chunk_check_set(check, slot, LSVD_CHUNK_CORRUPT, "it can't be read");
         break;
     case FRAGMENT_UNKNOWN:
     case FRAGMENT_LOADING:
@@ -166,7 +167,7 @@ check_parity(struct lsvd_volume *v, const struct rows *rows,
         if (s->state[slot] != CELL_GOOD ||
             memcmp(out[i], rows->cell[slot] + at, bytes) == 0)
             continue;
-        set_finding(check, slot, LSVD_CHUNK_CORRUPT,
+        chunk_check_set(check, slot, LSVD_CHUNK_CORRUPT,
                     "its parity is not that of the data");
         right = false;
     }
@@ -222,11 +223,11 @@ check_row(struct lsvd_volume *v, struct rows *rows, uint32_t row,
         if (s.state[i] == CELL_STALE) {
             snprintf(text, sizeof text, "row %u is older than the others",
                      row);
-            set_finding(check, i, LSVD_CHUNK_STALE, text);
+            chunk_check_set(check, i, LSVD_CHUNK_STALE, text);
         } else {
             snprintf(text, sizeof text, "row %u does not pass its check",
                      row);
-            set_finding(check, i, LSVD_CHUNK_CORRUPT, text);
+            chunk_check_set(check, i, LSVD_CHUNK_CORRUPT, text);
         }
     }
     if (v->g.is_ec && !check_parity(v, rows, &s, scratch, check))
@@ -320,7 +321,7 @@ chunk_check(struct lsvd_volume *v, uint64_t number, bool full,
     lease_get(&v->chunk_leases, &lease, number, number + 1, false);
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         if (!(v->usable & UINT32_C(1) << i))
-            set_finding(check, i, LSVD_CHUNK_MISSING, v->part[i].problem);
+            chunk_check_set(check, i, LSVD_CHUNK_MISSING, v->part[i].problem);
         else if (full)
             check_file(v, c, i, truth, check);
         else
@@ -328,7 +329,9 @@ chunk_check(struct lsvd_volume *v, uint64_t number, bool full,
     }
     if (full)
         r = check_full(v, c, check);
-    else
+    if (full && r == 0 && volume_has_references(v))
+        r = chunk_check_references(v, c, check);
+    if (!full)
         check_enough(v, number, check);
     lease_put(&v->chunk_leases, &lease);
     chunk_put(v, c);
@@ -605,10 +608,13 @@ judge_name(void *ctx, const char *name)
         return 0;
     errno = 0;
     number = strtoull(name, &end, 10);
+    if (references_chunk_of(name) == number && number > 0)
+        end += strlen(end);
     if (isdigit((unsigned char)name[0]) && !*end && !errno && number >= 1 &&
         number <= geometry_chunk_count(&v->g)) {
         fragment_name(number, canonical);
-        if (strcmp(canonical, name) == 0 &&
+        if ((strcmp(canonical, name) == 0 ||
+             references_chunk_of(name) == number) &&
             (chunk_truth(v, number).state == CHUNK_PRESENT ||
              (v->observer &&
               (in_flux(v, number) || tables_reload(v) < 0 ||
@@ -832,6 +838,8 @@ lsvd_verify(const struct lsvd_env *env, const char *name, bool full,
         r = volume_open(env, name, LSVD_OPEN_NO_LOCK | OPEN_INSPECT, &y.v);
     if (r < 0)
         return r;
+    if (full)
+        sources_open_late(y.v, env);
     if (y.v->attached)
         r = volume_drain(y.v);
     if (r == 0)

@@ -34,6 +34,15 @@ struct chunk_check {
 int chunk_check(struct lsvd_volume *v, uint64_t number, bool full,
                 const struct quick *quick, struct chunk_check *check);
 
+/* The first that is found of a part names it. */
+void chunk_check_set(struct chunk_check *check, uint32_t slot,
+                     enum lsvd_chunk_finding kind, const char *text);
+
+/* verify_references.c: reference files, and what they lead to (refer.h). Caller
+ * holds the chunk lease. The role's. */
+int chunk_check_references(struct lsvd_volume *v, struct chunk *c,
+                           struct chunk_check *check);
+
 /* Tell what was found lost; neighbouring blocks are one range. */
 void chunk_check_lost(struct lsvd_volume *v, uint64_t chunk,
                       struct chunk_check *check,

@@ -32,6 +32,7 @@
 #include "base/log.h"
 #include "base/seq.h"
 #include "base/shared.h"
+#include "base/sum.h"
 #include "cache/cache.h"
 #include "chunk/chunk_table.h"
 #include "chunk/fragment.h"
@@ -111,10 +112,11 @@ struct chunk {
     atomic_bool in_flight; /* a batch has begun to change its files, and has
                             * not ended */
     struct chunk *next_in_hash, *newer, *older;
-    pthread_mutex_t lock;   /* guards the next three */
+    pthread_mutex_t lock;   /* guards the next four */
     pthread_cond_t changed;
     enum fragment_state state[PARTS_MAX];
     struct fragment *fragment[PARTS_MAX];
+    struct references *references; /* refer.h; NULL: not loaded */
 };
 
 struct chunk_store {
@@ -192,6 +194,13 @@ struct refill {
     unsigned looks_left, quiet_looks; /* the watch's */
 };
 
+/* A volume that references lead to; see refer.h. */
+struct source {
+    uint32_t number;
+    struct lsvd_volume *volume; /* owned; NULL: not there, for a tool that does
+                                 * without */
+};
+
 struct bypass_chunk;
 #define BYPASS_STREAMS 8u
 
@@ -228,6 +237,9 @@ struct lsvd_volume {
     struct geometry g;
     struct lsvd_volume *parent; /* parent.h; owned; NULL: none, or not there
                                  * for a tool that does without */
+    atomic_uint source_count;   /* the role's to change; each has its place for
+                                 * good, and as it is in the policy */
+    struct source source[META_SOURCES_MAX];
     bool may_be_named; /* an unborn successor: by a policy of its parent's that
                         * could not be taken back (snapshot.c) */
     struct part part[PARTS_MAX];
@@ -541,6 +553,11 @@ int volume_open(const struct lsvd_env *env, const char *name, unsigned flags,
 int volume_open_parent_of(const struct lsvd_env *env,
                           const struct lsvd_volume *child, const char *name,
                           unsigned flags, struct lsvd_volume **ret);
+/* The same of its nth source. */
+int volume_open_source_of(const struct lsvd_env *env,
+                          const struct lsvd_volume *v, uint32_t nth,
+                          const char *name, unsigned flags,
+                          struct lsvd_volume **ret);
 /* To be written; its parent is open, and on success owned by it. */
 int volume_open_with_parent(const struct lsvd_env *env, const char *name,
                             struct lsvd_volume *parent,
@@ -731,7 +748,8 @@ struct fragment *chunk_fragment(struct lsvd_volume *v, struct chunk *c,
 struct fragment *chunk_fragment_to_write(struct lsvd_volume *v,
                                          struct chunk *c, uint32_t slot,
                                          enum fragment_state *ret);
-/* Close what is open, so that the next use opens anew. Exclusive lease. */
+/* Close what is open, and forget its references, so that the next use opens
+ * anew. Exclusive lease. */
 void chunk_forget_fragments(struct lsvd_volume *v, struct chunk *c);
 /* That of one part; it is not usable, or the lease is exclusive. */
 void chunk_forget_fragment(struct lsvd_volume *v, struct chunk *c,
@@ -825,8 +843,9 @@ int volume_zero_blocks(struct lsvd_volume *v, uint64_t first, uint64_t count);
 /* ---- extents.c ---- */
 
 /* What a volume itself says of a block; absent: nothing, it is the parent's;
- * unknown: its files can't be asked now. */
-enum own { OWN_ABSENT, OWN_ZERO, OWN_DATA, OWN_UNKNOWN };
+ * reference: data, which are another volume's (refer.h); unknown: its files
+ * can't be asked now. */
+enum own { OWN_ABSENT, OWN_ZERO, OWN_DATA, OWN_REFERENCE, OWN_UNKNOWN };
 typedef int (*volume_own_cb)(void *ctx, uint64_t first, uint64_t count,
                              enum own is);
 /* Runs of blocks that cover [first, first + count), in order; a non-zero return
@@ -847,10 +866,23 @@ bool volume_is_allocated(struct lsvd_volume *v, uint64_t count,
  * them. Fills the cache. */
 int volume_fetch(struct lsvd_volume *v, uint64_t first, uint32_t count,
                  uint8_t *to);
-/* Blocks of one chunk from the parts; caller holds the chunk lease. absent:
- * NULL, or for each block set to true if its cell has the sum 0 (PA1). */
+/* The same; takes the lease itself, shared (SN4). */
+int volume_fetch_leased(struct lsvd_volume *v, uint64_t first, uint32_t count,
+                        uint8_t *to);
+/* What a cell says of its block: nothing (PA1), or that it is a reference
+ * (RF1); its bytes are zeroes then. */
+enum said { SAID_BYTES, SAID_NOTHING, SAID_REFERENCE };
+/* Blocks of one chunk from the parts; caller holds the chunk lease. said: NULL,
+ * or an enum said for each block. */
 int volume_read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
-                      uint32_t count, uint8_t *to, bool *absent);
+                      uint32_t count, uint8_t *to, uint8_t *said);
+static inline uint8_t
+said_by_sum(uint64_t sum)
+{
+    return sum == SUM_ZERO_BLOCK  ? SAID_NOTHING
+           : sum == SUM_REFERENCE ? SAID_REFERENCE
+                                  : SAID_BYTES;
+}
 /* The file of the replica that is asked first; NULL: none can be. */
 struct fragment *volume_preferred_fragment(struct lsvd_volume *v,
                                            struct chunk *c);

@@ -604,6 +604,10 @@ lsvd_hurry(struct lsvd_volume *v)
     pthread_mutex_lock(&v->state_lock); /* it may be let go (flatten.c) */
     if (v->parent)
         lsvd_hurry(v->parent);
+    for (uint32_t i = 0; i < atomic_load(&v->source_count); i++) {
+        if (v->source[i].volume)
+            lsvd_hurry(v->source[i].volume);
+    }
     pthread_mutex_unlock(&v->state_lock);
     if (v->world.guard)
         guard_set_deadline(v->world.guard, HURRIED_DEADLINE_MS);

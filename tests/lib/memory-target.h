@@ -10,7 +10,7 @@
 #define MEMORY_FILE_BYTES_MAX (64u << 20)
 
 struct memory_file {
-    char name[32]; /* "" if unused */
+    char name[64]; /* "" if unused */
     uint8_t *bytes;
     size_t size;
 };

@@ -1,6 +1,7 @@
 /* life.c: see life.h. */
 #include "life.h"
 #include "clones.h"
+#include "dedupes.h"
 #include "members.h"
 #include "snapshots.h"
 #include "streams.h"
@@ -69,7 +70,7 @@ life_policy_text(const struct sim_policy *policy, char *text, size_t bytes)
                  policy->ec_parity);
     snprintf(text, bytes,
              "--config %s --block-size %u%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s"
-             "%s%s%s%s%s",
+             "%s%s%s%s%s%s%s%s",
              redundancy, policy->block_bytes,
              policy->missing ? " --missing" : "",
              policy->rot ? " --rot" : "",
@@ -78,6 +79,10 @@ life_policy_text(const struct sim_policy *policy, char *text, size_t bytes)
              policy->stream ? " --stream" : "",
              policy->clone ? " --clone" : "",
              policy->snapshot ? " --snapshot" : "",
+             policy->dedupe ? " --dedupe" : "",
+             policy->dedupe_bugs & DEDUPE_BUG_UNSYNCED ? " --bug refs-sync"
+                                                       : "",
+             policy->dedupe_bugs & DEDUPE_BUG_MEND ? " --bug refs-mend" : "",
              policy->clone_bugs & CLONE_BUG_ZEROES ? " --bug zeroes" : "",
              policy->clone_bugs & CLONE_BUG_SHOWS ? " --bug shows" : "",
              policy->stream_bugs & STREAM_BUG_FLUSH ? " --bug bypass-flush"
@@ -232,6 +237,11 @@ life_create(struct life *l)
         if (r < 0)
             return r;
     }
+    if (l->policy.dedupe) {
+        r = dedupes_make_source(l);
+        if (r < 0)
+            return r;
+    }
     r = lsvd_create(&l->env, &spec);
     if (r == 0)
         l->rules = (struct rules){0};
@@ -261,7 +271,9 @@ make_roots(struct life *l)
     }
     if (l->policy.clone)
         l->data[l->one_root ? 1 : count] = "/base";
-    l->number = l->policy.clone ? 12 : 11;
+    if (l->policy.dedupe)
+        l->data[(l->one_root ? 1 : count) + l->policy.clone] = "/twin";
+    l->number = l->policy.clone || l->policy.dedupe ? 12 : 11;
     l->env.data = l->data;
     life_parts_begin(l);
 }
@@ -325,6 +337,7 @@ life_end(struct life *l)
         simio_free(l->s);
     life_forget_copies(l);
     snapshots_end(l);
+    dedupes_end(l);
     life_mirror_end(l);
     life_parts_end(l);
     life_spoil_end(l);

@@ -44,6 +44,8 @@ struct sim_policy {
     bool clone;      /* the volume has a parent */
     unsigned clone_bugs; /* enum clone_bug */
     bool snapshot;   /* it is frozen now and then */
+    bool dedupe;     /* it has blocks of another one, and references to it */
+    unsigned dedupe_bugs; /* enum dedupe_bug */
     unsigned stream_bugs; /* enum stream_bug */
 };
 
@@ -60,7 +62,7 @@ struct life {
     char uuid[37];   /* the same, once it is not the only one; "" */
     bool one_root;
     char root[LIFE_PARTS_MAX][16];
-    const char *data[LIFE_PARTS_MAX + 2]; /* with the parent's */
+    const char *data[LIFE_PARTS_MAX + 3]; /* with the parent's, and twin's */
     const char *cache[3];
     const char *settings[3];
     struct lsvd_env env;
@@ -74,6 +76,8 @@ struct life {
     size_t frozen_count;
     const char *scenario; /* admin.c's */
     uint64_t snapshots_read;
+    uint8_t *source;     /* dedupes.c: what twin holds; owned */
+    uint64_t references; /* that were made */
     bool snapshots_reduced; /* one has left a part out of its view */
     struct sim_file *copy[LIFE_COPIES]; /* chunk files of earlier times */
     /* mirror.c; bit per cache directory */

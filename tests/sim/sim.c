@@ -4,6 +4,7 @@
  * that lives it again. */
 #include "blindness.h"
 #include "clones.h"
+#include "dedupes.h"
 #include "life.h"
 #include "losses.h"
 #include "members.h"
@@ -53,6 +54,7 @@ static const char usage[] =
     "  --stream           much is written in order, past the journal\n"
     "  --clone            the volume has a parent (not by default)\n"
     "  --snapshot         it is frozen now and then (not by default)\n"
+    "  --dedupe           it shares blocks with another one (not by default)\n"
     "  --rot              damage parts, and expect them healed\n"
     "  --replay SEED      live one life again (with the same options)\n"
     "  --life-cuts N      cuts in a life (default 25)\n"
@@ -69,7 +71,8 @@ static const char usage[] =
     "                     (with --mirror); or a rule: view, stale, skip,\n"
     "                     read (--missing); blind (--read-cache);\n"
     "                     bypass-flush, bypass-found (--stream);\n"
-    "                     zeroes, shows (--clone)\n"
+    "                     zeroes, shows (--clone); refs-sync (--dedupe),\n"
+    "                     refs-mend (--dedupe --missing)\n"
     "  --expect-failure   succeed only if a failure is found\n"
     "  --verbose, --trace print events, print every call\n";
 
@@ -149,6 +152,10 @@ parse_bug(struct sim_policy *all, const char *text)
         all->clone_bugs |= CLONE_BUG_ZEROES;
     else if (strcmp(text, "shows") == 0)
         all->clone_bugs |= CLONE_BUG_SHOWS;
+    else if (strcmp(text, "refs-sync") == 0)
+        all->dedupe_bugs |= DEDUPE_BUG_UNSYNCED;
+    else if (strcmp(text, "refs-mend") == 0)
+        all->dedupe_bugs |= DEDUPE_BUG_MEND;
     else
         stop("no such bug", text);
 }
@@ -197,9 +204,9 @@ static void
 parse(struct options *o, int argc, char **argv)
 {
     enum { SEED = 256, CUTS, SECONDS, CONFIG, BLOCK_SIZE, MISSING, MIRROR, ROT,
-           READ_CACHE, IN_RING, STREAM, CLONE, SNAPSHOT, REPLAY, LIFE_CUTS,
-           EXHAUSTIVE, LENGTH, FULL, SUBSETS, NTH, ADMIN, SCENARIO, BUG, EXPECT,
-           VERBOSE, TRACE, HELP };
+           READ_CACHE, IN_RING, STREAM, CLONE, SNAPSHOT, DEDUPE, REPLAY,
+           LIFE_CUTS, EXHAUSTIVE, LENGTH, FULL, SUBSETS, NTH, ADMIN, SCENARIO,
+           BUG, EXPECT, VERBOSE, TRACE, HELP };
     static const struct option longs[] = {
         {"seed", required_argument, NULL, SEED},
         {"cuts", required_argument, NULL, CUTS},
@@ -214,6 +221,7 @@ parse(struct options *o, int argc, char **argv)
         {"stream", no_argument, NULL, STREAM},
         {"clone", no_argument, NULL, CLONE},
         {"snapshot", no_argument, NULL, SNAPSHOT},
+        {"dedupe", no_argument, NULL, DEDUPE},
         {"replay", required_argument, NULL, REPLAY},
         {"life-cuts", required_argument, NULL, LIFE_CUTS},
         {"exhaustive", no_argument, NULL, EXHAUSTIVE},
@@ -270,6 +278,9 @@ parse(struct options *o, int argc, char **argv)
             break;
         case SNAPSHOT:
             all.snapshot = true;
+            break;
+        case DEDUPE:
+            all.dedupe = true;
             break;
         case ROT:
             all.rot = true;
@@ -330,6 +341,7 @@ parse(struct options *o, int argc, char **argv)
     readcache_be_blind(all.blind);
     streams_set(all.stream, all.stream_bugs);
     clones_set_bugs(all.clone_bugs);
+    dedupes_set_bugs(all.dedupe_bugs);
     losses_conceal(all.conceal_losses);
     losses_skip_rest(all.skip_rest);
     losses_skip_settle(all.skip_settle);
@@ -348,7 +360,7 @@ now_seconds(void)
 
 struct totals {
     uint64_t cuts, recoveries, verifies, degraded, steps, calls;
-    uint64_t alone, refused, refilled, cached_reads, snapshots_read;
+    uint64_t alone, refused, refilled, cached_reads, snapshots_read, references;
     uint64_t bypassed, spilled, recovered;
     uint64_t calms, replaced, checked, unwritable, failures;
 };
@@ -375,6 +387,7 @@ live(const struct options *o, const struct sim_policy *policy, uint64_t seed,
     totals->refilled += l.refilled;
     totals->cached_reads += l.cached_reads;
     totals->snapshots_read += l.snapshots_read;
+    totals->references += l.references;
     totals->bypassed += l.bypassed;
     totals->spilled += l.spilled;
     totals->recovered += l.recovered;
@@ -417,6 +430,8 @@ run_random(const struct options *o)
         printf("%" PRIu64 " starts with one copy of the journal, %" PRIu64
                " refused; %" PRIu64 " times refilled while serving\n",
                t.alone, t.refused, t.refilled);
+    if (t.references > 0)
+        printf("%" PRIu64 " blocks became references\n", t.references);
     if (t.snapshots_read > 0)
         printf("%" PRIu64 " times a snapshot was read and compared\n",
                t.snapshots_read);

@@ -1,6 +1,7 @@
 /* workload.c: random requests, small and crowded: few places, much overlap,
  * every alignment. */
-#include "life.h"
+#include "dedupes.h"
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -279,12 +280,45 @@ request_extents(struct life *l, bool may_fail)
                   e.next, e.end);
 }
 
+static void
+request_copy(struct life *l, bool may_fail)
+{
+    uint64_t offset, count;
+    const uint8_t *bytes;
+
+    choose_range(l, &offset, &count);
+    if (l->volume_bytes < 2 * l->policy.block_bytes)
+        return;
+    dedupes_choose(l, &offset, &count, &bytes);
+    if (count == 0)
+        return;
+    life_event(l, "write of twin's: %" PRIu64 " +%" PRIu64, offset, count);
+    model_write_begin(l->m, offset, count, bytes);
+    ended_well(l, lsvd_pwrite(l->v, bytes, count, offset, 0), may_fail);
+}
+
+static void
+request_dedupe(struct life *l, bool may_fail)
+{
+    int r = dedupes_run(l);
+
+    /* a part that fails ends a run */
+    went_well(l, "dedupe", r, may_fail || l->policy.missing || r == -EAGAIN);
+}
+
 void
 life_request(struct life *l, bool may_fail)
 {
     uint64_t offset, count;
 
     note_owed(l);
+    if (l->policy.dedupe && prng_one_in(&l->prng, 3)) {
+        if (prng_one_in(&l->prng, 6))
+            request_dedupe(l, may_fail);
+        else
+            request_copy(l, may_fail);
+        return;
+    }
     if (l->policy.stream && !l->in_stream && prng_one_in(&l->prng, 4)) {
         request_stream(l, may_fail);
         return;

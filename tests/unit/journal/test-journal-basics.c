@@ -45,6 +45,41 @@ written_blocks_are_read(void **state)
 }
 
 static void
+references_have_no_bytes(void **state)
+{
+    struct journal_block blocks[8];
+    struct temp_dir dir;
+    struct rig rig;
+    uint8_t have[4], bytes[BLOCK];
+    uint64_t zero_seq;
+    size_t total;
+
+    (void)state;
+    temp_dir_init(&dir);
+    rig_init(&rig, dir.target, BLOCK, 8, 100, 1 << 20, 0);
+    assert_int_equal(rig_write(&rig, 5, 2), 0);
+    assert_int_equal(journal_append_reference(rig.j, 6, 2), 0);
+    for (unsigned i = 0; i < 2; i++) { /* and after a replay */
+        journal_lookup(rig.j, 4, 4, have);
+        assert_memory_equal(have, "\0\1\3\3", 4);
+        assert_int_equal(journal_read(rig.j, 6, 0, bytes), 0);
+        assert_int_equal(journal_chunk_blocks(rig.j, 0, blocks, 8, &total,
+                                              &zero_seq), 3);
+        assert_true(sum_has_bytes(blocks[0].sum));
+        assert_int_equal(blocks[1].sum, SUM_REFERENCE);
+        assert_int_equal(blocks[2].sum, SUM_REFERENCE);
+        assert_int_equal(blocks[2].at, 0);
+        if (i == 0)
+            assert_int_equal(rig_reopen(&rig), 0);
+    }
+    assert_int_equal(rig_write(&rig, 6, 1), 0); /* its own again */
+    journal_lookup(rig.j, 4, 4, have);
+    assert_memory_equal(have, "\0\1\1\3", 4);
+    rig_done(&rig);
+    temp_dir_done(&dir);
+}
+
+static void
 opening_needs_a_journal_and_its_lock(void **state)
 {
     struct journal_identity identity = { .block_bytes = BLOCK };
@@ -854,6 +889,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(written_blocks_are_read),
+        cmocka_unit_test(references_have_no_bytes),
         cmocka_unit_test(opening_needs_a_journal_and_its_lock),
         cmocka_unit_test(identity_is_kept),
         cmocka_unit_test(a_whole_chunk_gets_one_mark),

@@ -76,6 +76,19 @@ make_registry(struct registry *ret)
     }
 }
 
+/* A clone that has references, too. */
+static void
+make_sharer(char roots[PARTS_MAX][64], struct volume_meta *ret)
+{
+    make_clone(roots, ret);
+    for (uint32_t i = 0; i < 3; i++) {
+        struct uuid uuid = sample_uuid(80 + i);
+
+        if (meta_add_source(ret, 65533 - i, &uuid) < 0)
+            abort();
+    }
+}
+
 /* Encoding what was decoded gives the same bytes: so every field is compared,
  * and this version writes what format 1 is. */
 
@@ -145,6 +158,70 @@ clone_of_format_1(void **state)
     assert_memory_equal(ours, bytes, count);
     free(ours);
     free(bytes);
+}
+
+static void
+sources_of_format_1(void **state)
+{
+    char roots[PARTS_MAX][64];
+    struct volume_meta meta, expected;
+    size_t count, our_count;
+    uint8_t *bytes = load(state, "v1-meta-sources.txt", &count);
+    char *ours;
+
+    assert_int_equal(meta_parse(bytes, count, &meta), 0);
+    make_sharer(roots, &expected);
+    assert_int_equal(meta.source_count, 3);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(meta.source[i].number, expected.source[i].number);
+        assert_true(uuid_equal(&meta.source[i].uuid,
+                               &expected.source[i].uuid));
+    }
+    meta_done(&meta);
+    assert_int_equal(meta_format(&expected, &ours, &our_count), 0);
+    assert_int_equal(our_count, count);
+    assert_memory_equal(ours, bytes, count);
+    free(ours);
+    free(bytes);
+}
+
+static void
+impossible_sources(void **state)
+{
+    char roots[PARTS_MAX][64];
+    struct uuid uuid = sample_uuid(80);
+    struct volume_meta meta;
+
+    (void)state;
+    make_sharer(roots, &meta);
+    assert_int_equal(meta_check(&meta), 0);
+    assert_true(meta_needs(&meta, 65533, &uuid));
+    assert_true(meta_needs(&meta, meta.parent, &meta.parent_uuid));
+    assert_false(meta_needs(&meta, 65532, &uuid));
+    assert_int_equal(meta_add_source(&meta, 65533, &uuid), 0);
+    assert_int_equal(meta.source_count, 3);
+    assert_int_equal(meta_add_source(&meta, 65532, &uuid), -EEXIST);
+    meta.source[1].number = meta.source[0].number;
+    assert_int_equal(meta_check(&meta), -EINVAL);
+    make_sharer(roots, &meta);
+    meta.source[1].uuid = meta.uuid;
+    assert_int_equal(meta_check(&meta), -EINVAL);
+    make_sharer(roots, &meta);
+    meta.source[2].number = meta.number;
+    assert_int_equal(meta_check(&meta), -EINVAL);
+    make_sharer(roots, &meta);
+    meta.incompat &= ~META_INCOMPAT_SOURCES;
+    assert_int_equal(meta_check(&meta), -EINVAL);
+    make_sharer(roots, &meta);
+    for (uint32_t i = 0; i < 3; i++)
+        meta_remove_source(&meta, 65533 - i);
+    assert_int_equal(meta.incompat, META_INCOMPAT_PARENT);
+    assert_int_equal(meta_check(&meta), 0);
+    for (uint32_t i = 0; i < META_SOURCES_MAX; i++) {
+        uuid = sample_uuid(100 + i);
+        assert_int_equal(meta_add_source(&meta, 100 + i, &uuid), 0);
+    }
+    assert_int_equal(meta_add_source(&meta, 99, &uuid), -ENOSPC);
 }
 
 /* What the feature says and what the keys say must agree. */
@@ -244,6 +321,13 @@ write_all(struct target *folder)
         r = write_missing(folder, "v1-meta-clone.txt", text, count);
         free(text);
     }
+    make_sharer(roots, &meta);
+    if (r == 0)
+        r = meta_format(&meta, &text, &count);
+    if (r == 0) {
+        r = write_missing(folder, "v1-meta-sources.txt", text, count);
+        free(text);
+    }
     make_registry(&registry);
     if (r == 0)
         r = registry_format(&registry, &text, &count);
@@ -271,7 +355,9 @@ main(int argc, char **argv)
         cmocka_unit_test(label_of_format_1),
         cmocka_unit_test(meta_of_format_1),
         cmocka_unit_test(clone_of_format_1),
+        cmocka_unit_test(sources_of_format_1),
         cmocka_unit_test(impossible_parents),
+        cmocka_unit_test(impossible_sources),
         cmocka_unit_test(registry_of_format_1),
     };
     bool is_writing = argc == 3 && strcmp(argv[1], "--write") == 0;

@@ -91,6 +91,8 @@ info_to_json(const struct lsvd_info *info)
     if (info->parent_number)
         cli_json_set(o, "overlap", cli_json_u64(info->overlap_bytes));
     cli_json_set(o, "children", names_to_json(info->children));
+    cli_json_set(o, "sources", names_to_json(info->sources));
+    cli_json_set(o, "referenced", cli_json_u64(info->referenced_bytes));
     cli_json_set(o, "chunks_present", cli_json_u64(info->chunks_present));
     cli_json_set(o, "epoch", cli_json_u64(info->epoch));
     cli_json_set(o, "view_minor", cli_json_u64(info->view_minor));
@@ -153,6 +155,11 @@ info_print(const struct lsvd_info *info)
     if (info->child_count > 0) {
         fputs("parent of   ", stdout);
         cli_print_safe(info->children);
+        putchar('\n');
+    }
+    if (info->source_count > 0) {
+        printf("references  %s in ", cli_size(info->referenced_bytes, a));
+        cli_print_safe(info->sources);
         putchar('\n');
     }
     printf("chunks      %" PRIu64 " written\n", info->chunks_present);

@@ -1,5 +1,5 @@
-/* jobs.c: verify, rebuild, replace, set, resize, snapshot, flatten of a
- * served volume.
+/* jobs.c: verify, rebuild, replace, set, resize, snapshot, flatten, dedupe of
+ * a served volume.
  *
  * The engine calls back while it may hold what clients of the disk depend on,
  * so nothing here waits for who asked: findings and lost ranges are kept, and
@@ -371,5 +371,69 @@ op_flatten(struct served *s, const json_t *args, struct answer *a)
         answer_error(a, r, lsvd_error());
     else
         answer_done(a, json_object());
+    lines_end(&job);
+}
+
+#define SOURCES_MAX 64
+
+/* {estimate, memory, rate}: those that are given. */
+static struct lsvd_dedupe
+take_dedupe(const json_t *args)
+{
+    return (struct lsvd_dedupe){
+        .estimate = json_is_true(json_object_get(args, "estimate")),
+        .memory_bytes = (uint64_t)json_integer_value(
+            json_object_get(args, "memory")),
+        .rate_bytes = (uint64_t)json_integer_value(
+            json_object_get(args, "rate")),
+    };
+}
+
+static json_t *
+dedupe_to_json(const struct lsvd_dedupe_report *r)
+{
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+                     "blocks_scanned", INT(r->blocks_scanned),
+                     "blocks_matched", INT(r->blocks_matched), "blocks_zero",
+                     INT(r->blocks_zero), "blocks_collided",
+                     INT(r->blocks_collided), "bytes_given_back",
+                     INT(r->bytes_given_back), "chunks_skipped",
+                     INT(r->chunks_skipped), "index_blocks",
+                     INT(r->index_blocks), "index_memory_bytes",
+                     INT(r->index_memory_bytes), "duration_ms",
+                     INT(r->duration_ms));
+}
+
+/* {sources: [name …], estimate, memory, rate} or {rehydrate: true, rate}. */
+void
+op_dedupe(struct served *s, const json_t *args, struct answer *a)
+{
+    bool rehydrate = json_is_true(json_object_get(args, "rehydrate"));
+    json_t *names = json_object_get(args, "sources"), *name;
+    const char *sources[SOURCES_MAX + 1] = { NULL };
+    struct lsvd_dedupe spec = take_dedupe(args);
+    struct lsvd_env env = s->owner->env(s->owner->ctx);
+    struct lsvd_dedupe_report report;
+    struct lsvd_repair_callbacks cb;
+    struct job job;
+    size_t i;
+    int r;
+
+    json_array_foreach(names, i, name) {
+        if (i == SOURCES_MAX || !json_is_string(name)) {
+            answer_error(a, -EINVAL, "dedupe: sources are not up to 64 names");
+            return;
+        }
+        sources[i] = json_string_value(name);
+    }
+    spec.sources = sources;
+    lines_begin(&job, a, args);
+    cb = callbacks_of(&job);
+    r = rehydrate ? lsvd_live_rehydrate(s->volume, &spec, &cb, &report)
+                  : lsvd_live_dedupe(s->volume, &env, &spec, &cb, &report);
+    if (r < 0)
+        answer_error(a, r, lsvd_error());
+    else
+        answer_done(a, dedupe_to_json(&report));
     lines_end(&job);
 }

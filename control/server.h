@@ -20,6 +20,8 @@ struct control_owner {
      * control_server_exchange. */
     int (*snapshot)(void *ctx, const char *name, uint64_t *ret_pause_us,
                     char error[CONTROL_ERROR_BYTES]);
+    /* How other volumes are found; valid as long as the volume is open. */
+    struct lsvd_env (*env)(void *ctx);
     /* As of lsvd_alone. */
     int (*alone)(void *ctx, int (*fn)(void *arg), void *arg,
                  char error[CONTROL_ERROR_BYTES]);

@@ -157,6 +157,16 @@ static int wish_snapshot(void *ctx, const char *name, uint64_t *ret_pause_us,
 static int wish_alone(void *ctx, int (*fn)(void *arg), void *arg,
                       char error[CONTROL_ERROR_BYTES]);
 
+static struct lsvd_env
+env_of_sources(void *ctx)
+{
+    struct lsvd_env env = config_env(served.config);
+
+    (void)ctx;
+    env.openings = served.openings;
+    return env;
+}
+
 /* Threads may run: destaging, and those who answer lsvd status. Without a
  * control socket the volume is served all the same. */
 static int
@@ -169,6 +179,7 @@ start_volume(struct export *e)
     if (r < 0)
         return report_error("starting", r);
     e->owner = (struct control_owner){ .snapshot = wish_snapshot,
+                                       .env = env_of_sources,
                                        .alone = wish_alone,
                                        .ctx = e };
     if (control_server_start(e->volume, &e->owner, &e->control, text) < 0)

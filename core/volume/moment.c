@@ -313,10 +313,9 @@ note_data(void *ctx, uint64_t offset, uint64_t count, bool is_data)
     return is_data;
 }
 
-/* MO5: what is no data stays as it is. What can't be told is taken for data. */
+/* MO5. What can't be told is taken for data. */
 void
-moment_keep_zeroed(struct lsvd_volume *v, uint64_t first, uint64_t count,
-                   bool is_leased)
+moment_keep_data(struct lsvd_volume *v, uint64_t first, uint64_t count)
 {
     uint64_t bytes = v->g.block_bytes, size = v->g.volume_bytes;
     uint64_t at = first * bytes, end = (first + count) * bytes;
@@ -332,11 +331,7 @@ moment_keep_zeroed(struct lsvd_volume *v, uint64_t first, uint64_t count,
             return;
         at = found.at + found.bytes;
         first = found.at / bytes;
-        count = (at - 1) / bytes + 1 - first;
-        if (is_leased)
-            moment_keep(v, first, count);
-        else
-            keep_leased(v, first, count);
+        keep_leased(v, first, (at - 1) / bytes + 1 - first);
     }
 }
 

@@ -22,8 +22,11 @@
  *       block changes: one line says why, its file gives its space back, and
  *       whoever reads it gets -EIO from then on.
  * (MO5) What only moves or copies blocks keeps nothing: destage, resync, heal,
- *       scrub, flatten, growth. What is zeroes already and becomes zeroes is
- *       not looked at block by block.
+ *       scrub, flatten, growth. Nor do zeroes that become zeroes: before a trim
+ *       takes its lease the volume tells what of the range is data, and that
+ *       is kept a piece at a time, each under its lease, so that nobody waits
+ *       for all of it. Who makes data of the rest before the trim comes to it
+ *       keeps the zeroes himself.
  * (MO6) When a snapshot is made the moments go over to the successor, with no
  *       request under way: it reads as the volume did. When the volume is
  *       closed they are broken.
@@ -35,8 +38,7 @@
 
 /* These are moment.c's; use the two below them. */
 void moment_keep(struct lsvd_volume *v, uint64_t first, uint64_t count);
-void moment_keep_zeroed(struct lsvd_volume *v, uint64_t first, uint64_t count,
-                        bool is_leased);
+void moment_keep_data(struct lsvd_volume *v, uint64_t first, uint64_t count);
 
 static inline bool
 moments_are_there(struct lsvd_volume *v)
@@ -53,14 +55,13 @@ moments_keep(struct lsvd_volume *v, uint64_t first, uint64_t count)
         moment_keep(v, first, count);
 }
 
-/* Before they become zeroes, however many they are: first without the lease, so
- * that others need not wait while all that is copied; then with it. */
+/* Before these become zeroes, however many they are, within a request and
+ * without a lease (MO5). */
 static inline void
-moments_keep_zeroed(struct lsvd_volume *v, uint64_t first, uint64_t count,
-                    bool is_leased)
+moments_keep_data(struct lsvd_volume *v, uint64_t first, uint64_t count)
 {
     if (moments_are_there(v))
-        moment_keep_zeroed(v, first, count, is_leased);
+        moment_keep_data(v, first, count);
 }
 
 void moments_init(struct lsvd_volume *v);

@@ -316,7 +316,7 @@ zero_to(struct lsvd_volume *v, uint64_t end, uint64_t *offset)
     struct lease lease;
     int r;
 
-    moments_keep_zeroed(v, first, blocks, false);
+    moments_keep_data(v, first, blocks);
     lease_get(&v->leases, &lease, first, first + blocks, true);
     while (bypass_has(v, first, blocks)) { /* BY1 */
         lease_put(&v->leases, &lease);
@@ -329,8 +329,6 @@ zero_to(struct lsvd_volume *v, uint64_t end, uint64_t *offset)
         blocks = (end - *offset) / bytes;
     count = blocks * bytes < end - *offset ? blocks * bytes : end - *offset;
     r = check_append_only(v, count, *offset);
-    if (r == 0)
-        moments_keep_zeroed(v, first, blocks, true);
     if (r == 0)
         r = volume_zero_blocks(v, first, blocks);
     lease_put(&v->leases, &lease);

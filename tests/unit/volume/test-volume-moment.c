@@ -3,6 +3,7 @@
  * notices that it is there. */
 #include "unit.h"
 #include "film.h"
+#include "hold.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -591,6 +592,57 @@ test_the_volume_is_closed(void **state)
 
 /* ---- beside threads ---- */
 
+struct reader {
+    struct film *film;
+    const struct shot *shot;
+    uint64_t at;
+};
+
+static void *
+read_block(void *arg)
+{
+    struct reader *r = arg;
+
+    MUST(lsvd_moment_pread(r->shot->moment, r->film->found, r->film->block,
+                           r->at));
+    return NULL;
+}
+
+/* MO2. The one who changes it has kept it, but not changed it yet, or the other
+ * way round: nobody sees that. */
+static void
+waits_for_who_changes(uint64_t block, bool is_kept)
+{
+    struct hold *hold;
+    struct reader r;
+    struct shot s;
+    struct film f;
+    pthread_t id;
+
+    film_begin(&f, &film_mirror, 4u << 20, false);
+    shoot(&f, &s);
+    r = (struct reader){&f, &s, block * f.block};
+    if (is_kept)
+        film_put(&f, r.at, f.block);
+    hold = hold_block(f.world.volume, block);
+    assert_int_equal(pthread_create(&id, NULL, read_block, &r), 0);
+    assert_true(hold_wait(hold));
+    hold_release(hold);
+    pthread_join(id, NULL);
+    assert_memory_equal(f.found, s.bytes + r.at, f.block);
+    drop(&s);
+    film_end(&f);
+}
+
+static void
+test_a_reader_waits_for_who_changes_it(void **state)
+{
+    (void)state;
+    waits_for_who_changes(3, false);
+    waits_for_who_changes(3, true);
+    waits_for_who_changes(BYTES / 4096 - 1, false);
+}
+
 enum { THREADS = 4, STEPS_BETWEEN = 60, TAKES = 12 };
 
 struct crowd {
@@ -803,6 +855,7 @@ main(void)
         cmocka_unit_test(test_of_one_that_is_append_only),
         cmocka_unit_test(test_over_a_snapshot),
         cmocka_unit_test(test_the_volume_is_closed),
+        cmocka_unit_test(test_a_reader_waits_for_who_changes_it),
         cmocka_unit_test(test_beside_threads),
     };
 

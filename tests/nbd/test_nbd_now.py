@@ -4,6 +4,7 @@ while others write."""
 import json
 import os
 import threading
+import time
 
 import nbd
 import pytest
@@ -488,3 +489,33 @@ def test_full_cache_directory(place, mounts):
     poll(lambda: left() >= room, "its space is back, too")
     server.stop()
     volume.verify(0, "--full")
+
+
+def test_one_of_two_cache_directories_hangs(place, faultfs):
+    """The one where it is kept: it is given up, as the journal's copy is."""
+    place.create_options = ["--journal-size", "4M"]
+    volume = place.volume("r2", name="v", size=8 * MIB)
+    fs, other = faultfs("cache-one"), place.root("cache-two")
+    data = [f"data={r}" for r in volume.roots.values()]
+    server = place.serve("v", *data, f"cache={fs.path}", f"cache={other}",
+                         "part-timeout=2")
+    h = server.connect()
+    h.pwrite(random_bytes(4 * MIB, 1), 0)
+    view = server.connect("v@now")
+    h.pwrite(bytes(MIB), 0)
+    assert view.pread(MIB, 0) == random_bytes(4 * MIB, 1)[:MIB]
+    fs.hang()
+    begin = time.monotonic()
+    h.pwrite(bytes(MIB), MIB)
+    h.pwrite(bytes(MIB), 2 * MIB)
+    h.flush()
+    assert time.monotonic() - begin < 20  # deadlines, on a busy machine
+    with pytest.raises(nbd.Error):
+        view.pread(512, 0)
+    assert "v@now gets errors from now on" in server.log()
+    view.shutdown()
+    again = server.connect("v@now")
+    h.pwrite(random_bytes(MIB, 2), 0)
+    assert again.pread(MIB, 0) == bytes(MIB)
+    fs.resume()
+    server.stop()

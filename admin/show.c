@@ -245,8 +245,8 @@ print_now(const json_t *now)
 
     if (ask_u64(now, "readers") == 0)
         return;
-    printf("  @now     %" PRIu64 " clients read what it held, %" PRIu64
-           " of them in vain; kept for them: %s\n", ask_u64(now, "readers"),
+    printf("  @now     readers: %" PRIu64 ", of whom %" PRIu64 " get errors; "
+           "kept for them: %s\n", ask_u64(now, "readers"),
            ask_u64(now, "broken"),
            cli_size(ask_u64(now, "kept_bytes"), kept));
 }

@@ -237,6 +237,20 @@ print_read_cache(const json_t *cache)
                ask_u64(cache, "part_read_us"));
 }
 
+/* Clients that read NAME@now. */
+static void
+print_now(const json_t *now)
+{
+    char kept[CLI_SIZE_BYTES];
+
+    if (ask_u64(now, "readers") == 0)
+        return;
+    printf("  @now     readers: %" PRIu64 ", of whom %" PRIu64 " get errors; "
+           "kept for them: %s\n", ask_u64(now, "readers"),
+           ask_u64(now, "broken"),
+           cli_size(ask_u64(now, "kept_bytes"), kept));
+}
+
 static void
 print_task(const char *name, const json_t *task)
 {
@@ -315,6 +329,7 @@ show_status(const json_t *s)
     if (json_object_get(s, "journal"))
         print_journal(s);
     print_read_cache(json_object_get(s, "read_cache"));
+    print_now(json_object_get(s, "now"));
     if (!ask_bool(s, "served"))
         return;
     print_task("resync", json_object_get(s, "resync"));

@@ -154,6 +154,24 @@ get_read_cache_failed(const struct lsvd_status *s)
 }
 
 static uint64_t
+get_now_readers(const struct lsvd_status *s)
+{
+    return s->now.readers;
+}
+
+static uint64_t
+get_now_broken(const struct lsvd_status *s)
+{
+    return s->now.broken;
+}
+
+static uint64_t
+get_now_kept(const struct lsvd_status *s)
+{
+    return s->now.kept_bytes;
+}
+
+static uint64_t
 get_dirty_bytes(const struct lsvd_status *s)
 {
     return s->dirty_chunks * s->chunk_bytes;
@@ -247,6 +265,14 @@ static const struct volume_metric {
     { "lsvd_read_cache_wrong_total", "counter",
       "Blocks in it that were out of date or damaged, and not served.",
       read_cache_wrong },
+    { "lsvd_now_readers", "gauge",
+      "Clients that read what the volume held when they connected.",
+      get_now_readers },
+    { "lsvd_now_broken", "gauge",
+      "Those of them for whom it could not be kept, and who get errors.",
+      get_now_broken },
+    { "lsvd_now_kept_bytes", "gauge",
+      "Kept in the cache directory for the others.", get_now_kept },
     { "lsvd_journal_size_bytes", "gauge", "Size of the journal.",
       get_journal_bytes },
     { "lsvd_journal_used_bytes", "gauge",

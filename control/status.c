@@ -199,12 +199,20 @@ read_cache_to_json(const struct lsvd_read_cache_status *s)
         "part_read_us", INT(s->part_read_ns / 1000));
 }
 
+static json_t *
+now_to_json(const struct lsvd_now_status *s)
+{
+    return json_pack("{s:I, s:I, s:I}", "readers", INT(s->readers),
+                     "broken", INT(s->broken),
+                     "kept_bytes", INT(s->kept_bytes));
+}
+
 json_t *
 status_to_json(const struct lsvd_status *s)
 {
     return json_pack(
         "{s:s, s:s, s:I, s:b, s:b, s:s, s:o, s:b, s:b, s:I, s:{s:I, s:I},"
-        " s:o, s:o, s:o, s:o, s:o, s:o,"
+        " s:o, s:o, s:o, s:o, s:o, s:o, s:o,"
         " s:{s:o, s:o, s:o, s:o}}",
         "name", s->name,
         "uuid", s->uuid,
@@ -219,6 +227,7 @@ status_to_json(const struct lsvd_status *s)
         "view", "epoch", INT(s->epoch), "minor", INT(s->view_minor),
         "journal", journal_to_json(s),
         "read_cache", read_cache_to_json(&s->read_cache),
+        "now", now_to_json(&s->now),
         "parts", parts_to_json(s),
         "resync", task_to_json(&s->resync),
         "scrub", scrub_to_json(s),

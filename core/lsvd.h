@@ -319,6 +319,30 @@ int lsvd_extents(struct lsvd_volume *v, uint64_t count, uint64_t offset,
                            bool is_data),
                  void *ctx);
 
+/* ---- a volume as it was at one moment, while it is written ---- */
+
+struct lsvd_moment;
+#define LSVD_MOMENTS_MAX 8 /* of a volume, at a time */
+
+/* While no request of v is under way: what it holds now, to be read as long as
+ * it is written. Blocks that are overwritten are kept in a file without a name
+ * in the cache directory, which is made when the first is. Whoever writes never
+ * fails because of that; a moment whose blocks can't be kept gives -EIO. A
+ * snapshot that is made does no harm to it; when v is closed, it is lost.
+ * -EBUSY: there are LSVD_MOMENTS_MAX. */
+int lsvd_moment_take(struct lsvd_volume *v, struct lsvd_moment **ret);
+/* Like a request of the volume: not while that is exchanged or closed. NULL is
+ * fine. */
+void lsvd_moment_drop(struct lsvd_moment *m);
+uint64_t lsvd_moment_size(const struct lsvd_moment *m);
+/* Both are requests of the volume; see lsvd_pread and lsvd_extents. */
+int lsvd_moment_pread(struct lsvd_moment *m, void *to, size_t count,
+                      uint64_t offset);
+int lsvd_moment_extents(struct lsvd_moment *m, uint64_t count, uint64_t offset,
+                        int (*cb)(void *ctx, uint64_t offset, uint64_t count,
+                                  bool is_data),
+                        void *ctx);
+
 /* One look at the parts, on this thread: are those in use still there, are
  * others back? What is found, the next destage acts on. A thread of lsvd_start
  * does it every second. */
@@ -524,6 +548,12 @@ struct lsvd_read_cache_status {
     uint64_t cache_read_ns, part_read_ns; /* means of small reads; 0: unknown */
 };
 
+/* Moments of it that are being read (lsvd_moment_take). */
+struct lsvd_now_status {
+    uint32_t readers, broken; /* the latter of the former */
+    uint64_t kept_bytes;      /* in the cache directory, for the others */
+};
+
 struct lsvd_status {
     char name[65], uuid[37];
     enum lsvd_health health;
@@ -551,6 +581,7 @@ struct lsvd_status {
     uint64_t scrub_every_seconds; /* a pass is meant to take; 0: no scrub */
     struct lsvd_counters counters;
     struct lsvd_read_cache_status read_cache;
+    struct lsvd_now_status now;
     struct lsvd_latency read, write, flush, trim; /* of clients */
     uint64_t views, evictions, returns;     /* since the start */
     uint64_t resynced_chunks, resynced_bytes;

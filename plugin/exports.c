@@ -10,9 +10,9 @@
  *      wait for the state to change. So one volume that takes long to
  *      recover doesn't hold up the others.
  * (X2) Who uses the volume of an export that is OPEN is inside its gate, or
- *      holds the lock and is quick. One thread exchanges volumes, with the gate
- *      shut, and the lock held for a moment; it may use them without. So no
- *      request sees two of them.
+ *      holds the lock and is quick, or has shut the gate. One thread exchanges
+ *      volumes, with the gate shut, and the lock held for a moment; it may use
+ *      them without. So no request sees two of them.
  * (X3) An export is settled if its volume doesn't wait for parts; it stays so.
  *      One that is not had too few parts to be written, and is opened anew, in
  *      state OPENING. There are never two of one name (the engine's locks would
@@ -37,6 +37,7 @@
 
 #include "gate.h"
 #include "listing.h"
+#include "now.h"
 #include "report.h"
 #include "thread.h"
 
@@ -93,6 +94,24 @@ void
 export_leave(struct export *e, unsigned entered)
 {
     gate_leave(&e->gate, entered);
+}
+
+int
+export_alone(struct export *e, int (*fn)(void *ctx, struct lsvd_volume *v),
+             void *ctx)
+{
+    int r;
+
+    if (!gate_try_shut(&e->gate, SHUT_MS))
+        return report_refusal(-EBUSY, "volume %s: requests are under way that "
+                              "do not end (see lsvd status)", e->name);
+    if (e->volume == NULL)
+        r = report_refusal(-EIO, "volume %s could not be opened anew",
+                           e->name);
+    else
+        r = fn(ctx, e->volume);
+    gate_open(&e->gate);
+    return r;
 }
 
 const char *
@@ -649,6 +668,10 @@ exports_open(const struct config *config)
         return report_refusal(-ENOMEM, "out of memory");
     if (config->volume == NULL)
         return 0;
+    if (now_is_name(config->volume))
+        return report_refusal(-EINVAL, "%.80s: serve the volume itself, and "
+                              "clients may ask for this as an export",
+                              config->volume);
     return get(config->volume, false) == NULL ? -1 : 0;
 }
 

@@ -44,6 +44,10 @@ void exports_each(void (*fn)(void *ctx, struct lsvd_volume *v), void *ctx);
  * work yet. It stays what it is until export_leave. */
 struct lsvd_volume *export_enter(struct export *e, unsigned *ret_entered);
 void export_leave(struct export *e, unsigned entered);
+/* Call fn, which must be quick, while no request is inside: none may be under
+ * way, and those that come wait. -1 after an nbdkit_error. */
+int export_alone(struct export *e, int (*fn)(void *ctx, struct lsvd_volume *v),
+                 void *ctx);
 const char *export_volume_name(const struct export *e);
 /* As it is now: lsvd resize may make it grow. nbdkit asks once a connection,
  * and keeps that one to what it was told. */

@@ -73,18 +73,27 @@ is_empty(struct gate *g)
 void
 gate_shut(struct gate *g)
 {
-    atomic_store(&g->is_shut, true);
     pthread_mutex_lock(&g->lock);
+    while (atomic_exchange(&g->is_shut, true)) /* by another one */
+        pthread_cond_wait(&g->changed, &g->lock);
     while (!is_empty(g))
         pthread_cond_wait(&g->changed, &g->lock);
     pthread_mutex_unlock(&g->lock);
+}
+
+/* False: it is too late. */
+static bool
+wait_until(struct gate *g, const struct timespec *end)
+{
+    return pthread_cond_clockwait(&g->changed, &g->lock, CLOCK_MONOTONIC,
+                                  end) == 0;
 }
 
 bool
 gate_try_shut(struct gate *g, unsigned timeout_ms)
 {
     struct timespec end;
-    bool shut;
+    bool is_ours, shut;
 
     clock_gettime(CLOCK_MONOTONIC, &end);
     end.tv_sec += timeout_ms / 1000;
@@ -93,14 +102,14 @@ gate_try_shut(struct gate *g, unsigned timeout_ms)
         end.tv_nsec -= 1000000000;
         end.tv_sec++;
     }
-    atomic_store(&g->is_shut, true);
     pthread_mutex_lock(&g->lock);
-    while (!(shut = is_empty(g)) &&
-           pthread_cond_clockwait(&g->changed, &g->lock, CLOCK_MONOTONIC,
-                                  &end) == 0)
+    while (!(is_ours = !atomic_exchange(&g->is_shut, true)) &&
+           wait_until(g, &end))
+        continue;
+    while (!(shut = is_ours && is_empty(g)) && is_ours && wait_until(g, &end))
         continue;
     pthread_mutex_unlock(&g->lock);
-    if (!shut)
+    if (is_ours && !shut)
         gate_open(g);
     return shut;
 }

@@ -31,10 +31,11 @@ void gate_done(struct gate *g); /* nobody is inside */
 unsigned gate_enter(struct gate *g);
 void gate_leave(struct gate *g, unsigned entered);
 
-/* Wait until nobody is inside, and keep it so until gate_open. One at a time.
- */
+/* Wait until nobody is inside, and keep it so until gate_open. Who comes while
+ * it is shut waits until it is opened. */
 void gate_shut(struct gate *g);
-/* The same, for so long at most. False: somebody is; it is open then. */
+/* The same, for so long at most. False: somebody is inside, or has it shut; the
+ * caller has not. */
 bool gate_try_shut(struct gate *g, unsigned timeout_ms);
 void gate_open(struct gate *g);
 

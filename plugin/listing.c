@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "now.h"
 #include "report.h"
 
 #define DESCRIPTION_BYTES 512
@@ -50,6 +51,26 @@ listing_is_of(const char *name, const char *volume)
            (name[bytes] == '\0' || name[bytes] == '@');
 }
 
+static void
+describe_now(char *to, size_t to_bytes, const char *name)
+{
+    (void)snprintf(to, to_bytes, "%s as it is when a client connects, for a "
+                   "backup", name);
+}
+
+/* Of what can be served, and is no snapshot. */
+static int
+add_now(struct nbdkit_exports *to, const struct lsvd_listed *volume)
+{
+    char name[DESCRIPTION_BYTES], text[DESCRIPTION_BYTES];
+
+    if (volume->problem != NULL || strchr(volume->name, '@') != NULL)
+        return 0;
+    (void)snprintf(name, sizeof(name), "%s" NOW_SUFFIX, volume->name);
+    describe_now(text, sizeof(text), volume->name);
+    return nbdkit_add_export(to, name, text);
+}
+
 struct add_context {
     const char *only; /* NULL: all */
     struct nbdkit_exports *to;
@@ -65,7 +86,9 @@ add_one(void *ctx, const struct lsvd_listed *volume)
         strstr(volume->name, "@+") != NULL) /* see lsvd list */
         return 0;
     describe(text, sizeof(text), volume);
-    return nbdkit_add_export(add->to, volume->name, text);
+    if (nbdkit_add_export(add->to, volume->name, text) < 0)
+        return -1;
+    return add_now(add->to, volume);
 }
 
 int
@@ -140,4 +163,13 @@ listing_describe(const struct config *config, const char *name)
     if (lsvd_list(&env, describe_one, &found) < 0)
         nbdkit_debug("lsvd: listing the volumes: %s", lsvd_error());
     return found.text;
+}
+
+const char *
+listing_describe_now(const char *name)
+{
+    char text[DESCRIPTION_BYTES];
+
+    describe_now(text, sizeof(text), name);
+    return nbdkit_strdup_intern(text);
 }

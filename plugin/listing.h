@@ -19,5 +19,7 @@ const char *listing_default(const struct config *config);
 
 /* The line that the listing shows beside a volume. */
 const char *listing_describe(const struct config *config, const char *name);
+/* The same of NAME@now. */
+const char *listing_describe_now(const char *name);
 
 #endif

@@ -14,6 +14,7 @@
 #include "last_resort.h"
 #include "listing.h"
 #include "metering.h"
+#include "now.h"
 #include "report.h"
 #include "supervisor.h"
 #include "vanish.h"
@@ -34,6 +35,7 @@ static struct config config; /* nbdkit passes no context to .config */
 
 struct handle {
     struct export *export;
+    struct lsvd_moment *moment; /* of NAME@now; owned; else NULL */
     bool read_only;
     struct vanish connection;
 };
@@ -139,6 +141,7 @@ plugin_default_export(int read_only, int is_tls)
 static void *
 plugin_open(int read_only)
 {
+    const char *name = nbdkit_export_name();
     struct handle *h;
 
     h = calloc(1, sizeof(*h));
@@ -148,7 +151,8 @@ plugin_open(int read_only)
     }
     h->read_only = read_only != 0;
     h->connection.is_tls = nbdkit_is_tls() > 0;
-    h->export = exports_get(nbdkit_export_name(), h->read_only);
+    h->export = now_is_name(name) ? now_open(name, h->read_only, &h->moment)
+                                  : exports_get(name, h->read_only);
     if (h->export != NULL)
         return h;
     free(h);
@@ -158,15 +162,21 @@ plugin_open(int read_only)
 static void
 plugin_close(void *handle)
 {
-    free(handle);
+    struct handle *h = handle;
+
+    if (h->moment != NULL)
+        now_close(h->export, h->moment);
+    free(h);
 }
 
 static const char *
 plugin_export_description(void *handle)
 {
     const struct handle *h = handle;
+    const char *name = export_volume_name(h->export);
 
-    return listing_describe(&config, export_volume_name(h->export));
+    return h->moment != NULL ? listing_describe_now(name)
+                             : listing_describe(&config, name);
 }
 
 /* ---- what an export can do ---- */
@@ -176,7 +186,8 @@ plugin_get_size(void *handle)
 {
     const struct handle *h = handle;
 
-    return (int64_t)export_size_bytes(h->export);
+    return (int64_t)(h->moment != NULL ? lsvd_moment_size(h->moment)
+                                       : export_size_bytes(h->export));
 }
 
 static int
@@ -201,6 +212,8 @@ plugin_can_write(void *handle)
     unsigned entered;
     bool can;
 
+    if (h->moment != NULL)
+        return 0;
     v = export_enter(h->export, &entered);
     can = !h->read_only && v != NULL && lsvd_can_write(v);
     export_leave(h->export, entered);
@@ -214,6 +227,15 @@ plugin_can(void *handle)
     return 1;
 }
 
+/* Connections to NAME@now read different moments. */
+static int
+plugin_can_multi_conn(void *handle)
+{
+    const struct handle *h = handle;
+
+    return h->moment == NULL;
+}
+
 static int
 plugin_can_fua(void *handle)
 {
@@ -224,8 +246,9 @@ plugin_can_fua(void *handle)
 static int
 plugin_can_cache(void *handle)
 {
-    (void)handle;
-    return NBDKIT_CACHE_NATIVE;
+    const struct handle *h = handle;
+
+    return h->moment != NULL ? NBDKIT_CACHE_NONE : NBDKIT_CACHE_NATIVE;
 }
 
 static int
@@ -296,7 +319,9 @@ plugin_pread(void *handle, void *to, uint32_t count, uint64_t offset,
     (void)flags;
     if (begin(handle, "read", count, offset, &q) < 0)
         return -1;
-    return end(&q, lsvd_pread(q.v, to, count, offset));
+    return end(&q, q.h->moment != NULL
+                       ? lsvd_moment_pread(q.h->moment, to, count, offset)
+                       : lsvd_pread(q.v, to, count, offset));
 }
 
 static int
@@ -383,7 +408,10 @@ plugin_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
 
     if (begin(handle, "extents", count, offset, &q) < 0)
         return -1;
-    return end(&q, lsvd_extents(q.v, count, offset, add_extent, &add));
+    return end(&q, q.h->moment != NULL
+                       ? lsvd_moment_extents(q.h->moment, count, offset,
+                                             add_extent, &add)
+                       : lsvd_extents(q.v, count, offset, add_extent, &add));
 }
 
 static struct nbdkit_plugin plugin = {
@@ -418,7 +446,7 @@ static struct nbdkit_plugin plugin = {
     .can_zero = plugin_can,
     .can_fast_zero = plugin_can,
     .can_extents = plugin_can,
-    .can_multi_conn = plugin_can,
+    .can_multi_conn = plugin_can_multi_conn,
     .can_fua = plugin_can_fua,
     .can_cache = plugin_can_cache,
 

@@ -2,6 +2,7 @@
 #include "base/err.h"
 #include "base/memory.h"
 #include "volume/find.h"
+#include "volume/moment.h"
 #include "volume/parent.h"
 #include "volume/read_cache.h"
 #include "volume/snapshot.h"
@@ -476,12 +477,13 @@ volume_forget(struct io *io, const struct logger *log,
 int
 volume_remove_cache_files(struct lsvd_volume *v)
 {
-    char name[64], scrub[64], copies[64];
+    char name[64], scrub[64], copies[64], kept[64];
     int failed = 0;
 
     journal_name(v, name, sizeof name);
     scrub_file_name(v, scrub, sizeof scrub);
     read_cache_name(v, copies, sizeof copies);
+    moment_file_name(v, kept, sizeof kept);
     for (size_t i = 0; v->config.cache[i]; i++) {
         struct target *dir;
         int r;
@@ -489,6 +491,8 @@ volume_remove_cache_files(struct lsvd_volume *v)
         r = env_open_cache(&v->world, &v->config, i, &dir);
         if (r == 0) {
             r = target_remove(dir, copies);
+            if (r == 0 || r == -ENOENT)
+                r = target_remove(dir, kept);
             if (r == 0 || r == -ENOENT)
                 r = target_remove(dir, scrub);
             if (r == 0 || r == -ENOENT)

@@ -21,6 +21,7 @@
 #include "redundancy/membership.h"
 #include "volume/parent.h"
 #include "volume/journal_refill.h"
+#include "volume/moment.h"
 #include "volume/read_cache.h"
 #include "volume/refer.h"
 #include "volume/resync.h"
@@ -63,6 +64,7 @@ volume_new(const struct lsvd_env *env, const char *name,
     lease_table_init(&v->part_leases);
     lease_table_init(&v->role);
     pthread_mutex_init(&v->chunks.lock, NULL);
+    moments_init(v);
     *ret = v;
     return 0;
 }
@@ -73,6 +75,7 @@ volume_free(struct lsvd_volume *v)
     if (!v)
         return;
     opening_ends(v);
+    moments_end(v);
     parent_close(v);
     sources_close(v);
     batch_free(v);

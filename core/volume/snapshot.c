@@ -3,6 +3,7 @@
 #include "base/err.h"
 #include "base/memory.h"
 #include "volume/find.h"
+#include "volume/moment.h"
 #include "volume/parent.h"
 #include "volume/read_cache.h"
 #include <assert.h>
@@ -305,6 +306,7 @@ freeze(struct lsvd_volume *v, struct lsvd_volume *next, const char *name)
     if (r == 0) {
         put_in_force(v, next, &policy);
         hand_over_cache(v, next, none);
+        moments_move(v, next);
     } else {
         cache_free(none);
         r = snapshot_take_back(v, "snapshot", &next->may_be_named);

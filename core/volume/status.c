@@ -1,6 +1,7 @@
 /* status.c: how an open volume is doing, for programs that watch it. */
 #include "target/guard.h"
 #include "volume/journal_refill.h"
+#include "volume/moment.h"
 #include "volume/read_cache.h"
 #include "volume/volume.h"
 #include <stdio.h>
@@ -316,6 +317,7 @@ lsvd_get_status(struct lsvd_volume *v, struct lsvd_status *ret)
     fill_scrub(v, ret);
     fill_health(v, space.failed, ret);
     read_cache_get_status(v, &ret->read_cache);
+    moments_get_status(v, &ret->now);
     fill_counts(v, ret);
 }
 

@@ -3,7 +3,7 @@
  * Lock order (a thread only climbs):
  *   block lease (leases) < role < chunk lease (chunk_leases) < part lease
  *     (part_leases) < state_lock < chunks.lock < journal's own < table_lock
- *     < cache's own
+ *     < cache's own, and those of moments (moment.h), innermost
  * No mutex is held across I/O; leases are.
  *
  * (V1) What a block holds: RAM if it is there, else the journal's index, else
@@ -220,6 +220,13 @@ struct bypass {
     uint64_t asked;       /* under state_lock: close up to this id */
 };
 
+/* Who reads it as it was; see moment.h. */
+struct moment_set {
+    atomic_uint count;    /* changed under lock */
+    pthread_mutex_t lock; /* guards the next one; the innermost */
+    struct lsvd_moment *member[LSVD_MOMENTS_MAX]; /* borrowed */
+};
+
 struct metadata_problem {
     char letter; /* 0: a root's own */
     char path[512];
@@ -320,6 +327,7 @@ struct lsvd_volume {
     uint64_t beat_ns; /* the watch's: the last heartbeat */
     uint64_t opened_ns;
 
+    struct moment_set moments;
     struct bypass bypass;
     struct policy policy; /* the watch's */
     struct resync resync;

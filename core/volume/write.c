@@ -4,6 +4,7 @@
  * what they hold -> sum of each -> journal record -> RAM -> answer. The record
  * holds whole blocks always, so a block is never half old and half new.
  * Large writes into new chunks go straight to the parts instead (bypass.h).
+ * Under the lease, who reads the volume as it was keeps the old (moment.h).
  * (W1) Two requests on one block go one after the other (the lease), also
  *      when they touch different bytes of it.
  * (W2) RAM changes only after the record is in the journal, in every copy of
@@ -14,6 +15,7 @@
 #include "base/err.h"
 #include "base/memory.h"
 #include "base/sum.h"
+#include "volume/moment.h"
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,6 +134,8 @@ write_leased(struct lsvd_volume *v, const uint8_t *from, size_t count,
 
     lease_get(&v->leases, &lease, first, first + blocks, true);
     r = check_append_only(v, count, offset); /* still? */
+    if (r == 0)
+        moments_keep(v, first, blocks);
     if (r == 0)
         r = is_within ? write_within_block(v, first, offset % bytes, count,
                                            from)
@@ -312,6 +316,7 @@ zero_to(struct lsvd_volume *v, uint64_t end, uint64_t *offset)
     struct lease lease;
     int r;
 
+    moments_keep_data(v, first, blocks);
     lease_get(&v->leases, &lease, first, first + blocks, true);
     while (bypass_has(v, first, blocks)) { /* BY1 */
         lease_put(&v->leases, &lease);

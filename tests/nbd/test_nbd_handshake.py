@@ -77,10 +77,11 @@ def two_volumes(place):
 def test_each_volume_is_an_export(place):
     server = place.serve(*two_volumes(place))
     listed = {e["export-name"]: e for e in info_of(server, "", "--list")}
-    assert set(listed) == {"first", "second"}
+    assert set(listed) == {"first", "first@now", "second", "second@now"}
     assert listed["first"]["export-size"] == 8 * MIB
     assert listed["second"]["export-size"] == 16 * MIB
     assert listed["second"]["description"] == "16 MiB, 2 replicas"
+    assert listed["second@now"]["export-size"] == 16 * MIB
     assert info_of(server, "second")[0]["description"] == \
         "16 MiB, 2 replicas"
     server.stop()

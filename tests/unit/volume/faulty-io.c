@@ -16,7 +16,7 @@ struct faulty_target {
 struct faulty_object {
     struct object object;
     struct object *real;
-    char name[32];
+    char name[64];
 };
 
 static const struct target_ops faulty_ops;

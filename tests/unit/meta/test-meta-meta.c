@@ -256,9 +256,9 @@ the_future_is_refused_not_guessed(void **state)
     (void)state;
     assert_int_equal(parse_edited("format = 1", "format = 2", &m), -EPROTO);
     assert_error_names("format 2");
-    assert_int_equal(parse_edited("\nincompat = 0", "\nincompat = 4", &m),
+    assert_int_equal(parse_edited("\nincompat = 0", "\nincompat = 1024", &m),
                      -EPROTO);
-    assert_error_names("0x4");
+    assert_error_names("0x400");
     assert_int_equal(parse_edited("layout = chunk", "layout = log", &m),
                      -EPROTO);
     assert_error_names("log");

@@ -228,6 +228,8 @@ struct lsvd_volume {
     struct geometry g;
     struct lsvd_volume *parent; /* parent.h; owned; NULL: none, or not there
                                  * for a tool that does without */
+    struct uuid imported; /* import_diff.c: what is frozen next holds what this
+                           * snapshot of another volume does; zero: who knows */
     bool may_be_named; /* an unborn successor: by a policy of its parent's that
                         * could not be taken back (snapshot.c) */
     struct part part[PARTS_MAX];

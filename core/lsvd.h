@@ -202,7 +202,7 @@ int lsvd_diff(const struct lsvd_env *env, const char *from, const char *to,
 
 /* The same of an open volume as TO, from a byte on, beside requests: what is
  * written meanwhile may be told or not. FROM is one that it goes on from; else
- * -EXDEV. -EBUSY: it is being checked, repaired or flattened. */
+ * -EXDEV. A parent that is to be let go stays until it returns. */
 int lsvd_live_diff(struct lsvd_volume *v, const char *from, uint64_t offset,
                    int (*cb)(void *ctx, const struct lsvd_change *change),
                    void *ctx);

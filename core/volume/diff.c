@@ -425,17 +425,16 @@ lsvd_live_diff(struct lsvd_volume *v, const char *from, uint64_t offset,
                int (*cb)(void *ctx, const struct lsvd_change *change),
                void *ctx)
 {
+    struct lease chain;
     struct diff d;
     int r = volume_check_awake(v);
 
     if (r < 0)
         return r;
-    if (atomic_exchange(&v->in_repair, true)) /* its parents stay, then */
-        return err_set(-EBUSY, "volume %s is being verified, rebuilt or "
-                       "flattened: wait for that to end", v->meta.name);
+    lease_get(&v->chain, &chain, 0, 1, false); /* its parents stay */
     r = start_from(&d, v, from);
     if (r == 0)
         r = diff_each(&d, offset, cb, ctx);
-    atomic_store(&v->in_repair, false);
+    lease_put(&v->chain, &chain);
     return r;
 }

@@ -61,6 +61,7 @@ volume_new(const struct lsvd_env *env, const char *name,
     lease_table_init(&v->chunk_leases);
     lease_table_init(&v->part_leases);
     lease_table_init(&v->role);
+    lease_table_init(&v->chain);
     pthread_mutex_init(&v->chunks.lock, NULL);
     *ret = v;
     return 0;
@@ -93,6 +94,7 @@ volume_free(struct lsvd_volume *v)
     lease_table_done(&v->chunk_leases);
     lease_table_done(&v->part_leases);
     lease_table_done(&v->role);
+    lease_table_done(&v->chain);
     pthread_mutex_destroy(&v->chunks.lock);
     pthread_mutex_destroy(&v->table_lock);
     pthread_mutex_destroy(&v->state_lock);

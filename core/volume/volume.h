@@ -1,9 +1,9 @@
 /* volume.h: the engine's inside: what the files of core/volume share.
  *
  * Lock order (a thread only climbs):
- *   block lease (leases) < role < chunk lease (chunk_leases) < part lease
- *     (part_leases) < state_lock < chunks.lock < journal's own < table_lock
- *     < cache's own
+ *   chain < block lease (leases) < role < chunk lease (chunk_leases)
+ *     < part lease (part_leases) < state_lock < chunks.lock < journal's own
+ *     < table_lock < cache's own
  * No mutex is held across I/O; leases are.
  *
  * (V1) What a block holds: RAM if it is there, else the journal's index, else
@@ -265,6 +265,9 @@ struct lsvd_volume {
     struct lease_table chunk_leases; /* of chunks */
     struct lease_table part_leases;  /* of parts: V6 */
     struct lease_table role;         /* V3; range [0, 1) */
+    struct lease_table chain;        /* the parents, [0, 1): shared by who goes
+                                      * through them beside requests, exclusive
+                                      * by who lets one go */
     struct chunk_store chunks;
     pthread_mutex_t table_lock; /* part[].table */
 

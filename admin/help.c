@@ -26,6 +26,9 @@ static const char program_help[] =
     "  lsvd snapshot create|list|rollback|remove NAME\n"
     "                              freeze a volume, while it is in use\n"
     "  lsvd flatten NAME           make a clone that needs no other volume\n"
+    "  lsvd diff FROM [TO]         what has changed since a snapshot\n"
+    "  lsvd export-diff TO FILE, lsvd import-diff FILE NAME\n"
+    "                              the same, with the data: for backups\n"
     "  lsvd list                   which volumes are there\n"
     "  lsvd info NAME              policy and state of one\n"
     "  lsvd resize NAME SIZE       make it larger (smaller with --force)\n"
@@ -112,6 +115,44 @@ static const char flatten_help[] =
     "\n"
     "Example:\n"
     "  lsvd flatten vm1\n";
+
+static const char diff_help[] =
+    "lsvd diff FROM [TO] [options]: in what two states of a volume differ\n"
+    "\n"
+    "FROM is a snapshot; TO another one of the family, or a volume; without\n"
+    "it, the volume as it is now. Nothing is read of the data: what is not\n"
+    "listed is the same, what is listed was written, trimmed or zeroed.\n"
+    "What is written to a volume meanwhile may be listed or not.\n"
+    "With --json a list in the form of qemu-img map.\n"
+    "\n"
+    "Examples:\n"
+    "  lsvd diff mydevice1@monday mydevice1@tuesday\n"
+    "  lsvd diff mydevice1@monday --json\n";
+
+static const char export_diff_help[] =
+    "lsvd export-diff TO FILE [options]: write what has changed, for backups\n"
+    "\n"
+    "TO is a snapshot, or a volume that is not served. FILE is made anew and\n"
+    "must not be there yet; - is standard output. The stream checks itself.\n"
+    "  --from SNAPSHOT      what has changed since; else all that TO holds\n"
+    "\n"
+    "Examples:\n"
+    "  lsvd export-diff mydevice1@monday full.lsvd\n"
+    "  lsvd export-diff --from mydevice1@monday mydevice1@tuesday - |\n"
+    "       ssh backup lsvd import-diff - copy1\n";
+
+static const char import_diff_help[] =
+    "lsvd import-diff FILE NAME [options]: apply such a stream to a volume\n"
+    "\n"
+    "NAME must not be in use. It must be what the stream leads from: its\n"
+    "newest snapshot is the one of --from, by an import of that, and it was\n"
+    "not written since; or the stream has all, and NAME is empty. It gets the\n"
+    "size, and the snapshot that the stream leads to. FILE - is standard\n"
+    "input. When it fails, or at Ctrl-C, NAME is what it was.\n"
+    "\n"
+    "Examples:\n"
+    "  lsvd create copy1 100G --replicas 2\n"
+    "  lsvd import-diff full.lsvd copy1\n";
 
 static const char list_help[] =
     "lsvd list [options]: which volumes the roots know\n"
@@ -213,6 +254,9 @@ static const struct {
     { "clone", clone_help },
     { "snapshot", snapshot_help },
     { "flatten", flatten_help },
+    { "diff", diff_help },
+    { "export-diff", export_diff_help },
+    { "import-diff", import_diff_help },
     { "list", list_help },
     { "info", info_help },
     { "resize", resize_help },

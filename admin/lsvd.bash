@@ -24,7 +24,7 @@ _lsvd_names()
 
 _lsvd()
 {
-    local commands='create clone snapshot flatten list info resize set rename remove status events metrics'
+    local commands='create clone snapshot flatten diff export-diff import-diff list info resize set rename remove status events metrics'
     local common='--data --cache --config --json --verbose --help --version'
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
     local command='' words=0 i
@@ -33,7 +33,7 @@ _lsvd()
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
         --data | --cache | --config | -d | -c | --part | --replicas | --ec | \
-            --chunk-size | --block-size | --journal-size | --size)
+            --chunk-size | --block-size | --journal-size | --size | --from)
             ((i++))
             ;;
         -*) ;;
@@ -77,6 +77,10 @@ _lsvd()
     --journal-size | --part | --size)
         return
         ;;
+    --from)
+        mapfile -t COMPREPLY < <(compgen -W "$(_lsvd_names)" -- "$cur")
+        return
+        ;;
     esac
 
     if [[ $cur == -* ]]; then
@@ -90,6 +94,7 @@ _lsvd()
             common+=' --journal-size'
             ;;
         resize) common+=' --force' ;;
+        export-diff) common+=' --from' ;;
         status) common+=' --watch' ;;
         events) common+=' --follow' ;;
         esac
@@ -104,6 +109,13 @@ _lsvd()
     elif [[ $command == set && $words == 1 ]]; then
         mapfile -t COMPREPLY < <(compgen -W 'read-only=on read-only=off
             append-only=on append-only=off' -- "$cur")
+    elif [[ $command == diff && $words == 1 ]] ||
+        [[ $command == import-diff && $words == 1 ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "$(_lsvd_names)" -- "$cur")
+    elif [[ $command == export-diff && $words == 1 ]] ||
+        [[ $command == import-diff && $words == 0 ]]; then
+        compopt -o filenames
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
     elif [[ $words == 0 && $command != create && $command != list ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_lsvd_names)" -- "$cur")
     fi

@@ -21,6 +21,11 @@ static const struct command commands[] = {
     { "snapshot", COMMAND_SNAPSHOT, 2, 2,
       "create, list, rollback or remove, and a NAME", command_snapshot },
     { "flatten", COMMAND_FLATTEN, 1, 1, "NAME", command_flatten },
+    { "diff", COMMAND_DIFF, 1, 2, "FROM, and TO or nothing", command_diff },
+    { "export-diff", COMMAND_EXPORT_DIFF, 2, 2, "TO FILE",
+      command_export_diff },
+    { "import-diff", COMMAND_IMPORT_DIFF, 2, 2, "FILE NAME",
+      command_import_diff },
     { "list", COMMAND_LIST, 0, 0, "no words", command_list },
     { "info", COMMAND_INFO, 1, 1, "NAME", command_info },
     { "resize", COMMAND_RESIZE, 2, 2, "NAME SIZE", command_resize },
@@ -48,6 +53,7 @@ static const struct cli_option options[] = {
     { "journal-size", 0, true, COMMAND_CREATE | COMMAND_CLONE },
     { "size", 0, true, COMMAND_CLONE },
     { "force", 0, false, COMMAND_RESIZE },
+    { "from", 0, true, COMMAND_EXPORT_DIFF },
     { "watch", 'w', false, COMMAND_STATUS },
     { "follow", 'f', false, COMMAND_EVENTS },
     { NULL, 0, false, 0 },
@@ -76,6 +82,8 @@ take_option(void *ctx, const struct cli_option *option, const char *value)
         p->version = true;
     else if (strcmp(option->name, "force") == 0)
         p->req->force = true;
+    else if (strcmp(option->name, "from") == 0)
+        p->req->from = value;
     else if (strcmp(option->name, "watch") == 0)
         p->req->watch = true;
     else if (strcmp(option->name, "follow") == 0)

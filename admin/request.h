@@ -20,7 +20,10 @@ enum command_bit {
     COMMAND_SNAPSHOT = 1024,
     COMMAND_FLATTEN = 2048,
     COMMAND_RENAME = 4096,
-    COMMAND_ALL = 8191,
+    COMMAND_DIFF = 8192,
+    COMMAND_EXPORT_DIFF = 16384,
+    COMMAND_IMPORT_DIFF = 32768,
+    COMMAND_ALL = 65535,
 };
 
 struct request {
@@ -28,6 +31,7 @@ struct request {
     bool force;
     bool watch;  /* status */
     bool follow; /* events */
+    const char *from; /* export-diff: a snapshot, or NULL */
     struct lsvd_create create; /* name and size: filled by its command */
     struct lsvd_create_part part[CREATE_PARTS_MAX];
     char *part_root[CREATE_PARTS_MAX]; /* owned; part[i].root points here */
@@ -46,6 +50,10 @@ int command_remove(struct request *req);
 /* snapshot.c */
 int command_snapshot(struct request *req);
 int command_flatten(struct request *req);
+/* diff.c, stream.c */
+int command_diff(struct request *req);
+int command_export_diff(struct request *req);
+int command_import_diff(struct request *req);
 /* served.c */
 int command_status(struct request *req);
 int command_events(struct request *req);

@@ -91,7 +91,7 @@ static const struct op {
     { "rebuild", op_rebuild }, { "replace", op_replace },
     { "set", op_set },         { "resize", op_resize },
     { "snapshot", op_snapshot }, { "flatten", op_flatten },
-    { "dedupe", op_dedupe },
+    { "dedupe", op_dedupe },   { "diff", op_diff },
 };
 
 /* A snapshot exchanges the volume. */

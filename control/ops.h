@@ -30,5 +30,7 @@ void op_resize(struct served *s, const json_t *args, struct answer *a);
 void op_snapshot(struct served *s, const json_t *args, struct answer *a);
 void op_flatten(struct served *s, const json_t *args, struct answer *a);
 void op_dedupe(struct served *s, const json_t *args, struct answer *a);
+/* diff.c */
+void op_diff(struct served *s, const json_t *args, struct answer *a);
 
 #endif

@@ -237,6 +237,62 @@ int lsvd_snapshot_list(const struct lsvd_env *env, const char *name,
                        int (*cb)(void *ctx, const struct lsvd_snapshot *s),
                        void *ctx);
 
+/* ---- differences between them ---- */
+
+/* Bytes in which one volume may differ from another, and how it reads there. */
+struct lsvd_change {
+    uint64_t offset, count;
+    bool is_data; /* false: as zeroes */
+};
+
+/* Where TO, a volume that nobody serves or a snapshot, may differ from FROM, a
+ * snapshot of the same family, by what the volumes between them say of
+ * themselves: no data is read, and nothing that differs is left out. In order;
+ * a non-zero return of cb stops and is returned. Behind the end of FROM it is
+ * taken for zeroes. -EINVAL: they have nothing in common. */
+int lsvd_diff(const struct lsvd_env *env, const char *from, const char *to,
+              int (*cb)(void *ctx, const struct lsvd_change *change),
+              void *ctx);
+
+/* The same of an open volume as TO, from a byte on, beside requests: what is
+ * written meanwhile may be told or not. FROM is one that it goes on from; else
+ * -EXDEV. A parent that is to be let go stays until it returns. */
+int lsvd_live_diff(struct lsvd_volume *v, const char *from, uint64_t offset,
+                   int (*cb)(void *ctx, const struct lsvd_change *change),
+                   void *ctx);
+
+struct lsvd_diff_totals {
+    uint64_t records, data_bytes, zero_bytes;
+};
+
+/* Takes all of these bytes. 0 or a negative errno; -EINTR: stop. */
+struct lsvd_diff_sink {
+    int (*write)(void *ctx, const void *bytes, size_t count);
+    void *ctx;
+};
+/* The same, with the data: a stream that checks itself (docs/format.md). from
+ * NULL: all that TO holds. */
+int lsvd_export_diff(const struct lsvd_env *env, const char *from,
+                     const char *to, const struct lsvd_diff_sink *out,
+                     struct lsvd_diff_totals *ret);
+
+/* Gives `count` bytes; less: these were the last. As above. */
+struct lsvd_diff_source {
+    int (*read)(void *ctx, void *to, size_t count, size_t *ret_count);
+    void *ctx;
+};
+/* Apply such a stream to a volume that nobody serves and that is what the
+ * stream leads from: its newest snapshot is the one, by name and by what is
+ * known of where it came from, and it was not written since; or the stream has
+ * all, and the volume holds nothing. It gets the size, and the snapshot at
+ * which the stream ends, if it is one. On an error, -EINTR included, it is what
+ * it was, unless the text says otherwise; killed meanwhile, it holds a part of
+ * it. -EBADMSG: the stream is cut or damaged; -EEXIST: it was written, or has
+ * that snapshot. */
+int lsvd_import_diff(const struct lsvd_env *env, const char *name,
+                     const struct lsvd_diff_source *in,
+                     struct lsvd_diff_totals *ret);
+
 /* ---- serving ---- */
 
 enum lsvd_open_flags {

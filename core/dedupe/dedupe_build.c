@@ -4,7 +4,7 @@
  * their own (a run) -> at the end all runs and what is left in memory are
  * merged, page by page, into "<name>.new", which then takes the name.
  * Nothing of it needs to survive a crash: what is cut off does not pass its
- * check (DI1), and is made anew. */
+ * check (DX1), and is made anew. */
 #include "dedupe/dedupe_page.h"
 
 #include "base/err.h"

@@ -13,12 +13,12 @@
  * A hash is XXH3-128 of a block's bytes. Sorted by hash, and each once: of
  * blocks that are equal, one is enough.
  *
- * (DI1) It only proposes: who asks compares the bytes. So nothing is at stake
+ * (DX1) It only proposes: who asks compares the bytes. So nothing is at stake
  *       if it is old, damaged, or another's; a page that fails its check has no
  *       entries.
- * (DI2) A source doesn't change: what is there under its UUID, with its size,
+ * (DX2) A source doesn't change: what is there under its UUID, with its size,
  *       is used again.
- * (DI3) Memory, given when it is made or opened, holds for all of it: entries
+ * (DX3) Memory, given when it is made or opened, holds for all of it: entries
  *       that are being sorted, fences, pages that are kept. What does not fit
  *       is sorted in pieces, in files beside it, which are then merged.
  * One thread at a time. */

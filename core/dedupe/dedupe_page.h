@@ -34,7 +34,7 @@ void dedupe_name(const struct dedupe_shape *shape,
 /* count <= DEDUPE_PAGE_ENTRIES. */
 void dedupe_page_encode(uint64_t page, const struct dedupe_entry *entry,
                         uint32_t count, uint8_t *bytes);
-/* How many there are; 0 also if it does not pass its check (DI1). */
+/* How many there are; 0 also if it does not pass its check (DX1). */
 uint32_t dedupe_page_decode(uint64_t page, const uint8_t *bytes,
                             struct dedupe_entry *entry);
 

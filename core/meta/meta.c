@@ -579,6 +579,8 @@ parse_successor(GKeyFile *file, struct volume_meta *m)
     if (r == 0)
         r = keyfile_u32(file, g, "frozen-minor", 0, UINT32_MAX,
                         &m->frozen_minor);
+    if (r == 0 && g_key_file_has_key(file, g, "source-uuid", NULL))
+        r = keyfile_uuid(file, g, "source-uuid", &m->source_uuid);
     return r;
 }
 
@@ -771,6 +773,8 @@ put_volume(GString *out, const struct volume_meta *m)
         keyfile_put_u64(out, "frozen-at", m->frozen_at);
         keyfile_put_u64(out, "frozen-epoch", m->frozen_epoch);
         keyfile_put_u64(out, "frozen-minor", m->frozen_minor);
+        if (!uuid_is_zero(&m->source_uuid))
+            keyfile_put_uuid(out, "source-uuid", &m->source_uuid);
     }
     keyfile_put_u64(out, "journal-size", m->journal_bytes);
     keyfile_put_u64(out, "generation", m->generation);

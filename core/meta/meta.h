@@ -72,6 +72,8 @@ struct volume_meta {
     uint64_t frozen_at; /* when, seconds of the wall clock */
     uint32_t frozen_epoch, frozen_minor; /* no part of an older view has it all
                                           */
+    struct uuid source_uuid; /* the snapshot of another volume that it is a copy
+                              * of, by an import; zero: of none */
     char renamed[VOLUME_NAME_BYTES_MAX + 1]; /* in memory alone: what copies are
                                               * stored with, while threads read
                                               * the name; "": that */

@@ -282,11 +282,14 @@ flatten_level(struct lsvd_volume *v, const struct lsvd_alone *alone,
 {
     char name[VOLUME_NAME_BYTES_MAX + 1], text[LSVD_TEXT_BYTES];
     struct end end = {.v = v};
+    struct lease chain;
     int r = adopt_all(v, cb);
 
     if (r < 0)
         return r;
+    lease_get(&v->chain, &chain, 0, 1, true); /* while requests go on */
     r = alone->run(alone->ctx, end_level, &end, text);
+    lease_put(&v->chain, &chain); /* who comes now does not find it */
     if (r < 0)
         return err_set(r, "%s", text);
     snprintf(name, sizeof name, "%s", meta_stored_name(&end.parent->meta));

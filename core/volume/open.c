@@ -63,6 +63,7 @@ volume_new(const struct lsvd_env *env, const char *name,
     lease_table_init(&v->chunk_leases);
     lease_table_init(&v->part_leases);
     lease_table_init(&v->role);
+    lease_table_init(&v->chain);
     pthread_mutex_init(&v->chunks.lock, NULL);
     moments_init(v);
     *ret = v;
@@ -98,6 +99,7 @@ volume_free(struct lsvd_volume *v)
     lease_table_done(&v->chunk_leases);
     lease_table_done(&v->part_leases);
     lease_table_done(&v->role);
+    lease_table_done(&v->chain);
     pthread_mutex_destroy(&v->chunks.lock);
     pthread_mutex_destroy(&v->table_lock);
     pthread_mutex_destroy(&v->state_lock);
@@ -694,6 +696,7 @@ open_once(const struct lsvd_env *env, const struct wanted *w, unsigned flags,
           struct lsvd_volume **ret)
 {
     struct lsvd_volume *v;
+    bool takes_name; /* then all copies lag behind, and that is no news */
     int r;
 
     r = volume_new(env, w->name, &v);
@@ -725,11 +728,12 @@ open_once(const struct lsvd_env *env, const struct wanted *w, unsigned flags,
         r = begin(v, flags);
     if (r == 0 && !v->observer)
         say_accepted_loss(v);
+    takes_name = v->meta.due_from != 0;
     if (r == 0)
         r = snapshot_take_name(v);
     if (r == 0 && v->exclusive && v->problem_count > 0 &&
         !(flags & OPEN_INSPECT)) {
-        log_event(&v->log, LOG_WARNING_LEVEL,
+        log_event(&v->log, takes_name ? LOG_INFO_LEVEL : LOG_WARNING_LEVEL,
                   "volume %s: %s: %s; brought up to date", v->meta.name,
                   v->problem[0].path, v->problem[0].text);
         (void)volume_store_meta(v->io, &v->meta);

@@ -231,6 +231,7 @@ snapshot_policy(const struct lsvd_volume *v, const struct volume_meta *next,
     ret->frozen_at = v->io->ops->wall_seconds(v->io);
     ret->frozen_epoch = v->view.id.epoch;
     ret->frozen_minor = v->view.id.minor;
+    ret->source_uuid = v->imported;
     return 0;
 }
 
@@ -278,6 +279,7 @@ put_in_force(struct lsvd_volume *v, struct lsvd_volume *next,
     v->meta.frozen_at = policy->frozen_at;
     v->meta.frozen_epoch = policy->frozen_epoch;
     v->meta.frozen_minor = policy->frozen_minor;
+    v->meta.source_uuid = policy->source_uuid;
     snprintf(v->meta.renamed, sizeof v->meta.renamed, "%s", policy->name);
     pthread_mutex_unlock(&v->state_lock);
     v->client_read_only = true;

@@ -1,9 +1,9 @@
 /* volume.h: the engine's inside: what the files of core/volume share.
  *
  * Lock order (a thread only climbs):
- *   block lease (leases) < role < chunk lease (chunk_leases) < part lease
- *     (part_leases) < state_lock < chunks.lock < journal's own < table_lock
- *     < cache's own, and those of moments (moment.h), innermost
+ *   chain < block lease (leases) < role < chunk lease (chunk_leases)
+ *     < part lease (part_leases) < state_lock < chunks.lock < journal's own
+ *     < table_lock < cache's own, and those of moments (moment.h), innermost
  * No mutex is held across I/O; leases are.
  *
  * (V1) What a block holds: RAM if it is there, else the journal's index, else
@@ -247,6 +247,8 @@ struct lsvd_volume {
     atomic_uint source_count;   /* the role's to change; each has its place for
                                  * good, and as it is in the policy */
     struct source source[META_SOURCES_MAX];
+    struct uuid imported; /* import_diff.c: what is frozen next holds what this
+                           * snapshot of another volume does; zero: who knows */
     bool may_be_named; /* an unborn successor: by a policy of its parent's that
                         * could not be taken back (snapshot.c) */
     struct part part[PARTS_MAX];
@@ -282,6 +284,9 @@ struct lsvd_volume {
     struct lease_table chunk_leases; /* of chunks */
     struct lease_table part_leases;  /* of parts: V6 */
     struct lease_table role;         /* V3; range [0, 1) */
+    struct lease_table chain;        /* the parents, [0, 1): shared by who goes
+                                      * through them beside requests, exclusive
+                                      * by who lets one go */
     struct chunk_store chunks;
     pthread_mutex_t table_lock; /* part[].table */
 

@@ -1,6 +1,7 @@
 /* admin.c: the calls that make, change, mend and remove volumes, interrupted
  * at each of their steps. Whatever was left, the same call made again must
  * finish the job, and no byte may differ. */
+#include "imports.h"
 #include "snapshots.h"
 #include "base/memory.h"
 #include <assert.h>
@@ -739,6 +740,67 @@ finish_flatten(struct life *l, int result, bool crashed)
     judge(l);
 }
 
+/* ---- import ---- */
+
+static void
+holds_frozen(struct life *l, size_t nth)
+{
+    l->number_due = true;
+    snapshots_find(l);
+    model_write_begin(l->m, 0, l->volume_bytes, l->frozen[nth].image);
+    model_write_end(l->m, true, true);
+}
+
+/* The volume is at the first snapshot, and a stream leads to the second, which
+ * is not there any more. */
+static void
+prepare_import(struct life *l)
+{
+    prepare_two_snapshots(l);
+    if (l->failed)
+        return;
+    if (imports_keep(l) < 0 || act_rollback(l) < 0 || act_remove_last(l) < 0)
+        life_fail(l, "stream: %s", lsvd_error());
+    holds_frozen(l, 0);
+    simio_settle(l->s);
+}
+
+static int
+act_import_again(struct life *l)
+{
+    int r = act_rollback(l);
+
+    return r < 0 ? r : imports_apply(l);
+}
+
+/* Interrupted, the second snapshot is there, and right, or it is not. If it
+ * could say so, the volume is at the first one, or has a part of the stream. */
+static void
+finish_import(struct life *l, int result, bool crashed)
+{
+    l->frozen[1].is_gone = false;
+    l->frozen[1].is_sure = result == 0;
+    l->number_due = true;
+    snapshots_check(l);
+    if (l->failed)
+        return;
+    if (l->frozen[1].is_gone && !crashed && !imports_left_some()) {
+        holds_frozen(l, 0);
+        if (life_open(l, 0) < 0)
+            life_fail(l, "open: %s", lsvd_error());
+        life_check_image(l, "after an import that failed");
+        if (!l->failed && life_close(l) < 0)
+            life_fail(l, "close: %s", lsvd_error());
+    }
+    if (l->frozen[1].is_gone && once_more(l, act_import_again) < 0)
+        life_fail(l, "import again: %s", lsvd_error());
+    l->frozen[1].is_gone = false;
+    l->frozen[1].is_sure = true;
+    holds_frozen(l, 1);
+    judge(l);
+    snapshots_check(l);
+}
+
 static const struct scenario scenarios[] = {
     {"create", always, prepare_nothing, life_create, finish_create},
     {"grow", always, prepare_volume, act_grow, finish_grow},
@@ -761,6 +823,7 @@ static const struct scenario scenarios[] = {
      finish_remove_snapshot},
     {"rename", always, prepare_two_snapshots, act_rename, finish_rename},
     {"flatten", always, prepare_two_snapshots, act_flatten, finish_flatten},
+    {"import", always, prepare_import, imports_apply, finish_import},
     {"snapshot-served", always, prepare_served, act_snapshot_served,
      finish_snapshot_served},
 };

@@ -6,7 +6,8 @@ import pytest
 from tools import BUILD, SOURCES, run
 
 PROGRAMS = {
-    "lsvd": ("admin", ["create", "clone", "list", "info", "resize", "set",
+    "lsvd": ("admin", ["create", "clone", "diff", "export-diff",
+                       "import-diff", "list", "info", "resize", "set",
                        "remove", "status", "events", "metrics"]),
     "lsvd-repair": ("repair", ["verify", "rebuild", "replace",
                                 "force-start", "takeover"]),

@@ -40,6 +40,8 @@ def test_fields_follow_each_other():
     ("header", "v1-replica.fragment", 0, 4096),
     ("superblock", "v1-journal.bin", 0, 4096),
     ("record header", "v1-journal.bin", 4096, 128),
+    ("diff header", "v1-diff.bin", 0, 256),
+    ("diff record", "v1-diff.bin", 256, 40),
 ])
 def test_records_are_as_in_the_golden_images(name, image, start, size):
     rows = tables()[name]

@@ -130,6 +130,8 @@ put_on_parts(struct lsvd_volume *v, const struct references *next)
         if (!(parts & UINT32_C(1) << i))
             continue;
         stored = references_store(v->part[i].dir, next);
+        if (stored == -ENOSPC) /* no reason to do without it */
+            return err_wrap(stored, "part %c", v->part[i].letter);
         if (stored < 0)
             r = part_failed(v, i, err_wrap(stored, "part %c",
                                            v->part[i].letter));

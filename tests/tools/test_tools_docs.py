@@ -11,6 +11,7 @@ PROGRAMS = {
                        "remove", "status", "events", "metrics"]),
     "lsvd-repair": ("repair", ["verify", "rebuild", "replace",
                                 "force-start", "takeover"]),
+    "lsvd-dedupe": ("dedupe", []),
 }
 
 

@@ -28,13 +28,15 @@ def find(installed, ending):
 
 @pytest.mark.parametrize("ending", [
     "/man1/lsvd.1", "/man1/nbdkit-lsvd-plugin.1", "/man8/lsvd-repair.8",
+    "/man8/lsvd-dedupe.8",
     "/bash-completion/completions/lsvd",
-    "/bash-completion/completions/lsvd-repair"])
+    "/bash-completion/completions/lsvd-repair",
+    "/bash-completion/completions/lsvd-dedupe"])
 def test_files_for_people(installed, ending):
     assert find(installed, ending).stat().st_size > 1000
 
 
-@pytest.mark.parametrize("program", ["lsvd", "lsvd-repair"])
+@pytest.mark.parametrize("program", ["lsvd", "lsvd-repair", "lsvd-dedupe"])
 def test_programs_run(installed, program):
     done = run(find(installed, "/bin/" + program), "--version")
     assert done.code == 0

@@ -392,8 +392,9 @@ take_dedupe(const json_t *args)
 static json_t *
 dedupe_to_json(const struct lsvd_dedupe_report *r)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
                      "blocks_scanned", INT(r->blocks_scanned),
+                     "bytes_scanned", INT(r->bytes_scanned),
                      "blocks_matched", INT(r->blocks_matched), "blocks_zero",
                      INT(r->blocks_zero), "blocks_collided",
                      INT(r->blocks_collided), "bytes_given_back",

@@ -188,7 +188,8 @@ struct lsvd_dedupe {
 };
 
 struct lsvd_dedupe_report {
-    uint64_t blocks_scanned; /* of the volume's own */
+    uint64_t blocks_scanned; /* of the volume's own, … */
+    uint64_t bytes_scanned;  /* … and their bytes */
     uint64_t blocks_matched; /* became references, or would */
     uint64_t blocks_zero;    /* became holes, or would */
     uint64_t blocks_collided; /* had the hash of another one */

@@ -139,6 +139,7 @@ take_report(const json_t *result, struct lsvd_dedupe_report *ret)
 {
     *ret = (struct lsvd_dedupe_report){
         .blocks_scanned = ask_u64(result, "blocks_scanned"),
+        .bytes_scanned = ask_u64(result, "bytes_scanned"),
         .blocks_matched = ask_u64(result, "blocks_matched"),
         .blocks_zero = ask_u64(result, "blocks_zero"),
         .blocks_collided = ask_u64(result, "blocks_collided"),
@@ -190,6 +191,7 @@ print_json(const struct request *req, const char *volume,
         uint64_t value;
     } numbers[] = {
         { "blocks_scanned", r->blocks_scanned },
+        { "bytes_scanned", r->bytes_scanned },
         { "blocks_matched", r->blocks_matched },
         { "blocks_zero", r->blocks_zero },
         { "blocks_collided", r->blocks_collided },
@@ -214,6 +216,7 @@ static void
 print_text(const struct request *req, const char *volume,
            const struct lsvd_dedupe_report *r)
 {
+    double seconds = (double)(r->duration_ms + 1) / 1000;
     bool estimate = req->spec.estimate;
     char size[CLI_SIZE_BYTES];
 
@@ -222,8 +225,9 @@ print_text(const struct request *req, const char *volume,
                r->blocks_matched);
         return;
     }
-    printf("%s: %" PRIu64 " blocks looked at in %.1f s\n", volume,
-           r->blocks_scanned, (double)r->duration_ms / 1000);
+    printf("%s: %" PRIu64 " blocks looked at in %.1f s (%s/s)\n", volume,
+           r->blocks_scanned, seconds,
+           cli_size((uint64_t)((double)r->bytes_scanned / seconds), size));
     printf("  %s %" PRIu64 "\n",
            estimate ? "equal to a source's block " : "became references         ",
            r->blocks_matched);

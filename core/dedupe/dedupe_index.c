@@ -30,7 +30,8 @@ same_shape(const struct dedupe_shape *a, const struct dedupe_shape *b)
 {
     return uuid_equal(&a->source, &b->source) &&
            a->source_bytes == b->source_bytes &&
-           a->block_bytes == b->block_bytes && a->hash_bits == b->hash_bits;
+           a->block_bytes == b->block_bytes && a->hash_bits == b->hash_bits &&
+           a->generation == b->generation;
 }
 
 static int

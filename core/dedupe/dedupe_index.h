@@ -4,7 +4,8 @@
  *     0       4096  header: magic "LSVDdidx"; the sum of what follows in it,
  *                   u64; format u32, 1; block size u32; source UUID; source
  *                   size u64; bits of a hash that count u32; zero u32; entries
- *                   u64; pages u64; sum of the fences u64
+ *                   u64; pages u64; sum of the fences u64; generation of the
+ *                   source's policy u64
  *  4096  4096 x n   pages: the sum of what follows in it, seeded with its
  *                   number, u64; entries in it u32; zero u32; then entries of
  *                   24 bytes: hash, high u64, low u64; block u64
@@ -16,8 +17,8 @@
  * (DX1) It only proposes: who asks compares the bytes. So nothing is at stake
  *       if it is old, damaged, or another's; a page that fails its check has no
  *       entries.
- * (DX2) A source doesn't change: what is there under its UUID, with its size,
- *       is used again.
+ * (DX2) A source doesn't change: what is there under its UUID, with its size
+ *       and the generation of its policy, is used again.
  * (DX3) Memory, given when it is made or opened, holds for all of it: entries
  *       that are being sorted, fences, pages that are kept. What does not fit
  *       is sorted in pieces, in files beside it, which are then merged.
@@ -42,6 +43,7 @@ struct dedupe_shape {
     uint64_t source_bytes;
     uint32_t block_bytes;
     uint32_t hash_bits; /* 1 … DEDUPE_HASH_BITS_MAX: fewer are for tests */
+    uint64_t generation; /* of its policy: it may have been writable since */
 };
 
 /* Of a block's bytes. */

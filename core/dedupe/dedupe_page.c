@@ -116,6 +116,7 @@ dedupe_header_encode(const struct dedupe_header *h, uint8_t *bytes)
     write_u64(&out, h->entries);
     write_u64(&out, h->pages);
     write_u64(&out, h->fence_sum);
+    write_u64(&out, h->shape.generation);
     assert(!out.overrun);
     put_le64(bytes + 8, sum_bytes(bytes + SUMMED_FROM,
                                   DEDUPE_PAGE_BYTES - SUMMED_FROM));
@@ -144,6 +145,7 @@ dedupe_header_decode(const uint8_t *bytes, struct dedupe_header *ret)
     h.entries = read_u64(&in);
     h.pages = read_u64(&in);
     h.fence_sum = read_u64(&in);
+    h.shape.generation = read_u64(&in);
     *ret = h;
     return 0;
 }

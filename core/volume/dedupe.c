@@ -50,7 +50,7 @@ keep_pace(struct dedupe *d)
 
     if (rate == 0)
         return 0;
-    due = d->began_ns +
+    due = d->pace_ns +
           (uint64_t)((double)d->progress.bytes_done / (double)rate * 1e9);
     while (r == 0 &&
            (now = d->v->io->ops->now_ns(d->v->io)) < due) {
@@ -155,12 +155,13 @@ get_index(struct dedupe *d, struct dedupe_source *s, size_t memory)
         .block_bytes = s->volume->g.block_bytes,
         .hash_bits = d->spec->hash_bits ? d->spec->hash_bits
                                         : DEDUPE_HASH_BITS_MAX,
+        .generation = s->volume->meta.generation,
     };
     size_t part = memory / d->source_count;
     int r = dedupe_index_open(d->dir, &shape, part, &s->index);
 
     if (r == -ENOENT || r == -EBADMSG) {
-        r = make_index(d, s->volume, &shape, memory);
+        r = make_index(d, s->volume, &shape, part);
         if (r == 0)
             r = dedupe_index_open(d->dir, &shape, part, &s->index);
     }
@@ -415,7 +416,9 @@ each_chunk(struct dedupe *d, chunk_job job)
     struct lsvd_volume *v = d->v;
     int r = 0;
 
-    d->progress.chunks_total = geometry_chunk_count(&v->g);
+    d->pace_ns = v->io->ops->now_ns(v->io);
+    d->progress = (struct lsvd_progress){
+        .chunks_total = geometry_chunk_count(&v->g)};
     for (uint64_t c = 1; c <= d->progress.chunks_total && r == 0; c++) {
         if (tables_truth(v, c).state == CHUNK_PRESENT ||
             volume_chunk_is_dirty(v, c)) {
@@ -499,7 +502,6 @@ dedupe(struct dedupe *d, const struct lsvd_env *env)
         r = err_set(-EINVAL, "no source is named");
     if (r == 0)
         r = get_indexes(d);
-    d->began_ns = d->v->io->ops->now_ns(d->v->io); /* of the pace */
     if (r == 0)
         r = each_chunk(d, dedupe_one);
     return r == 0 ? measure(d) : r;

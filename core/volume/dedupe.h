@@ -46,7 +46,7 @@ struct dedupe {
     uint32_t matched, zero;  /* of the chunk */
     struct dedupe_touched *touched; /* owned */
     size_t touched_count, touched_room;
-    uint64_t began_ns;
+    uint64_t began_ns, pace_ns; /* the latter: of this pass */
 };
 
 /* As lsvd_live_rehydrate, for who has claimed in_repair. */

@@ -115,6 +115,7 @@ scan_run(struct dedupe *d, uint64_t first, uint32_t at, uint32_t count)
         const uint8_t *own = d->own + i * bytes;
 
         d->report->blocks_scanned++;
+        d->report->bytes_scanned += bytes;
         if (!sum_all_zero(own, bytes)) {
             r = look_up(d, own, &d->want->block[at + i]);
             continue;

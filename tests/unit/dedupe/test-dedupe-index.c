@@ -119,6 +119,9 @@ another_one_is_refused(void **state)
     other.source_bytes++;
     assert_int_equal(dedupe_index_open(dir.target, &other, MIB, &x), -EBADMSG);
     other = shape;
+    other.generation++;
+    assert_int_equal(dedupe_index_open(dir.target, &other, MIB, &x), -EBADMSG);
+    other = shape;
     other.hash_bits = 64;
     assert_int_equal(dedupe_index_open(dir.target, &other, MIB, &x), -EBADMSG);
     other = shape;

@@ -357,8 +357,8 @@ parent_check_unused(struct lsvd_volume *v)
 
     if (r < 0 || count == 0)
         return r;
-    return err_set(-EBUSY, "volume %s is the parent of %s%s%s: it stays as it "
-                   "is as long as %s", v->meta.name, names,
+    return err_set(-EBUSY, "volume %s is the parent, or a source, of %s%s%s: "
+                   "it stays as it is as long as %s", v->meta.name, names,
                    strlen(names) + 1 == sizeof names ? "…" : "",
                    count == 1 ? "" : " (all of them)",
                    count == 1 ? "that is there" : "they are there");

@@ -67,6 +67,14 @@ append(struct lsvd_volume *v, uint64_t first, uint32_t count,
     }
 }
 
+/* Also when it failed: the journal may have what it will say from now on, and
+ * RAM must not say otherwise until it forgets. */
+static void
+drop_old(struct lsvd_volume *v, uint64_t first, uint64_t count)
+{
+    cache_drop(v->cache, first, first + count);
+}
+
 int
 volume_write_blocks(struct lsvd_volume *v, uint64_t first, uint32_t count,
                     const uint8_t *data)
@@ -89,8 +97,10 @@ volume_write_blocks(struct lsvd_volume *v, uint64_t first, uint32_t count,
         r = journal_await(v);
     else if (r == 0)
         r = append(v, first, count, sums, data);
-    if (r < 0)
+    if (r < 0) {
+        drop_old(v, first, count);
         return r;
+    }
     volume_cache(v, first, count, data, true);
     return 0;
 }
@@ -294,9 +304,9 @@ volume_zero_blocks(struct lsvd_volume *v, uint64_t first, uint64_t count)
             continue;
         }
         r = r < 0 ? journal_failed(v, r) : journal_await(v);
+        drop_old(v, first, piece);
         if (r < 0)
             return r;
-        cache_drop(v->cache, first, first + piece);
         first += piece;
         count -= piece;
         piece = zero_piece(v, first, count);

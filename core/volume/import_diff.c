@@ -12,6 +12,9 @@
  *       with a right end is there a snapshot.
  * Fails, or is interrupted: the volume is rolled back to that snapshot; without
  *   one it is empty again, and has its old size.
+ * (IM3) That is done only to a volume which was found untouched when it was
+ *       opened, and held open since. To be resized it is closed: if it is not
+ *       as it was after that, somebody else has come, and it is left to him.
  * Killed: it holds a part of it, and the next import says that it has been
  *   written. */
 #include "base/err.h"
@@ -38,8 +41,10 @@ struct import {
     uint8_t *data;               /* owned; DIFF_DATA_MAX */
     struct lsvd_volume *v;       /* open for writing, or NULL */
     struct lsvd_volume *next;    /* its successor, or NULL */
-    uint64_t size_bytes;         /* that it had */
-    bool is_changed;
+    uint64_t size_bytes;         /* that it had, … */
+    struct uuid uuid;            /* … and its own */
+    bool is_resized;             /* perhaps */
+    bool is_changed;             /* by us, and by nobody else: IM3 */
 };
 
 /* ---- the stream ---- */
@@ -157,6 +162,9 @@ refuse_own(void *ctx, uint64_t first, uint64_t count, enum own is)
     (void)count;
     if (is == OWN_ABSENT)
         return 0;
+    if (is == OWN_UNKNOWN)
+        return err_set(-EIO, "volume %s: whether it was written since %s can't "
+                       "be read now (lsvd status)", y->name, y->from);
     return err_set(-EEXIST, "volume %s was written since %s: go back to that "
                    "first (lsvd snapshot rollback %s)", y->name, y->from,
                    y->from);
@@ -241,20 +249,32 @@ close_volume(struct import *y)
     return v ? lsvd_close(v) : 0;
 }
 
-/* Between closing and opening anybody may come: it is looked at once more. What
- * is cut off may leave zeroes in the last block. */
+/* What is cut off may leave zeroes in the last block. */
 static int
 check_resized(struct import *y)
 {
     const struct lsvd_volume *v = y->v;
     uint64_t size = v->meta.size_bytes;
 
-    if (size != y->header.size_bytes || !lsvd_can_write(v))
+    if (!uuid_equal(&v->meta.uuid, &y->uuid) ||
+        size != y->header.size_bytes || v->append_only || !lsvd_can_write(v))
         return err_set(-EBUSY, "volume %s is being changed by somebody else",
                        y->name);
     if (y->from[0])
         return check_untouched(y, size / v->g.block_bytes);
     return lsvd_extents(y->v, size, 0, refuse_data, y);
+}
+
+/* IM3. */
+static int
+reopen(struct import *y)
+{
+    int r = open_volume(y);
+
+    if (r == 0)
+        r = check_resized(y);
+    y->is_changed = r == 0;
+    return r;
 }
 
 static int
@@ -263,16 +283,15 @@ fit_size(struct import *y)
     int r;
 
     y->size_bytes = y->v->meta.size_bytes;
+    y->uuid = y->v->meta.uuid;
     if (y->header.size_bytes == y->size_bytes)
         return 0;
     r = close_volume(y);
     if (r < 0)
         return r;
-    y->is_changed = true;
+    y->is_resized = true;
     r = lsvd_resize(y->env, y->name, y->header.size_bytes, true);
-    if (r == 0)
-        r = open_volume(y);
-    return r < 0 ? r : check_resized(y);
+    return r < 0 ? r : reopen(y);
 }
 
 static int
@@ -345,6 +364,19 @@ take_back(struct import *y)
     return lsvd_snapshot_rollback(y->env, y->from);
 }
 
+/* The size may be another one, and it was not found untouched. */
+static int
+take_size_back(struct import *y)
+{
+    int r = y->v ? check_resized(y) : reopen(y);
+
+    if (r == 0)
+        return take_back(y);
+    if (y->v && y->v->meta.size_bytes == y->size_bytes)
+        return 0; /* it was not */
+    return err_wrap(r, "its size may be that of the stream");
+}
+
 /* r, with its text, is why. */
 static int
 undo(struct import *y, int r)
@@ -358,9 +390,12 @@ undo(struct import *y, int r)
     y->next = NULL;
     if (y->is_changed)
         undone = take_back(y);
+    else if (y->is_resized)
+        undone = take_size_back(y);
     if (undone < 0)
-        (void)err_set(r, "%s; and volume %s is not as it was, but holds a part "
-                      "of the stream: %s", text, y->name, lsvd_error());
+        (void)err_set(r, "%s; and volume %s is not as it was%s: %s", text,
+                      y->name, y->is_changed ? ", but holds a part of the "
+                      "stream" : "", lsvd_error());
     else
         (void)err_set(r, "%s", text);
     if (y->v) {

@@ -61,7 +61,7 @@ imports_apply(struct life *l)
 
     kept.at = 0;
     r = lsvd_import_diff(&l->env, LIFE_VOLUME, &source, &totals);
-    kept.left_some = r < 0 && strstr(lsvd_error(), "holds a part");
+    kept.left_some = r < 0 && strstr(lsvd_error(), "is not as it was");
     return r;
 }
 

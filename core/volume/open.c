@@ -869,6 +869,21 @@ level_checkpoints(struct lsvd_volume *v)
     }
 }
 
+/* The next start would take the newest policy, and so it does no harm if this
+ * fails; but until then verify would find an old one. */
+static void
+store_missed_policies(struct lsvd_volume *v)
+{
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        if (v->behind & v->usable & UINT32_C(1) << i &&
+            volume_store_part_meta(v, i) < 0)
+            log_event(&v->log, LOG_WARNING_LEVEL, "volume %s: part %c: its "
+                      "copy of the policy is not up to date: %s", v->meta.name,
+                      v->part[i].letter, err_text());
+    }
+    v->behind = 0;
+}
+
 /* O7: only then may another host open without this journal. */
 int
 volume_detach(struct lsvd_volume *v)
@@ -882,6 +897,7 @@ volume_detach(struct lsvd_volume *v)
         r = level_checkpoints(v);
     if (r < 0)
         return r;
+    store_missed_policies(v);
     next = v->view;
     id = next.id;
     id.minor++;

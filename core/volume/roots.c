@@ -395,7 +395,11 @@ volume_store_meta_in_use(struct lsvd_volume *v,
         if (!(v->usable & UINT32_C(1) << i))
             continue;
         r = store_for_part(v, meta, i, text, bytes);
-        if (r == 0 || result < 0)
+        v->behind &= ~(UINT32_C(1) << i);
+        if (r == 0)
+            continue;
+        v->behind |= UINT32_C(1) << i;
+        if (result < 0)
             continue;
         result = r;
         snprintf(first, sizeof first, "%s", err_text());

@@ -344,6 +344,7 @@ struct lsvd_volume {
     bool heal_fails;     /* of the destage caller: the last one did */
     uint64_t tended_ns;  /* the same: what it did after a batch took so long */
     uint32_t failed;     /* the role's: parts that failed it (part_failed) */
+    uint32_t behind;     /* the role's: parts with an older policy, perhaps */
     uint32_t view_incomplete; /* the role's: could not be told that the view is
                           * complete; 0: all were */
     bool view_begun;     /* the role's: the view is not known to be on all its
@@ -431,7 +432,8 @@ int volume_forget(struct io *io, const struct logger *log,
                   const struct volume_meta *meta);
 
 /* To all parts in use and their roots, none of which may fail; to no others.
- * The role's. */
+ * One that did is noted (v->behind), and gets it when the volume is closed if
+ * it answers again by then. The role's. */
 int volume_store_meta_in_use(struct lsvd_volume *v,
                              const struct volume_meta *meta);
 /* Bring the copy in one part, which is open, up to date; and its root's, of

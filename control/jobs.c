@@ -376,16 +376,23 @@ op_flatten(struct served *s, const json_t *args, struct answer *a)
 
 #define SOURCES_MAX 64
 
+/* 0: it is not given, or makes no sense. */
+static uint64_t
+take_size(const json_t *args, const char *key)
+{
+    json_int_t value = json_integer_value(json_object_get(args, key));
+
+    return value > 0 ? (uint64_t)value : 0;
+}
+
 /* {estimate, memory, rate}: those that are given. */
 static struct lsvd_dedupe
 take_dedupe(const json_t *args)
 {
     return (struct lsvd_dedupe){
         .estimate = json_is_true(json_object_get(args, "estimate")),
-        .memory_bytes = (uint64_t)json_integer_value(
-            json_object_get(args, "memory")),
-        .rate_bytes = (uint64_t)json_integer_value(
-            json_object_get(args, "rate")),
+        .memory_bytes = take_size(args, "memory"),
+        .rate_bytes = take_size(args, "rate"),
     };
 }
 

@@ -349,8 +349,14 @@ bool
 meta_needs(const struct volume_meta *m, uint32_t number,
            const struct uuid *uuid)
 {
-    if (m->parent == number && uuid_equal(&m->parent_uuid, uuid))
-        return true;
+    return (m->parent == number && uuid_equal(&m->parent_uuid, uuid)) ||
+           meta_has_source(m, number, uuid);
+}
+
+bool
+meta_has_source(const struct volume_meta *m, uint32_t number,
+                const struct uuid *uuid)
+{
     for (uint32_t i = 0; i < m->source_count; i++) {
         if (m->source[i].number == number &&
             uuid_equal(&m->source[i].uuid, uuid))

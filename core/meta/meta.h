@@ -126,6 +126,9 @@ int meta_add_forced(struct volume_meta *meta, const char *line);
 /* Does it need that other volume: as its parent, or as a source? */
 bool meta_needs(const struct volume_meta *meta, uint32_t number,
                 const struct uuid *uuid);
+/* Is that one of its sources? */
+bool meta_has_source(const struct volume_meta *meta, uint32_t number,
+                     const struct uuid *uuid);
 
 /* Add a source, if it is none yet. -ENOSPC: there are META_SOURCES_MAX. */
 int meta_add_source(struct volume_meta *meta, uint32_t number,

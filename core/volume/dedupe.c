@@ -350,7 +350,7 @@ note_touched(struct dedupe *d, uint64_t chunk)
 }
 
 /* Once what was done is on the parts, or would take too long to be. */
-static int
+static void
 measure(struct dedupe *d)
 {
     struct io *io = d->v->io;
@@ -370,7 +370,7 @@ measure(struct dedupe *d)
         if (t->bytes > now)
             d->report->bytes_given_back += t->bytes - now;
     }
-    return r == -EINTR ? 0 : r;
+    (void)r; /* what was done is done */
 }
 
 static int
@@ -504,7 +504,9 @@ dedupe(struct dedupe *d, const struct lsvd_env *env)
         r = get_indexes(d);
     if (r == 0)
         r = each_chunk(d, dedupe_one);
-    return r == 0 ? measure(d) : r;
+    if (r == 0)
+        measure(d);
+    return r;
 }
 
 int
@@ -535,20 +537,21 @@ lsvd_live_dedupe(struct lsvd_volume *v, const struct lsvd_env *env,
 static int
 forget_sources(struct lsvd_volume *v)
 {
-    struct volume_meta next = v->meta;
+    struct volume_meta next;
     struct lease role;
     int r;
 
-    if (next.source_count == 0)
+    if (!volume_has_references(v))
         return 0;
-    next.source_count = 0;
-    next.incompat &= ~META_INCOMPAT_SOURCES;
-    next.generation++;
     r = lsvd_flush(v);
     if (r == 0)
         r = role_get(v, &role);
     if (r < 0)
         return r;
+    next = v->meta; /* others change it, with the role */
+    next.source_count = 0;
+    next.incompat &= ~META_INCOMPAT_SOURCES;
+    next.generation++;
     r = volume_store_meta_in_use(v, &next);
     pthread_mutex_lock(&v->state_lock);
     if (r == 0)
@@ -578,7 +581,7 @@ dedupe_undo(struct lsvd_volume *v, const struct lsvd_dedupe *spec,
         r = each_chunk(&d, clear_one);
     done(&d);
     if (r == -EAGAIN)
-        r = err_set(-EAGAIN, "volume %s is being written too much: run it "
+        r = err_set(-EBUSY, "volume %s is being written too much: run it "
                     "again", v->meta.name);
     return r == 0 ? forget_sources(v) : r;
 }

@@ -386,7 +386,7 @@ note_dependant(void *ctx, const struct volume_meta *meta)
 
     if (meta->removing || !meta_needs(meta, d->of->number, &d->of->uuid))
         return 0;
-    if (meta->parent != d->of->number) {
+    if (meta_has_source(meta, d->of->number, &d->of->uuid)) {
         d->referring++;
         snprintf(d->example, sizeof d->example, "%s", meta->name);
         return 0;
@@ -528,8 +528,9 @@ lsvd_snapshot_remove(const struct lsvd_env *env, const char *name,
     if (r == 0 && !v->meta.removing)
         r = find_dependants(v, env, &d);
     if (r == 0 && d.referring > 0)
-        r = err_set(-EBUSY, "snapshot %s: %s has references to it: first run "
-                    "lsvd-dedupe %s --rehydrate", name, d.example, d.example);
+        r = err_set(-EBUSY, "snapshot %s: %s has references to it: remove that "
+                    "first, or what it refers to (lsvd-dedupe --rehydrate)",
+                    name, d.example);
     if (r == 0 && d.count > 0)
         r = hand_down(env, &v->meta, &d, cb);
     meta_done(&d.first);

@@ -530,7 +530,6 @@ fetch_leased_chunk(struct lsvd_volume *v, struct chunk *c, uint64_t first,
 {
     uint32_t block = geometry_block_in_chunk(&v->g, first);
     struct reference references[RUN_BLOCKS_MAX];
-    bool below = is_layered(v);
     uint8_t said[RUN_BLOCKS_MAX];
     uint64_t number = c->number;
     struct chunk_entry truth;
@@ -541,13 +540,14 @@ fetch_leased_chunk(struct lsvd_volume *v, struct chunk *c, uint64_t first,
     /* It may have been removed while we waited. */
     truth = chunk_truth(v, number);
     if (truth.state == CHUNK_PRESENT)
-        r = read_cache_fetch(v, c, block, count, to, below ? said : NULL);
-    if (truth.state == CHUNK_PRESENT && r == 0 && below)
+        r = read_cache_fetch(v, c, block, count, to, said);
+    if (truth.state == CHUNK_PRESENT && r == 0)
         r = refer_look(v, c, block, count, said, references);
     lease_put(&v->chunk_leases, &lease);
     if (truth.state != CHUNK_PRESENT)
         return fetch_from_hole(v, &truth, first, count, to);
-    if (r == 0 && below)
+    /* whatever the policy says: a reference is never read as zeroes */
+    if (r == 0 && (is_layered(v) || memchr(said, SAID_REFERENCE, count)))
         return fetch_below(v, said, references, first, count, to);
     if (r == 0)
         volume_cache(v, first, count, to, false);

@@ -303,14 +303,37 @@ compare(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
     return r;
 }
 
+/* No other part has the file: what the part has itself is what there is. Its
+ * chunk is filled and mended all the same. */
+static int
+keep_own(struct lsvd_volume *v, struct chunk *c, uint32_t slot)
+{
+    char text[256];
+    struct references *own;
+    int r;
+
+    snprintf(text, sizeof text, "%s", err_text());
+    r = references_load(v->part[slot].dir, &v->g, &v->meta.uuid, c->number,
+                        &own);
+    if (r == 0)
+        references_free(own);
+    else
+        part_complain(v, slot, "chunk %llu has references, and no part has "
+                      "its reference file: %s", (unsigned long long)c->number,
+                      text);
+    return r == -ENOMEM ? r : 0;
+}
+
 int
 references_mend(struct lsvd_volume *v, struct chunk *c, uint32_t slot)
 {
     struct references *newest;
     int r = load_newest(v, c, &newest);
 
-    if (r < 0)
+    if (r == -ENOENT || r == -ENOMEM)
         return r == -ENOENT ? 0 : r;
+    if (r < 0)
+        return keep_own(v, c, slot);
     r = compare(v, c, slot, newest);
     if (r == -ENOENT || r == -EBADMSG || r == -ESTALE || r == -EPROTO ||
         r == -EIO)

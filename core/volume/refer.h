@@ -41,7 +41,7 @@ void sources_let_go(struct lsvd_volume *v);
 /* NULL: no source, or not open. */
 struct lsvd_volume *source_find(const struct lsvd_volume *v, uint32_t number);
 /* RF3. v is open to be written, source was opened as one, and is owned by v
- * when this returns 0. The role's. */
+ * when this returns 0. -EIO: not all parts of v are in use. The role's. */
 int source_add(struct lsvd_volume *v, struct lsvd_volume *source);
 /* The volume of this name, as a source for v, which is open. Errors say why it
  * can't be one. */

@@ -168,6 +168,22 @@ run_length(const struct making *m, uint32_t at, const struct references *want)
     return run;
 }
 
+/* RF2: a part that is away would miss the file, and could come back without the
+ * chunk being looked at. */
+static int
+check_parts(struct lsvd_volume *v)
+{
+    uint32_t there = v->usable;
+
+    if (v->resync.is_active)
+        there |= UINT32_C(1) << v->resync.slot;
+    if (there == volume_all_parts(v))
+        return 0;
+    return err_set(-EIO, "volume %s: part %c is not in use: blocks become "
+                   "references when all are (lsvd status)", v->meta.name,
+                   v->part[__builtin_ctz(~there)].letter);
+}
+
 static int
 compare_all(struct making *m, const struct references *want,
             struct references *next, uint32_t *ret_equal)
@@ -261,8 +277,10 @@ refer_all(struct making *m, const struct references *want,
 {
     struct references *next;
     uint32_t equal;
-    int r = begin_table(m, &next);
+    int r = check_parts(m->v);
 
+    if (r == 0)
+        r = begin_table(m, &next);
     if (r < 0)
         return r;
     r = compare_all(m, want, next, &equal);
@@ -383,13 +401,13 @@ remove_on_parts(struct lsvd_volume *v, struct chunk *c)
 static int
 tidy(struct making *m)
 {
-    if (!references_exist(m->v, m->chunk->number))
-        return 0;
     if (memchr(m->is, OWN_REFERENCE, m->count) ||
         memchr(m->is, OVERWRITTEN, m->count) ||
         memchr(m->is, OWN_UNKNOWN, m->count))
         return -EAGAIN;
-    return remove_on_parts(m->v, m->chunk);
+    return references_exist(m->v, m->chunk->number)
+               ? remove_on_parts(m->v, m->chunk)
+               : 0;
 }
 
 int

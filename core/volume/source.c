@@ -198,6 +198,9 @@ source_add(struct lsvd_volume *v, struct lsvd_volume *source)
     struct volume_meta next = v->meta;
     int r = meta_add_source(&next, source->meta.number, &source->meta.uuid);
 
+    if (r == 0 && v->usable != volume_all_parts(v))
+        r = err_set(-EIO, "volume %s: not all its parts are in use: it gets "
+                    "a source when they are (lsvd status)", v->meta.name);
     if (r < 0)
         return r;
     if (next.source_count == v->meta.source_count)

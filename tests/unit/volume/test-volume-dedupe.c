@@ -17,6 +17,7 @@ enum { CHUNK = 256 << 10, BYTES = 2 << 20, STEPS = 120, COPY = 12,
 struct pair {
     struct world world;
     struct lsvd_volume *copy; /* v2; NULL: closed */
+    bool was_degraded;        /* a part of it is, or may be, away */
     uint8_t *source, *model, *found; /* BYTES each */
     uint64_t random;
     uint32_t block;
@@ -289,9 +290,26 @@ degrade(struct pair *p, bool is_back)
 
     (void)snprintf(there, sizeof there, "%s/%d/b", p->world.data, COPY);
     (void)snprintf(away, sizeof away, "%s/b-away", p->world.path);
+    p->was_degraded = true;
     lsvd_abandon(p->copy);
     assert_int_equal(is_back ? rename(away, there) : rename(there, away), 0);
     open_copy(p);
+}
+
+/* RF2: nothing new becomes a reference while a part is away or not yet filled.
+ */
+static void
+try_dedupe(struct pair *p)
+{
+    const struct lsvd_dedupe spec = {.sources = v1};
+    struct lsvd_dedupe_report report;
+    int r;
+
+    r = lsvd_live_dedupe(p->copy, &p->world.env, &spec, NULL, &report);
+    if (r == 0)
+        return;
+    assert_true(r == -EIO && p->was_degraded);
+    assert_int_equal(report.blocks_matched, 0);
 }
 
 static void
@@ -338,7 +356,7 @@ step(struct pair *p)
         return;
     case 10:
     case 11:
-        (void)dedupe(p);
+        try_dedupe(p);
         return;
     default:
         check(p);
@@ -362,6 +380,8 @@ life(const struct kind *source, const struct kind *copy)
     check(&p);
     lsvd_watch(p.copy); /* a part may still be filled */
     drain(&p);
+    check(&p);
+    (void)dedupe(&p);
     check(&p);
     end(&p);
 }

@@ -240,7 +240,7 @@ int
 references_decode(const uint8_t *bytes, size_t count, struct references **ret)
 {
     struct byte_reader in = {bytes + SUMMED_FROM, 0, false}, sums;
-    struct references h = {.count = 0}, *found;
+    struct references h = {.count = 0}, *found = NULL;
     int r;
 
     if (count < REFERENCES_HEADER_BYTES ||

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <libgen.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -195,6 +196,24 @@ file_failed(const struct request *req, const char *path)
     return cli_fail(&req->cli, EXIT_FAILURE, "%s: %s", path, strerror(errno));
 }
 
+/* Its name is to survive a power cut, as its content does. */
+static int
+sync_dir_of(const char *path)
+{
+    char *copy = strdup(path);
+    int fd, r;
+
+    if (!copy)
+        cli_no_memory();
+    fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    free(copy);
+    if (fd < 0)
+        return -1;
+    r = fsync(fd);
+    close(fd);
+    return r;
+}
+
 /* Under another name until it is whole. */
 static int
 export_to_new(struct request *req, const char *to, const char *path,
@@ -215,10 +234,13 @@ export_to_new(struct request *req, const char *to, const char *path,
                      "stays as it is", path);
     if (r == 0 && rename(unfinished, path) < 0)
         r = file_failed(req, path);
-    if (r == 0)
-        return print_totals(req, "exported", to, &totals);
-    (void)unlink(unfinished);
-    return r;
+    if (r != 0) {
+        (void)unlink(unfinished);
+        return r;
+    }
+    if (sync_dir_of(path) < 0)
+        return file_failed(req, path);
+    return print_totals(req, "exported", to, &totals);
 }
 
 static int

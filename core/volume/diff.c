@@ -380,7 +380,9 @@ diff_each(const struct diff *d, uint64_t offset,
         w.count = blocks - w.first < WINDOW_BLOCKS
                       ? (uint32_t)(blocks - w.first)
                       : WINDOW_BLOCKS;
-        r = look(&w);
+        r = volume_check_hurried(d->to.top);
+        if (r == 0)
+            r = look(&w);
         if (r == 0)
             r = tell_window(&t, &w);
     }

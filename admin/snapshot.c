@@ -219,7 +219,7 @@ command_flatten(struct request *req)
     int r;
 
     if (!flattened_by_server(req, name, NULL, &r) &&
-        lsvd_flatten(&env, name, NULL) < 0)
+        lsvd_flatten(&env, name, 0, NULL) < 0)
         return engine_failed(req);
     if (r)
         return r;
@@ -268,7 +268,7 @@ remove_one(struct request *req, const char *name)
     free(volume);
     if (r)
         return r;
-    if (lsvd_snapshot_remove(&env, name, NULL) < 0)
+    if (lsvd_snapshot_remove(&env, name, 0, NULL) < 0)
         return engine_failed(req);
     if (!req->cli.json) {
         printf("removed %s\n", name);

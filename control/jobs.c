@@ -353,29 +353,6 @@ op_snapshot(struct served *s, const json_t *args, struct answer *a)
         answer_done(a, json_pack("{s:I}", "pause_us", INT(pause_us)));
 }
 
-/* {parent}; without one, of all of them. */
-void
-op_flatten(struct served *s, const json_t *args, struct answer *a)
-{
-    const char *parent = json_string_value(json_object_get(args, "parent"));
-    const struct lsvd_alone alone = { .run = s->owner->alone,
-                                      .ctx = s->owner->ctx };
-    struct lsvd_repair_callbacks cb;
-    struct job job;
-    int r;
-
-    lines_begin(&job, a, args);
-    cb = callbacks_of(&job);
-    r = lsvd_live_flatten(s->volume, parent, &alone, &cb);
-    if (r < 0)
-        answer_error(a, r, lsvd_error());
-    else
-        answer_done(a, json_object());
-    lines_end(&job);
-}
-
-#define SOURCES_MAX 64
-
 /* 0: it is not given, or makes no sense. */
 static uint64_t
 take_size(const json_t *args, const char *key)
@@ -384,6 +361,33 @@ take_size(const json_t *args, const char *key)
 
     return value > 0 ? (uint64_t)value : 0;
 }
+
+/* {parent, rate}; without a parent, of all of them. */
+void
+op_flatten(struct served *s, const json_t *args, struct answer *a)
+{
+    const struct lsvd_flatten spec = {
+        .parent = json_string_value(json_object_get(args, "parent")),
+        .rate_bytes = take_size(args, "rate"),
+    };
+    struct lsvd_env env = s->owner->env(s->owner->ctx);
+    const struct lsvd_alone alone = { .run = s->owner->alone,
+                                      .ctx = s->owner->ctx };
+    struct lsvd_repair_callbacks cb;
+    struct job job;
+    int r;
+
+    lines_begin(&job, a, args);
+    cb = callbacks_of(&job);
+    r = lsvd_live_flatten(s->volume, &env, &spec, &alone, &cb);
+    if (r < 0)
+        answer_error(a, r, lsvd_error());
+    else
+        answer_done(a, json_object());
+    lines_end(&job);
+}
+
+#define SOURCES_MAX 64
 
 /* {estimate, memory, rate}: those that are given. */
 static struct lsvd_dedupe

@@ -150,9 +150,10 @@ struct lsvd_repair_callbacks; /* below; progress and cancelled are used */
 
 /* A clone that nobody serves gets all that it lacks from its parent, and from
  * its parent's, and all that it has references to, and needs them no more. It
- * can be interrupted (-EINTR) and begun anew. */
+ * can be interrupted (-EINTR) and begun anew. rate_bytes: so many are copied in
+ * a second; 0: as many as can be. */
 int lsvd_flatten(const struct lsvd_env *env, const char *name,
-                 const struct lsvd_repair_callbacks *cb);
+                 uint64_t rate_bytes, const struct lsvd_repair_callbacks *cb);
 
 /* How to have something done while no request of a volume is under way: fn is
  * called so, on any thread, and what it returned is returned, with its text. */
@@ -162,9 +163,16 @@ struct lsvd_alone {
                char text[LSVD_TEXT_BYTES]);
     void *ctx;
 };
-/* The same of an open volume, beside requests. parent NULL: of all its parents;
- * or the name of its parent: of that one alone. */
-int lsvd_live_flatten(struct lsvd_volume *v, const char *parent,
+struct lsvd_flatten {
+    const char *parent;  /* NULL: all of them, and references; or the one that
+                          * is to go, and so is let go by what depends on it:
+                          * the volume, or a later snapshot */
+    uint64_t rate_bytes; /* as above */
+};
+/* The same of an open volume, beside requests. env: that it was opened with.
+ * -ENOENT: the parent that is named is none of the volume's. */
+int lsvd_live_flatten(struct lsvd_volume *v, const struct lsvd_env *env,
+                      const struct lsvd_flatten *spec,
                       const struct lsvd_alone *alone,
                       const struct lsvd_repair_callbacks *cb);
 
@@ -173,6 +181,7 @@ int lsvd_live_flatten(struct lsvd_volume *v, const char *parent,
  * names. What a snapshot or a rollback left that was interrupted goes before,
  * for which the volume is opened. It can be interrupted and begun anew. */
 int lsvd_snapshot_remove(const struct lsvd_env *env, const char *name,
+                         uint64_t rate_bytes,
                          const struct lsvd_repair_callbacks *cb);
 
 /* ---- dedupe: blocks shared with read-only volumes ---- */

@@ -70,7 +70,8 @@ is_healthy(struct lsvd_volume *v)
     return v->usable == volume_all_parts(v) &&
            atomic_load(&v->destage_error) == 0 &&
            !atomic_load(&v->stopping) && !atomic_load(&v->hurried) &&
-           !atomic_load(&v->fenced) && !atomic_load(&v->in_repair);
+           !atomic_load(&v->fenced) &&
+           (!atomic_load(&v->in_repair) || atomic_load(&v->in_merge));
 }
 
 static bool

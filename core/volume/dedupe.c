@@ -23,8 +23,9 @@ is_cancelled(const struct dedupe *d)
 }
 
 static int
-check_going(const struct dedupe *d)
+check_going(void *ctx)
 {
+    const struct dedupe *d = ctx;
     int r = volume_check_awake(d->v);
 
     if (r == 0)
@@ -39,27 +40,6 @@ tell(struct dedupe *d)
 {
     if (d->cb && d->cb->progress)
         d->cb->progress(d->cb->ctx, &d->progress);
-}
-
-/* No faster than the rate. */
-static int
-keep_pace(struct dedupe *d)
-{
-    uint64_t rate = d->spec->rate_bytes, now, due;
-    int r = 0;
-
-    if (rate == 0)
-        return 0;
-    due = d->pace_ns +
-          (uint64_t)((double)d->progress.bytes_done / (double)rate * 1e9);
-    while (r == 0 &&
-           (now = d->v->io->ops->now_ns(d->v->io)) < due) {
-        uint64_t ms = (due - now) / 1000000 + 1;
-
-        pause_ms(ms < 100 ? (unsigned)ms : 100);
-        r = check_going(d);
-    }
-    return r;
 }
 
 /* ---- sources ---- */
@@ -416,7 +396,7 @@ each_chunk(struct dedupe *d, chunk_job job)
     struct lsvd_volume *v = d->v;
     int r = 0;
 
-    d->pace_ns = v->io->ops->now_ns(v->io);
+    rate_limit_begin(&d->limit, v->io, d->spec->rate_bytes);
     d->progress = (struct lsvd_progress){
         .chunks_total = geometry_chunk_count(&v->g)};
     for (uint64_t c = 1; c <= d->progress.chunks_total && r == 0; c++) {
@@ -430,7 +410,8 @@ each_chunk(struct dedupe *d, chunk_job job)
         if (r == 0)
             r = check_going(d);
         if (r == 0)
-            r = keep_pace(d);
+            r = rate_limit_keep(&d->limit, d->progress.bytes_done,
+                                check_going, d);
     }
     return r;
 }
@@ -553,14 +534,13 @@ forget_sources(struct lsvd_volume *v)
     next.incompat &= ~META_INCOMPAT_SOURCES;
     next.generation++;
     r = volume_store_meta_in_use(v, &next);
-    pthread_mutex_lock(&v->state_lock);
-    if (r == 0)
+    if (r == 0) {
+        pthread_mutex_lock(&v->state_lock);
         v->meta = next; /* what it owns is the same */
-    else
-        v->meta.generation += 2; /* newer than what some copies say */
-    pthread_mutex_unlock(&v->state_lock);
-    if (r < 0)
-        (void)volume_store_meta_in_use(v, &v->meta);
+        pthread_mutex_unlock(&v->state_lock);
+    } else {
+        (void)volume_restore_meta(v);
+    }
     role_put(v, &role);
     if (r == 0)
         sources_let_go(v);

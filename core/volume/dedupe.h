@@ -15,6 +15,7 @@
 #define LSVD_VOLUME_DEDUPE_H
 
 #include "dedupe/dedupe_index.h"
+#include "volume/rate_limit.h"
 #include "volume/refer.h"
 
 #define DEDUPE_RUN_BLOCKS 256u
@@ -46,7 +47,8 @@ struct dedupe {
     uint32_t matched, zero;  /* of the chunk */
     struct dedupe_touched *touched; /* owned */
     size_t touched_count, touched_room;
-    uint64_t began_ns, pace_ns; /* the latter: of this pass */
+    uint64_t began_ns;
+    struct rate_limit limit; /* of this pass */
 };
 
 /* As lsvd_live_rehydrate, for who has claimed in_repair. */

@@ -75,22 +75,14 @@ prepare_tables(struct lsvd_volume *v, const struct geometry *next)
     return tables_store(v, parts);
 }
 
-/* Some copies may be the new ones, and the newest counts. */
 static int
-take_back(struct lsvd_volume *v, struct volume_meta *old)
+take_back(struct lsvd_volume *v)
 {
-    char text[256];
-
-    snprintf(text, sizeof text, "%s", err_text());
-    old->generation += 2;
-    pthread_mutex_lock(&v->state_lock);
-    v->meta.generation = old->generation;
-    pthread_mutex_unlock(&v->state_lock);
-    if (volume_store_meta_in_use(v, old) < 0)
-        return err_set(-EIO, "volume %s has its old size until the next start, "
-                       "and perhaps the new one from then on: %s",
-                       v->meta.name, text);
-    return err_set(-EIO, "volume %s stays as it was: %s", v->meta.name, text);
+    if (volume_restore_meta(v) < 0)
+        return err_wrap(-EIO, "volume %s has its old size until the next "
+                        "start, and perhaps the new one from then on",
+                        v->meta.name);
+    return err_wrap(-EIO, "volume %s stays as it was", v->meta.name);
 }
 
 /* GR2. */
@@ -133,7 +125,7 @@ grow(struct lsvd_volume *v, uint64_t size_bytes)
         return err_wrap(r, "volume %s stays as it was", v->meta.name);
     r = volume_store_meta_in_use(v, &next);
     if (r < 0)
-        return take_back(v, &old);
+        return take_back(v);
     put_in_force(v, &next, &g);
     event_note(v, LOG_WARNING_LEVEL, "resize", 0, "the volume has grown from "
                "%llu to %llu bytes; clients see it when they connect again",

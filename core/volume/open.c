@@ -615,6 +615,8 @@ struct wanted {
     const struct uuid *uuid;
     struct lsvd_volume *parent;      /* NULL, or that of the one wanted, which
                                       * is open already */
+    struct lsvd_volume *instead;     /* NULL, or the one wanted, as it is open:
+                                      * it gives up its locks */
 };
 
 static int
@@ -704,6 +706,7 @@ open_once(const struct lsvd_env *env, const struct wanted *w, unsigned flags,
         return r;
     v->observer = flags & LSVD_OPEN_NO_LOCK;
     v->takes_over = flags & OPEN_TAKE_OVER;
+    v->instead = w->instead;
     if (flags & OPEN_PARENT)
         v->config.ram_bytes = 0;
     if (flags >> OPEN_DEPTH_SHIFT > 1)
@@ -722,6 +725,7 @@ open_once(const struct lsvd_env *env, const struct wanted *w, unsigned flags,
         r = sources_open(v, env, flags);
     if (r == 0)
         r = parts_open(v, v->exclusive);
+    v->instead = NULL;
     if (r == 0 && !v->observer)
         r = volume_check_policy(v);
     if (r == 0 && !(flags & OPEN_LOCKED))
@@ -803,6 +807,21 @@ volume_open_with_parent(const struct lsvd_env *env, const char *name,
     const struct wanted w = {.name = name, .parent = parent};
 
     return open_wanted(env, &w, 0, ret);
+}
+
+int
+volume_open_instead(const struct lsvd_env *env, const struct lsvd_volume *child,
+                    unsigned flags, struct lsvd_volume **ret)
+{
+    struct lsvd_volume *old = child->parent;
+    const struct wanted w = {.name = meta_stored_name(&old->meta),
+                             .child = child,
+                             .number = child->meta.parent,
+                             .uuid = &child->meta.parent_uuid,
+                             .parent = old->parent,
+                             .instead = old};
+
+    return open_wanted(env, &w, flags, ret);
 }
 
 /* Whoever stops a server may wait so long for what is in the journal. */

@@ -163,6 +163,24 @@ without_lock(struct lsvd_volume *v, const struct part *p)
     return 0;
 }
 
+/* Of the same directory: two descriptions of one file can't both have it. */
+static void
+give_up_lock(struct lsvd_volume *old, const struct target *dir)
+{
+    for (uint32_t i = 0; i < old->g.part_count; i++) {
+        struct part *p = &old->part[i];
+        struct object *lock = NULL;
+
+        pthread_mutex_lock(&old->state_lock);
+        if (p->dir && strcmp(p->dir->path, dir->path) == 0) {
+            lock = p->lock;
+            p->lock = NULL;
+        }
+        pthread_mutex_unlock(&old->state_lock);
+        object_close(lock);
+    }
+}
+
 int
 part_take_lock(struct lsvd_volume *v, struct part *p, bool exclusive)
 {
@@ -177,6 +195,8 @@ part_take_lock(struct lsvd_volume *v, struct part *p, bool exclusive)
         if (r < 0)
             return r;
     }
+    if (v->instead)
+        give_up_lock(v->instead, p->dir);
     r = object_lock(p->lock, 0, 1, exclusive);
     if (r == -EBUSY && v->takes_over)
         return takeover_lock(v, p);

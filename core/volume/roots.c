@@ -408,6 +408,21 @@ volume_store_meta_in_use(struct lsvd_volume *v,
 }
 
 int
+volume_restore_meta(struct lsvd_volume *v)
+{
+    char text[LSVD_TEXT_BYTES];
+    int r;
+
+    snprintf(text, sizeof text, "%s", err_text());
+    pthread_mutex_lock(&v->state_lock);
+    v->meta.generation += 2;
+    pthread_mutex_unlock(&v->state_lock);
+    r = volume_store_meta_in_use(v, &v->meta);
+    (void)err_set(-EIO, "%s", text);
+    return r;
+}
+
+int
 volume_store_part_meta(struct lsvd_volume *v, uint32_t slot)
 {
     AUTO_FREE char *text = NULL;

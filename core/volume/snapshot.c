@@ -238,17 +238,10 @@ snapshot_policy(const struct lsvd_volume *v, const struct volume_meta *next,
 int
 snapshot_take_back(struct lsvd_volume *v, const char *what, bool *ret_named)
 {
-    char text[256];
-
-    snprintf(text, sizeof text, "%s", err_text());
-    pthread_mutex_lock(&v->state_lock);
-    v->meta.generation += 2;
-    pthread_mutex_unlock(&v->state_lock);
-    *ret_named = volume_store_meta_in_use(v, &v->meta) < 0;
-    if (*ret_named)
-        return err_set(-EIO, "volume %s: no %s now, and perhaps one with the "
-                       "next start: %s", v->meta.name, what, text);
-    return err_set(-EIO, "volume %s: no %s: %s", v->meta.name, what, text);
+    *ret_named = volume_restore_meta(v) < 0;
+    return err_wrap(-EIO, "volume %s: no %s%s", v->meta.name, what,
+                    *ret_named ? " now, and perhaps one with the next start"
+                               : "");
 }
 
 /* The copies in RAM are the successor's, too: it has nothing else yet. What it
@@ -441,6 +434,8 @@ snapshot_end(struct lsvd_volume *v)
     for (struct lsvd_volume *p = v->parent; p; p = p->parent) {
         if (!p->attached)
             continue;
+        if (atomic_load(&v->hurried) && !atomic_load(&p->hurried))
+            lsvd_hurry(p); /* it came when that had been said (merge.c) */
         destage_stop(p);
         if (snapshot_settle(p) < 0)
             log_event(&v->log, LOG_WARNING_LEVEL, "volume %s: what the journal "
@@ -478,10 +473,18 @@ lsvd_snapshot_tend(struct lsvd_volume *v)
         all = v->meta.due_from == 0;
     }
     for (struct lsvd_volume *p = v->parent; p; p = p->parent) {
-        if (p->attached && !settle_frozen(p))
+        if (!atomic_load(&p->in_merge) && p->attached && !settle_frozen(p))
             all = false;
     }
     return all;
+}
+
+void
+snapshot_finish_merge(struct lsvd_volume *p)
+{
+    (void)drain(p);
+    (void)settle_frozen(p); /* or by lsvd_snapshot_tend */
+    atomic_store(&p->in_merge, false);
 }
 
 bool

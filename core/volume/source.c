@@ -175,23 +175,6 @@ source_open_named(struct lsvd_volume *v, const struct lsvd_env *env,
     return r;
 }
 
-/* Some copies may be the new ones, and the newest counts; a source that is
- * named and not used does no harm. */
-static int
-take_back(struct lsvd_volume *v, const struct lsvd_volume *source)
-{
-    char text[256];
-
-    strncpy(text, err_text(), sizeof text - 1);
-    text[sizeof text - 1] = 0;
-    pthread_mutex_lock(&v->state_lock);
-    v->meta.generation += 2;
-    pthread_mutex_unlock(&v->state_lock);
-    (void)volume_store_meta_in_use(v, &v->meta);
-    return err_set(-EIO, "volume %s: volume %s can't become a source of it "
-                   "now: %s", v->meta.name, source->meta.name, text);
-}
-
 int
 source_add(struct lsvd_volume *v, struct lsvd_volume *source)
 {
@@ -207,8 +190,12 @@ source_add(struct lsvd_volume *v, struct lsvd_volume *source)
         return err_set(-EEXIST, "volume %s is a source already",
                        source->meta.name);
     next.generation++;
-    if (volume_store_meta_in_use(v, &next) < 0)
-        return take_back(v, source);
+    if (volume_store_meta_in_use(v, &next) < 0) {
+        /* one that is named and not used does no harm */
+        (void)volume_restore_meta(v);
+        return err_wrap(-EIO, "volume %s: volume %s can't become a source of "
+                        "it now", v->meta.name, source->meta.name);
+    }
     pthread_mutex_lock(&v->state_lock);
     v->meta = next; /* what it owns is the same */
     pthread_mutex_unlock(&v->state_lock);

@@ -256,6 +256,7 @@ struct lsvd_volume {
     atomic_uint usable; /* bit per part that reads may use (V5) */
     bool observer;   /* LSVD_OPEN_NO_LOCK */
     bool takes_over; /* OPEN_TAKE_OVER */
+    struct lsvd_volume *instead; /* volume_open_instead: while it is locked */
     bool exclusive;  /* our locks are: files may be written */
     atomic_bool client_read_only; /* lsvd_live_set turns these two */
     atomic_bool append_only;
@@ -304,6 +305,8 @@ struct lsvd_volume {
     atomic_bool hurried; /* lsvd_hurry, at … */
     uint64_t hurried_ns; /* … under state_lock */
     atomic_bool in_repair; /* live.c: one at a time */
+    atomic_bool in_merge; /* merge.c: a parent is being added to; or, of what it
+                           * is a parent of: that is what in_repair is for */
     atomic_bool in_snapshot; /* what it is must not change (snapshot.c) */
     atomic_bool fenced; /* OW3 */
     void (*on_fenced)(void *ctx);
@@ -436,6 +439,10 @@ int volume_forget(struct io *io, const struct logger *log,
  * it answers again by then. The role's. */
 int volume_store_meta_in_use(struct lsvd_volume *v,
                              const struct volume_meta *meta);
+/* That has failed with another policy: some copies may be that one, and the
+ * newest counts. So v's own becomes a newer one, and is stored; an error: not
+ * everywhere. The error text stays. The role's. */
+int volume_restore_meta(struct lsvd_volume *v);
 /* Bring the copy in one part, which is open, up to date; and its root's, of
  * which a failure is only logged. The role's. */
 int volume_store_part_meta(struct lsvd_volume *v, uint32_t slot);
@@ -577,6 +584,12 @@ int volume_open_source_of(const struct lsvd_env *env,
 int volume_open_with_parent(const struct lsvd_env *env, const char *name,
                             struct lsvd_volume *parent,
                             struct lsvd_volume **ret);
+/* The parent of child once more, for another use of it, while it is being read:
+ * its locks, which are exclusive, go over to the new one, which has the same
+ * parent. When that fails it has fewer locks, or none. */
+int volume_open_instead(const struct lsvd_env *env,
+                        const struct lsvd_volume *child, unsigned flags,
+                        struct lsvd_volume **ret);
 int volume_new(const struct lsvd_env *env, const char *name,
                struct lsvd_volume **ret);
 void volume_free(struct lsvd_volume *v);

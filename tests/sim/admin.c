@@ -510,10 +510,11 @@ finish_snapshot(struct life *l, int result, bool crashed)
     judge(l);
 }
 
+/* More requests, then the server ends. r: of what was done. */
 static int
-act_snapshot_served(struct life *l)
+end_served(struct life *l, int r)
 {
-    int r = snapshots_take(l, 3), closed;
+    int closed;
 
     for (int i = 0; i < 4 && r == 0 && !l->failed; i++)
         life_request(l, true);
@@ -524,6 +525,12 @@ act_snapshot_served(struct life *l)
     }
     closed = life_close(l);
     return r < 0 ? r : closed;
+}
+
+static int
+act_snapshot_served(struct life *l)
+{
+    return end_served(l, snapshots_take(l, 3));
 }
 
 static void
@@ -635,19 +642,19 @@ prepare_two_snapshots(struct life *l)
 static int
 act_remove_first(struct life *l)
 {
-    return lsvd_snapshot_remove(&l->env, LIFE_VOLUME "@s0", NULL);
+    return lsvd_snapshot_remove(&l->env, LIFE_VOLUME "@s0", 0, NULL);
 }
 
 static int
 act_remove_last(struct life *l)
 {
-    return lsvd_snapshot_remove(&l->env, LIFE_VOLUME "@s1", NULL);
+    return lsvd_snapshot_remove(&l->env, LIFE_VOLUME "@s1", 0, NULL);
 }
 
 static int
 act_flatten(struct life *l)
 {
-    return lsvd_flatten(&l->env, LIFE_VOLUME, NULL);
+    return lsvd_flatten(&l->env, LIFE_VOLUME, 0, NULL);
 }
 
 /* How many snapshots are there yet? */
@@ -690,6 +697,31 @@ finish_remove_snapshot(struct life *l, int result, bool crashed)
         life_fail(l, "a snapshot that was removed is there");
     judge(l);
     snapshots_check(l);
+}
+
+static void
+prepare_merge(struct life *l)
+{
+    prepare_two_snapshots(l);
+    if (!l->failed && life_open(l, 0) < 0)
+        life_fail(l, "open: %s", lsvd_error());
+    for (int i = 0; i < 4 && !l->failed; i++)
+        life_request(l, false);
+}
+
+/* The later one takes what the first one says, while the volume goes on. */
+static int
+act_merge_served(struct life *l)
+{
+    return end_served(l, snapshots_remove(l, 0));
+}
+
+static void
+finish_merge_served(struct life *l, int result, bool crashed)
+{
+    if (result < 0 && !crashed) /* a sync that failed is as a power cut */
+        model_crashed(l->m, true);
+    finish_remove_snapshot(l, result, crashed);
 }
 
 #define OTHER_NAME "w"
@@ -824,6 +856,8 @@ static const struct scenario scenarios[] = {
     {"rename", always, prepare_two_snapshots, act_rename, finish_rename},
     {"flatten", always, prepare_two_snapshots, act_flatten, finish_flatten},
     {"import", always, prepare_import, imports_apply, finish_import},
+    {"merge-served", always, prepare_merge, act_merge_served,
+     finish_merge_served},
     {"snapshot-served", always, prepare_served, act_snapshot_served,
      finish_snapshot_served},
 };

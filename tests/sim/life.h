@@ -76,6 +76,7 @@ struct life {
     size_t frozen_count;
     const char *scenario; /* admin.c's */
     uint64_t snapshots_read;
+    uint64_t snapshots_merged; /* into a later one, of the open volume */
     uint8_t *source;     /* dedupes.c: what twin holds; owned */
     uint64_t references; /* that were made */
     bool snapshots_reduced; /* one has left a part out of its view */

@@ -361,6 +361,7 @@ now_seconds(void)
 struct totals {
     uint64_t cuts, recoveries, verifies, degraded, steps, calls;
     uint64_t alone, refused, refilled, cached_reads, snapshots_read, references;
+    uint64_t snapshots_merged;
     uint64_t bypassed, spilled, recovered;
     uint64_t calms, replaced, checked, unwritable, failures;
 };
@@ -387,6 +388,7 @@ live(const struct options *o, const struct sim_policy *policy, uint64_t seed,
     totals->refilled += l.refilled;
     totals->cached_reads += l.cached_reads;
     totals->snapshots_read += l.snapshots_read;
+    totals->snapshots_merged += l.snapshots_merged;
     totals->references += l.references;
     totals->bypassed += l.bypassed;
     totals->spilled += l.spilled;
@@ -433,8 +435,9 @@ run_random(const struct options *o)
     if (t.references > 0)
         printf("%" PRIu64 " blocks became references\n", t.references);
     if (t.snapshots_read > 0)
-        printf("%" PRIu64 " times a snapshot was read and compared\n",
-               t.snapshots_read);
+        printf("%" PRIu64 " times a snapshot was read and compared; %" PRIu64
+               " merged into a later one that was in use\n",
+               t.snapshots_read, t.snapshots_merged);
     if (t.cached_reads > 0)
         printf("%" PRIu64 " blocks came from the read cache\n",
                t.cached_reads);

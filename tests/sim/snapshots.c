@@ -188,44 +188,71 @@ is_whole(const struct life *l)
            l->v->usable == (1u << life_parts(&l->policy)) - 1;
 }
 
+/* Requests come until that moment. */
 static int
 run_at_once(void *ctx, int (*fn)(void *arg), void *arg,
             char text[LSVD_TEXT_BYTES])
 {
-    int r = fn(arg);
+    struct life *l = ctx;
+    int r;
 
-    (void)ctx;
+    for (uint64_t i = prng_below(&l->prng, 3); i > 0 && !simio_halted(l->s);
+         i--)
+        life_request(l, true);
+    r = fn(arg);
     snprintf(text, LSVD_TEXT_BYTES, "%s", lsvd_error());
     return r;
 }
 
-/* The open volume takes what it says; then it can go. Cut in between it is
- * there or not, and right. */
-static void
-remove_newest(struct life *l)
+int
+snapshots_remove(struct life *l, size_t nth)
 {
-    static const struct lsvd_alone alone = {.run = run_at_once};
-    size_t at = l->frozen_count;
+    const struct lsvd_alone alone = {.run = run_at_once, .ctx = l};
     static struct lsvd_info info; /* large */
+    struct lsvd_flatten spec = {.rate_bytes = 0};
     char name[32];
     int r;
 
-    while (at > 0 && l->frozen[at - 1].is_gone)
-        at--;
-    if (at == 0)
-        return;
-    name_of(--at, name, sizeof name);
+    name_of(nth, name, sizeof name);
+    spec.parent = name;
     life_event(l, "remove %s", name);
-    l->frozen[at].is_sure = false;
+    l->frozen[nth].is_sure = false;
     r = lsvd_info(&l->env, name, &info);
-    if (r == 0 && info.child_count > 0) /* else it was cut just before */
-        r = lsvd_live_flatten(l->v, name, &alone, NULL);
+    if (r == 0 && info.child_count > 0) { /* else it was cut just before */
+        r = lsvd_live_flatten(l->v, &l->env, &spec, &alone, NULL);
+        l->snapshots_merged += r == 0 && strcmp(info.children, LIFE_VOLUME);
+    }
     if (r == 0)
         r = lsvd_remove(&l->env, name);
-    l->frozen[at].is_gone = r == 0;
+    l->frozen[nth].is_gone = r == 0;
+    return r;
+}
+
+/* One of those that are there; false: there is none. */
+static bool
+choose_frozen(struct life *l, size_t *ret)
+{
+    size_t there = 0, skip;
+
+    for (size_t i = 0; i < l->frozen_count; i++)
+        there += !l->frozen[i].is_gone;
+    if (there == 0)
+        return false;
+    skip = (size_t)prng_below(&l->prng, there);
+    for (*ret = 0; l->frozen[*ret].is_gone || skip > 0; ++*ret)
+        skip -= !l->frozen[*ret].is_gone;
+    return true;
+}
+
+static void
+remove_one(struct life *l)
+{
+    size_t at;
+
     /* a copy of its journal may be in a directory that died */
-    if (r < 0 && !simio_halted(l->s) && !l->dead)
-        life_fail(l, "remove of %s: %s", name, lsvd_error());
+    if (choose_frozen(l, &at) && snapshots_remove(l, at) < 0 &&
+        !simio_halted(l->s) && !l->dead)
+        life_fail(l, "remove of s%zu: %s", at, lsvd_error());
 }
 
 void
@@ -241,7 +268,7 @@ snapshots_event(struct life *l)
     if (l->failed)
         return;
     if (prng_one_in(&l->prng, 3)) {
-        remove_newest(l);
+        remove_one(l);
         return;
     }
     r = snapshots_take(l, (unsigned)prng_below(&l->prng, 4));

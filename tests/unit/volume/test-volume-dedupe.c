@@ -641,7 +641,7 @@ test_below_a_snapshot(void **state)
     MUST(lsvd_pread(frozen, p.found, BYTES, 0));
     assert_memory_equal(p.found, then, BYTES);
     MUST(lsvd_close(frozen));
-    MUST(lsvd_flatten(&p.world.env, "v2", NULL));
+    MUST(lsvd_flatten(&p.world.env, "v2", 0, NULL));
     open_copy(&p);
     check(&p);
     free(then);

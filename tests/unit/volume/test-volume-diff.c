@@ -208,7 +208,7 @@ remove_one(struct family *f)
     if (count > 1)
         return;
     world_close(&f->world);
-    MUST(lsvd_snapshot_remove(&f->world.env, s->name, NULL));
+    MUST(lsvd_snapshot_remove(&f->world.env, s->name, 0, NULL));
     world_open(&f->world);
     if (count == 1) {
         heir = &f->layer[above];

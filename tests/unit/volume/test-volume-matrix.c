@@ -165,9 +165,9 @@ share(struct shape *s, const struct kind *kind)
     check(s, "copy", s->frozen);
     MUST(lsvd_dedupe(&s->world.env, "copy", &spec, NULL, &report));
     assert_int_equal(report.blocks_matched, 0);
-    assert_int_equal(lsvd_snapshot_remove(&s->world.env, NAME "@a", NULL),
+    assert_int_equal(lsvd_snapshot_remove(&s->world.env, NAME "@a", 0, NULL),
                      -EBUSY);
-    MUST(lsvd_flatten(&s->world.env, "copy", NULL));
+    MUST(lsvd_flatten(&s->world.env, "copy", 0, NULL));
     check(s, "copy", s->frozen);
 }
 
@@ -222,12 +222,12 @@ all_of_it(const struct kind *kind)
     check_diff(&s);
     MUST(lsvd_create(&s.world.env, &clone));
     check(&s, "clone", s.frozen);
-    MUST(lsvd_flatten(&s.world.env, "clone", NULL));
+    MUST(lsvd_flatten(&s.world.env, "clone", 0, NULL));
     check(&s, "clone", s.frozen);
     share(&s, kind);
     append_only(&s);
     read_only(&s);
-    MUST(lsvd_snapshot_remove(&s.world.env, NAME "@a", NULL));
+    MUST(lsvd_snapshot_remove(&s.world.env, NAME "@a", 0, NULL));
     check(&s, NAME, s.model);
     end(&s);
 }

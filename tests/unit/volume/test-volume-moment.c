@@ -545,7 +545,9 @@ over_a_snapshot(const struct kind *kind, bool keeps_before)
     (void)check_extents(&s, 0, BYTES);
     shoot(&f, &later);
     world_drain(&f.world);
-    MUST(lsvd_live_flatten(f.world.volume, NULL, &alone, NULL));
+    MUST(lsvd_live_flatten(f.world.volume, &f.world.env,
+                           &(struct lsvd_flatten){.rate_bytes = 0}, &alone,
+                           NULL));
     check_shot(&f, &s);
     check_shot(&f, &later);
     film_put(&f, 0, BYTES);

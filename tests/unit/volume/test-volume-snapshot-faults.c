@@ -155,7 +155,7 @@ test_what_leads_nowhere_goes(void **state)
     MUST(lsvd_remove(&f.world.env, NAME));
     MUST(lsvd_remove(&f.world.env, "v1@+12"));
     film_check_named(&f, "v1@x", f.frozen);
-    MUST(lsvd_snapshot_remove(&f.world.env, "v1@x", NULL));
+    MUST(lsvd_snapshot_remove(&f.world.env, "v1@x", 0, NULL));
     film_check_traces(&f, 0, 0);
     film_free(&f);
 }
@@ -171,7 +171,7 @@ test_a_leftover_does_not_keep_a_snapshot(void **state)
     begin_with_snapshot(&f, &film_mirror);
     cut(&f, lsvd_snapshot_rollback, "v1@x", "13/.meta", "name = v1@+13");
     assert_true(film_has_unborn(&f));
-    MUST(lsvd_snapshot_remove(&f.world.env, "v1@x", NULL));
+    MUST(lsvd_snapshot_remove(&f.world.env, "v1@x", 0, NULL));
     assert_false(film_has_unborn(&f));
     film_check_unknown(&f, "v1@x");
     film_check_named(&f, NAME, f.model);
@@ -188,7 +188,7 @@ test_a_leftover_of_a_volume_that_is_gone(void **state)
     begin_with_snapshot(&f, &film_mirror);
     cut(&f, lsvd_snapshot_rollback, "v1@x", "13/.meta", "name = v1@+13");
     MUST(lsvd_remove(&f.world.env, NAME));
-    MUST(lsvd_snapshot_remove(&f.world.env, "v1@x", NULL));
+    MUST(lsvd_snapshot_remove(&f.world.env, "v1@x", 0, NULL));
     film_check_traces(&f, 0, 0);
     film_free(&f);
 }
@@ -203,13 +203,13 @@ test_a_leftover_of_a_volume_that_is_served(void **state)
     begin_with_snapshot(&f, &film_mirror);
     cut(&f, lsvd_snapshot_rollback, "v1@x", "13/.meta", "name = v1@+13");
     world_open(&f.world);
-    assert_int_equal(lsvd_snapshot_remove(&f.world.env, "v1@x", NULL), -EBUSY);
+    assert_int_equal(lsvd_snapshot_remove(&f.world.env, "v1@x", 0, NULL), -EBUSY);
     assert_non_null(strstr(lsvd_error(), "v1@+13"));
     film_put(&f, 0, f.block);
     film_check(&f);
     world_close(&f.world);
     film_check_named(&f, "v1@x", f.frozen);
-    MUST(lsvd_snapshot_remove(&f.world.env, "v1@x", NULL));
+    MUST(lsvd_snapshot_remove(&f.world.env, "v1@x", 0, NULL));
     film_check_traces(&f, 1, 1);
     film_end(&f);
 }
@@ -225,7 +225,7 @@ test_an_heir_is_no_leftover(void **state)
     world_close(&f.world);
     cut(&f, lsvd_snapshot_create, "v1@x", "11/b/.meta", "name = v1@x");
     assert_int_equal(lsvd_remove(&f.world.env, "v1@+12"), -EBUSY);
-    MUST(lsvd_snapshot_remove(&f.world.env, "v1@x", NULL));
+    MUST(lsvd_snapshot_remove(&f.world.env, "v1@x", 0, NULL));
     film_check_unknown(&f, "v1@x");
     film_check_traces(&f, 1, 1);
     film_end(&f);
@@ -245,10 +245,10 @@ test_a_removal_without_a_part_leaves_none_out(void **state)
     film_snapshot(&f, "v1@y");
     world_close(&f.world);
     film_move(f.world.data, "12/b", f.world.path, "away");
-    assert_int_equal(lsvd_snapshot_remove(&f.world.env, "v1@x", NULL), -EIO);
+    assert_int_equal(lsvd_snapshot_remove(&f.world.env, "v1@x", 0, NULL), -EIO);
     film_move(f.world.path, "away", f.world.data, "12/b");
     film_check_sound(&f, "v1@y");
-    MUST(lsvd_snapshot_remove(&f.world.env, "v1@x", NULL));
+    MUST(lsvd_snapshot_remove(&f.world.env, "v1@x", 0, NULL));
     film_check_named(&f, "v1@y", f.frozen);
     film_check_sound(&f, "v1@y");
     film_check_traces(&f, 2, 1);
@@ -269,7 +269,7 @@ begin_with_old_root(struct film *f)
     film_put(f, 2 * f->block, 2 * f->block);
     world_close(&f->world);
     film_move(f->world.path, "root0", f->world.path, "away");
-    MUST(lsvd_snapshot_remove(&f->world.env, "v1@y", NULL));
+    MUST(lsvd_snapshot_remove(&f->world.env, "v1@y", 0, NULL));
     film_move(f->world.path, "away", f->world.path, "root0");
 }
 
@@ -284,7 +284,7 @@ test_an_old_copy_does_not_hide_what_is_needed(void **state)
     film_move(f.root[0], "12", f.world.path, "gone");
     assert_int_equal(lsvd_remove(&f.world.env, "v1@x"), -EBUSY);
     film_check_named(&f, NAME, f.model);
-    MUST(lsvd_snapshot_remove(&f.world.env, "v1@x", NULL));
+    MUST(lsvd_snapshot_remove(&f.world.env, "v1@x", 0, NULL));
     film_check_named(&f, NAME, f.model);
     film_free(&f);
 }
@@ -300,7 +300,7 @@ test_an_old_copy_keeps_nothing(void **state)
     MUST(lsvd_remove(&f.world.env, "v1@y"));
     film_check_named(&f, NAME, f.model);
     assert_int_equal(lsvd_remove(&f.world.env, "v1@x"), -EBUSY);
-    MUST(lsvd_snapshot_remove(&f.world.env, "v1@x", NULL));
+    MUST(lsvd_snapshot_remove(&f.world.env, "v1@x", 0, NULL));
     film_check_named(&f, NAME, f.model);
     film_free(&f);
 }
@@ -437,7 +437,7 @@ test_a_flatten_that_can_not_tell(void **state)
     f.world.env.io = &io.io;
     io.only = "1";
     io.refuse[0] = io.refuse[1] = REFUSE_READS;
-    assert_int_equal(lsvd_flatten(&f.world.env, NAME, NULL), -EIO);
+    assert_int_equal(lsvd_flatten(&f.world.env, NAME, 0, NULL), -EIO);
     assert_true(io.refused > 0);
     io.refuse[0] = io.refuse[1] = 0;
     MUST(lsvd_info(&f.world.env, NAME, &info));
@@ -445,7 +445,7 @@ test_a_flatten_that_can_not_tell(void **state)
     film_check_named(&f, NAME, f.model);
     MUST(lsvd_rebuild(&f.world.env, NAME, 0, false, NULL,
                       &(struct lsvd_report){0}));
-    MUST(lsvd_flatten(&f.world.env, NAME, NULL));
+    MUST(lsvd_flatten(&f.world.env, NAME, 0, NULL));
     MUST(lsvd_info(&f.world.env, NAME, &info));
     assert_int_equal(info.parent_number, 0);
     film_check_named(&f, "v1@x", f.frozen);

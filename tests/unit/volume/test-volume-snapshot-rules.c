@@ -509,7 +509,7 @@ test_trimmed_chunks_stay_so(void **state)
     memset(f.model, 0, BYTES / 2);
     film_snapshot(&f, "v1@y");
     world_close(&f.world);
-    MUST(lsvd_snapshot_remove(&f.world.env, "v1@y", NULL));
+    MUST(lsvd_snapshot_remove(&f.world.env, "v1@y", 0, NULL));
     film_check_named(&f, NAME, f.model);
     film_end(&f);
 }

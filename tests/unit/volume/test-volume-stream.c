@@ -535,7 +535,7 @@ test_the_snapshot_must_be_known(void **state)
     assert_int_equal(import(&p, &s), -EINVAL);
     assert_non_null(strstr(lsvd_error(), "not known"));
     MUST(lsvd_remove(env, "copy"));
-    MUST(lsvd_snapshot_remove(env, "copy@a", NULL));
+    MUST(lsvd_snapshot_remove(env, "copy@a", 0, NULL));
     MUST(lsvd_rename(env, "old", "copy"));
     end_step(&p, &s);
 }

@@ -67,6 +67,10 @@ int cli_check_seen(const struct cli *cli, const struct cli_option *options,
 bool cli_common_option(struct cli *cli, const struct cli_option *option,
                        const char *value);
 
+/* --max-mbps: 0 or EXIT_USAGE. */
+int cli_take_rate(const struct cli *cli, const char *value,
+                  uint64_t *ret_bytes_per_s);
+
 /* Between these two Ctrl-C and its like wait: what is half done would have to
  * be found and cleared away. */
 void cli_hold_signals(void);

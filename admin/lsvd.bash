@@ -33,7 +33,8 @@ _lsvd()
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
         --data | --cache | --config | -d | -c | --part | --replicas | --ec | \
-            --chunk-size | --block-size | --journal-size | --size | --from)
+            --chunk-size | --block-size | --journal-size | --size | --from | \
+            --max-mbps)
             ((i++))
             ;;
         -*) ;;
@@ -74,7 +75,7 @@ _lsvd()
         mapfile -t COMPREPLY < <(compgen -W '512 4K 16K 64K' -- "$cur")
         return
         ;;
-    --journal-size | --part | --size)
+    --journal-size | --part | --size | --max-mbps)
         return
         ;;
     --from)
@@ -94,6 +95,7 @@ _lsvd()
             common+=' --journal-size'
             ;;
         resize) common+=' --force' ;;
+        snapshot | flatten) common+=' --max-mbps --no-progress' ;;
         export-diff) common+=' --from' ;;
         status) common+=' --watch' ;;
         events) common+=' --follow' ;;

@@ -54,6 +54,8 @@ static const struct cli_option options[] = {
     { "size", 0, true, COMMAND_CLONE },
     { "force", 0, false, COMMAND_RESIZE },
     { "from", 0, true, COMMAND_EXPORT_DIFF },
+    { "max-mbps", 0, true, COMMAND_FLATTEN | COMMAND_SNAPSHOT },
+    { "no-progress", 0, false, COMMAND_FLATTEN | COMMAND_SNAPSHOT },
     { "watch", 'w', false, COMMAND_STATUS },
     { "follow", 'f', false, COMMAND_EVENTS },
     { NULL, 0, false, 0 },
@@ -84,6 +86,10 @@ take_option(void *ctx, const struct cli_option *option, const char *value)
         p->req->force = true;
     else if (strcmp(option->name, "from") == 0)
         p->req->from = value;
+    else if (strcmp(option->name, "max-mbps") == 0)
+        return cli_take_rate(&p->req->cli, value, &p->req->rate_bytes);
+    else if (strcmp(option->name, "no-progress") == 0)
+        p->req->no_progress = true;
     else if (strcmp(option->name, "watch") == 0)
         p->req->watch = true;
     else if (strcmp(option->name, "follow") == 0)

@@ -119,3 +119,17 @@ cli_common_option(struct cli *cli, const struct cli_option *option,
     }
     return true;
 }
+
+int
+cli_take_rate(const struct cli *cli, const char *value,
+              uint64_t *ret_bytes_per_s)
+{
+    char *end;
+    double number = strtod(value, &end);
+
+    if (*end || end == value || !(number > 0) || number > 1e9)
+        return cli_usage(cli, "--max-mbps %s: not a number of megabytes a "
+                         "second", value);
+    *ret_bytes_per_s = (uint64_t)(number * 1e6);
+    return 0;
+}

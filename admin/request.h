@@ -3,6 +3,7 @@
 #define LSVD_ADMIN_REQUEST_H
 
 #include "cli.h"
+#include "progress.h"
 
 #define CREATE_PARTS_MAX 26 /* a … z; the engine has its own limit */
 
@@ -32,6 +33,9 @@ struct request {
     bool watch;  /* status */
     bool follow; /* events */
     const char *from; /* export-diff: a snapshot, or NULL */
+    uint64_t rate_bytes; /* flatten, snapshot remove: 0: not given */
+    bool no_progress;
+    struct progress progress; /* flatten.c's */
     struct lsvd_create create; /* name and size: filled by its command */
     struct lsvd_create_part part[CREATE_PARTS_MAX];
     char *part_root[CREATE_PARTS_MAX]; /* owned; part[i].root points here */
@@ -49,7 +53,11 @@ int command_rename(struct request *req);
 int command_remove(struct request *req);
 /* snapshot.c */
 int command_snapshot(struct request *req);
+/* Of which volume that is a snapshot, or the name itself. malloc'ed. */
+char *snapshot_volume(const char *name);
+/* flatten.c */
 int command_flatten(struct request *req);
+int snapshot_remove(struct request *req, const char *name);
 /* diff.c, stream.c */
 int command_diff(struct request *req);
 int command_export_diff(struct request *req);

@@ -1,6 +1,5 @@
-/* snapshot.c: lsvd snapshot create, list, rollback, remove; lsvd flatten. The
- * server of a volume does it, while it goes on; where there is none, the engine
- * here. */
+/* snapshot.c: lsvd snapshot create, list, rollback. The server of a volume does
+ * it, while it goes on; where there is none, the engine here. */
 #include "ask.h"
 #include "request.h"
 
@@ -18,22 +17,28 @@ engine_failed(const struct request *req)
     return cli_fail(&req->cli, EXIT_FAILURE, "%s", lsvd_error());
 }
 
+char *
+snapshot_volume(const char *name)
+{
+    char *volume = strndup(name, strcspn(name, "@"));
+
+    if (!volume)
+        cli_no_memory();
+    return volume;
+}
+
 /* The volume's name; NULL: out of the question, and it was said why. */
 static char *
 volume_of(const struct request *req, const char *name)
 {
     const char *at = strchr(name, '@');
-    char *base;
 
     if (!at || at == name || !at[1]) {
         (void)cli_usage(&req->cli, "%s: a snapshot is named VOLUME@SNAPSHOT",
                         name);
         return NULL;
     }
-    base = strndup(name, (size_t)(at - name));
-    if (!base)
-        cli_no_memory();
-    return base;
+    return snapshot_volume(name);
 }
 
 static json_t *
@@ -162,7 +167,7 @@ list(struct request *req, const char *name)
 {
     struct lsvd_env env = cli_env(&req->cli);
     struct listing listing = { .count = 0 };
-    char *volume = strndup(name, strcspn(name, "@"));
+    char *volume = snapshot_volume(name);
     int r;
 
     if (req->cli.json) {
@@ -170,8 +175,6 @@ list(struct request *req, const char *name)
         if (!listing.array)
             cli_no_memory();
     }
-    if (!volume)
-        cli_no_memory();
     r = lsvd_snapshot_list(&env, volume, list_one, &listing);
     if (r < 0)
         json_decref(listing.array);
@@ -181,103 +184,6 @@ list(struct request *req, const char *name)
         printf("no snapshots of %s\n", volume);
     free(volume);
     return r < 0 ? engine_failed(req) : 0;
-}
-
-/* ---- flatten, and remove, which is that of one ---- */
-
-/* Done by the server of the volume, if it has one. True: it was, or was
- * refused; *ret is the exit status. */
-static bool
-flattened_by_server(struct request *req, const char *volume,
-                    const char *parent, int *ret)
-{
-    json_t *args = new_object(), *result = NULL;
-    const struct control_ask ask = { .volume = volume, .op = "flatten",
-                                     .args = args };
-    char error[CONTROL_ERROR_BYTES];
-    int r;
-
-    if (parent)
-        cli_json_set(args, "parent", cli_json_text(parent));
-    r = cli_ask(&req->cli, &ask, &result, error);
-    json_decref(args);
-    json_decref(result);
-    *ret = 0;
-    if (ask_is_offline(r))
-        return false;
-    if (r < 0)
-        *ret = cli_fail(&req->cli, EXIT_FAILURE, "%s", error);
-    return true;
-}
-
-int
-command_flatten(struct request *req)
-{
-    const char *name = req->words[0];
-    struct lsvd_env env = cli_env(&req->cli);
-    json_t *answer;
-    int r;
-
-    if (!flattened_by_server(req, name, NULL, &r) &&
-        lsvd_flatten(&env, name, 0, NULL) < 0)
-        return engine_failed(req);
-    if (r)
-        return r;
-    if (!req->cli.json) {
-        printf("%s needs no parent any more\n", name);
-        return 0;
-    }
-    answer = new_object();
-    cli_json_set(answer, "flattened", cli_json_text(name));
-    cli_json_print(answer);
-    return 0;
-}
-
-/* How many depend on a snapshot, and is it the volume itself that does? */
-static int
-find_dependants(struct request *req, const char *name, const char *volume,
-                bool *ret_is_volume)
-{
-    struct lsvd_env env = cli_env(&req->cli);
-    struct lsvd_info *info = malloc(sizeof *info);
-    int r;
-
-    if (!info)
-        cli_no_memory();
-    r = lsvd_info(&env, name, info) < 0 ? engine_failed(req) : 0;
-    *ret_is_volume = r == 0 && info->child_count == 1 &&
-                     strcmp(info->children, volume) == 0;
-    free(info);
-    return r;
-}
-
-static int
-remove_one(struct request *req, const char *name)
-{
-    struct lsvd_env env = cli_env(&req->cli);
-    char *volume = volume_of(req, name);
-    json_t *answer;
-    bool is_last;
-    int r;
-
-    if (!volume)
-        return EXIT_USAGE;
-    r = find_dependants(req, name, volume, &is_last);
-    if (r == 0 && is_last)
-        (void)flattened_by_server(req, volume, name, &r);
-    free(volume);
-    if (r)
-        return r;
-    if (lsvd_snapshot_remove(&env, name, 0, NULL) < 0)
-        return engine_failed(req);
-    if (!req->cli.json) {
-        printf("removed %s\n", name);
-        return 0;
-    }
-    answer = new_object();
-    cli_json_set(answer, "removed", cli_json_text(name));
-    cli_json_print(answer);
-    return 0;
 }
 
 /* ---- rollback ---- */
@@ -318,15 +224,24 @@ static const struct action {
     { "create", create },
     { "list", list },
     { "rollback", rollback },
-    { "remove", remove_one },
+    { "remove", snapshot_remove },
 };
+
+static int
+run_action(struct request *req, const struct action *action)
+{
+    if (action->run != snapshot_remove && (req->rate_bytes || req->no_progress))
+        return cli_usage(&req->cli, "snapshot %s takes no --max-mbps and no "
+                         "--no-progress", action->name);
+    return action->run(req, req->words[1]);
+}
 
 int
 command_snapshot(struct request *req)
 {
     for (size_t i = 0; i < sizeof actions / sizeof actions[0]; i++)
         if (strcmp(actions[i].name, req->words[0]) == 0)
-            return actions[i].run(req, req->words[1]);
+            return run_action(req, &actions[i]);
     return cli_usage(&req->cli, "snapshot %s: create, list, rollback and "
                      "remove are known", req->words[0]);
 }

@@ -36,9 +36,6 @@ static int
 take_number(struct request *req, const struct cli_option *option,
             const char *value)
 {
-    char *end;
-    double number;
-
     if (strcmp(option->name, "memory") == 0) {
         if (lsvd_parse_size(value, &req->spec.memory_bytes) < 0 ||
             req->spec.memory_bytes < MEMORY_MIN)
@@ -46,12 +43,7 @@ take_number(struct request *req, const struct cli_option *option,
                              "1M", value);
         return 0;
     }
-    number = strtod(value, &end);
-    if (*end || end == value || !(number > 0) || number > 1e9)
-        return cli_usage(&req->cli, "--max-mbps %s: not a number of "
-                         "megabytes a second", value);
-    req->spec.rate_bytes = (uint64_t)(number * 1e6);
-    return 0;
+    return cli_take_rate(&req->cli, value, &req->spec.rate_bytes);
 }
 
 static int

@@ -5,6 +5,8 @@
  *   OPENING -> (none)   exports_get, the engine refused: the next may try
  *   OPEN -> OPENING -> OPEN   revive: parts are back, so it is opened anew
  *   OPEN -> OPEN   freeze: a snapshot is made; its successor is served
+ *   OPEN -> OPENING -> (none)   let_go_locked: a snapshot that nobody has asked
+ *                  for, or not any more
  *   OPEN -> (none)      exports_close
  * (X1) The engine is called without the lock held; those who ask meanwhile
  *      wait for the state to change. So one volume that takes long to
@@ -46,6 +48,7 @@ enum export_state { EXPORT_OPENING, EXPORT_OPEN };
 struct export {
     struct export *next;        /* under the lock */
     enum export_state state;    /* under the lock */
+    unsigned users;             /* connections, and who began; the same */
     struct lsvd_volume *volume; /* owned; X2; NULL: could not be opened anew */
     struct control_server *control; /* owned; NULL: none; the same */
     struct control_owner owner;     /* of it */
@@ -54,7 +57,6 @@ struct export {
     uint32_t block_bytes;       /* never changes */
     bool settled;               /* X3; the exchanging thread's, after OPENING */
     struct gate gate;           /* X2 */
-    bool is_tended;             /* the exchanging thread's, as these: */
     unsigned left, pause;       /* looks not to be made */
 };
 
@@ -307,6 +309,8 @@ get(const char *name, bool read_only)
         pthread_cond_broadcast(&served.changed);
     } else if (e == NULL)
         (void)report_refusal(-ENOMEM, "out of memory");
+    if (e != NULL)
+        e->users++;
     pthread_mutex_unlock(&served.lock);
     return e;
 }
@@ -382,6 +386,38 @@ look_at_locked(struct export *e)
     pthread_mutex_lock(&served.lock);
     e->state = EXPORT_OPEN;
     pthread_cond_broadcast(&served.changed);
+}
+
+/* ---- snapshots that nobody reads any more ---- */
+
+static bool
+is_idle_locked(const struct export *e)
+{
+    return e->users == 0 && e->state == EXPORT_OPEN && e->settled &&
+           strchr(e->name, '@') != NULL;
+}
+
+/* So that it can be removed. The lock is held, and let go meanwhile. */
+static void
+let_go_locked(struct export *e)
+{
+    e->state = EXPORT_OPENING; /* who asks for it now waits */
+    refuse_wishes_locked(e, "the snapshot is being closed");
+    pthread_mutex_unlock(&served.lock);
+    close_volume(e);
+    pthread_mutex_lock(&served.lock);
+    remove_locked(e);
+    pthread_cond_broadcast(&served.changed);
+}
+
+void
+exports_put(struct export *e)
+{
+    pthread_mutex_lock(&served.lock);
+    e->users--;
+    if (is_idle_locked(e))
+        pthread_cond_signal(&served.call);
+    pthread_mutex_unlock(&served.lock);
 }
 
 /* ---- snapshots ---- */
@@ -482,7 +518,7 @@ freeze(struct export *e, struct wish *w)
         lsvd_snapshot_cancel(next, &env);
         return r;
     }
-    e->is_tended = !lsvd_snapshot_finish(next);
+    (void)lsvd_snapshot_finish(next); /* or tend_locked */
     return 0;
 }
 
@@ -593,24 +629,33 @@ wish_alone(void *ctx, int (*fn)(void *arg), void *arg,
 
 /* ---- the thread that does both ---- */
 
-/* What a snapshot left to do, for parts that failed then. */
+/* What a snapshot, or the removal of one, left to do, for parts that failed
+ * then. */
 static void
 tend_locked(struct export *e)
 {
     pthread_mutex_unlock(&served.lock);
-    e->is_tended = !lsvd_snapshot_tend(e->volume);
+    (void)lsvd_snapshot_tend(e->volume);
     pthread_mutex_lock(&served.lock);
 }
 
 static void
 look_at_all_locked(void)
 {
-    for (struct export *e = served.head; e != NULL && !served.ending;
-         e = e->next)
+    struct export *e = served.head;
+
+    while (e != NULL && !served.ending) {
+        if (is_idle_locked(e)) {
+            let_go_locked(e);
+            e = served.head;
+            continue;
+        }
         if (e->state == EXPORT_OPEN && !e->settled)
             look_at_locked(e);
-        else if (e->state == EXPORT_OPEN && e->is_tended)
+        else if (e->state == EXPORT_OPEN && e->volume != NULL)
             tend_locked(e);
+        e = e->next;
+    }
 }
 
 static void *

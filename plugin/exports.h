@@ -2,7 +2,8 @@
  *
  * A volume is opened once, by the first who asks for it, and shared by all
  * connections; it stays open until the server ends, so that a client that
- * reconnects finds it warm and no other server slips in between. One that had
+ * reconnects finds it warm and no other server slips in between; but for a
+ * snapshot, which is closed when nobody reads it any more. One that had
  * too few parts to be written is opened anew when they are back, and a snapshot
  * puts its successor in its place. */
 #ifndef LSVD_PLUGIN_EXPORTS_H
@@ -32,9 +33,9 @@ void exports_hurry(void);
 void exports_close(void (*closed)(void));
 
 /* The export a client asked for; opened for reading alone if it wasn't open
- * and read_only is set. NULL after an nbdkit_error. Never given back: it
- * lives until exports_close. */
+ * and read_only is set. NULL after an nbdkit_error. To be given back. */
 struct export *exports_get(const char *name, bool read_only);
+void exports_put(struct export *e);
 
 /* Call fn for each volume that is open; it must be quick, and call nothing of
  * this. Any thread; for none any more once exports_close has begun. */

@@ -45,7 +45,10 @@ now_open(const char *name, bool read_only, struct lsvd_moment **ret)
     }
     e = exports_get(base, read_only);
     free(base);
-    return e != NULL && export_alone(e, take, ret) == 0 ? e : NULL;
+    if (e == NULL || export_alone(e, take, ret) == 0)
+        return e;
+    exports_put(e);
+    return NULL;
 }
 
 /* As a request: the volume is not exchanged meanwhile. */

@@ -166,6 +166,7 @@ plugin_close(void *handle)
 
     if (h->moment != NULL)
         now_close(h->export, h->moment);
+    exports_put(h->export);
     free(h);
 }
 

@@ -5,23 +5,23 @@
 #define LOOK_MS 100
 
 void
-rate_limit_begin(struct rate_limit *p, struct io *io, uint64_t bytes_per_s)
+rate_limit_begin(struct rate_limit *l, struct io *io, uint64_t bytes_per_s)
 {
-    *p = (struct rate_limit){io, bytes_per_s, io->ops->now_ns(io)};
+    *l = (struct rate_limit){io, bytes_per_s, io->ops->now_ns(io)};
 }
 
 int
-rate_limit_keep(const struct rate_limit *p, uint64_t bytes, int (*check)(void *ctx),
-          void *ctx)
+rate_limit_keep(const struct rate_limit *l, uint64_t bytes,
+                int (*check)(void *ctx), void *ctx)
 {
     uint64_t now, due;
     int r = 0;
 
-    if (p->bytes_per_s == 0)
+    if (l->bytes_per_s == 0)
         return 0;
-    due = p->begun_ns +
-          (uint64_t)((double)bytes / (double)p->bytes_per_s * 1e9);
-    while (r == 0 && (now = p->io->ops->now_ns(p->io)) < due) {
+    due = l->begun_ns +
+          (uint64_t)((double)bytes / (double)l->bytes_per_s * 1e9);
+    while (r == 0 && (now = l->io->ops->now_ns(l->io)) < due) {
         uint64_t ms = (due - now) / 1000000 + 1;
 
         pause_ms(ms < LOOK_MS ? (unsigned)ms : LOOK_MS);

@@ -1,4 +1,4 @@
-/* rate_limit.h: work in the background that goes no faster than it is told to. */
+/* rate_limit.h: work in the background goes no faster than it is told to. */
 #ifndef LSVD_VOLUME_RATE_LIMIT_H
 #define LSVD_VOLUME_RATE_LIMIT_H
 
@@ -10,10 +10,11 @@ struct rate_limit {
     uint64_t begun_ns;
 };
 
-void rate_limit_begin(struct rate_limit *p, struct io *io, uint64_t bytes_per_s);
+void rate_limit_begin(struct rate_limit *l, struct io *io,
+                      uint64_t bytes_per_s);
 /* So many bytes are done since it began: wait until they may be. check is asked
  * now and then meanwhile; returns what it returns, if that is an error. */
-int rate_limit_keep(const struct rate_limit *p, uint64_t bytes, int (*check)(void *ctx),
-              void *ctx);
+int rate_limit_keep(const struct rate_limit *l, uint64_t bytes,
+                    int (*check)(void *ctx), void *ctx);
 
 #endif

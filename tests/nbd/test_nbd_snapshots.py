@@ -10,6 +10,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -258,7 +259,6 @@ def test_removed_and_flattened_under_load(place, policy):
     for name in ["v@s1", "v@s2", "v@s3"]:
         lsvd(volume, "snapshot", "create", name)
         load.wait_more(CELLS)
-    assert "v@s2" in refused(volume, "snapshot", "remove", "v@s1")
     lsvd(volume, "snapshot", "remove", "v@s3")
     load.wait_more(CELLS)
     lsvd(volume, "snapshot", "remove", "v@s2")
@@ -308,6 +308,106 @@ def test_removed_in_the_middle_and_rolled_back(place, policy):
         verify(volume, name)
     # two depend on it now: the volume and v@s4
     assert "v@s4" in refused(volume, "snapshot", "remove", "v@s3")
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_removed_in_the_middle_under_load(place, policy):
+    """The volume is served and written, and what stays is what it was."""
+    volume = place.volume(policy, name="v", size=SIZE)
+    server = volume.serve()
+    load = Load(server, ODD)
+    held = {}
+    for name in ["v@s1", "v@s2", "v@s3", "v@s4"]:
+        lsvd(volume, "snapshot", "create", name)
+        held[name] = content_of(volume, name)
+        load.wait_more(CELLS)
+    for gone in ["v@s2", "v@s1"]:
+        lsvd(volume, "snapshot", "remove", gone)
+        del held[gone]
+        load.wait_more(CELLS)
+        assert sorted(names(volume)) == sorted(["v", *held])
+        for name, data in held.items():
+            assert_same(content_of(volume, name), data)
+    load.stop()
+    prefixes(content(server), ODD, load.answered(), load.begun())
+    held["v"] = content(server)
+    server.stop()
+    assert len(files(volume, ".journal")) == 1  # the volume's
+    for name, data in held.items():
+        assert_same(content_of(volume, name), data)
+        verify(volume, name)
+
+
+def begin_removal(volume, name, *options):
+    return subprocess.Popen([str(LSVD), "snapshot", "remove", name, *options,
+                             *volume.where()], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("end", ["kill", "stop", "interrupt"])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_removal_ends_meanwhile(place, policy, end):
+    """Slowly enough to be met in the middle; called again, it is done."""
+    volume = place.volume(policy, name="v", size=SIZE)
+    server = volume.serve()
+    h = server.connect()
+    held = {}
+    for i, name in enumerate(["v@s1", "v@s2"]):
+        data = random_bytes(SIZE // (i + 1), i)
+        h.pwrite(data, 0)
+        h.flush()
+        lsvd(volume, "snapshot", "create", name)
+        held[name] = content_of(volume, name)
+    h.pwrite(random_bytes(SIZE // 4, 9), 0)
+    h.flush()
+    held["v"] = content(server)
+    with begin_removal(volume, "v@s1", "--max-mbps", "0.2") as command:
+        assert runs_for(command, 0.5)
+        if end == "kill":
+            server.kill()
+        elif end == "stop":
+            server.stop()
+        else:
+            command.send_signal(signal.SIGINT)
+        _, said = command.communicate()
+    assert command.returncode == 1
+    assert one_line(said)
+    if end == "interrupt":  # the server comes to its end by itself
+        poll(lambda: volume.repair("verify", "v@s2").returncode == 0,
+             "v@s2 can be opened by others")
+    else:
+        server = volume.serve()
+    assert_same(content(server), held["v"])
+    for name in ["v@s1", "v@s2"]:
+        assert_same(content_of(volume, name), held[name])
+    lsvd(volume, "snapshot", "remove", "v@s1")
+    del held["v@s1"]
+    server.stop()
+    assert sorted(names(volume)) == sorted(held)
+    for name, data in held.items():
+        assert_same(content_of(volume, name), data)
+        verify(volume, name)
+
+
+def test_removed_after_it_was_read(place):
+    """By a client of the server: a backup, say."""
+    volume = place.volume("r1", name="v", size=SIZE)
+    server = volume.serve()
+    h = server.connect()
+    data = random_bytes(SIZE, 1)
+    h.pwrite(data, 0)
+    for name in ["s1", "s2"]:
+        snapshot(volume, name)
+    assert_same(content(server, "v@s2"), data)
+    reader = server.connect("v@s1")
+    assert "in use" in refused(volume, "snapshot", "remove", "v@s1")
+    assert_same(read_all(reader, SIZE), data)
+    reader.shutdown()
+    for name in ["v@s1", "v@s2"]:
+        poll(lambda: run(LSVD, "snapshot", "remove", name, *volume.where(),
+                         check=False).returncode == 0, f"{name} goes")
+    assert names(volume) == ["v"]
+    assert_same(content(server), data)
 
 
 # ---- the server ends meanwhile ----
@@ -550,7 +650,8 @@ def test_control_goes_on(served):
     lsvd(volume, "set", "v", "read-only=off")
     early.pwrite(b"y" * 5000, 0)
     assert_same(content(server), b"y" * 5000 + data[5000:] + bytes(2 * MIB))
-    assert_same(content(server, "v@s2"), data)
+    reader = server.connect("v@s2")
+    assert_same(read_all(reader, SIZE), data)
     told = {s["name"]: s["health"] for s in json.loads(
         lsvd(volume, "status", "--json").stdout)}
     assert told == {"v": "healthy", "v@s1": "stopped", "v@s2": "read-only"}

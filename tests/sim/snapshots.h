@@ -12,8 +12,8 @@ int snapshots_take_offline(struct life *l);
 /* One of the open volume; l->v is its successor then. Some requests come
  * between its beginning and the moment that counts, some behind it. */
 int snapshots_take(struct life *l, unsigned requests);
-/* The open volume takes what that snapshot says, or a later one does; then it is
- * removed. Cut in between it is there or not, and right. */
+/* The open volume takes what that snapshot says, or a later one does; then it
+ * is removed. Cut in between it is there or not, and right. */
 int snapshots_remove(struct life *l, size_t nth);
 /* All that were made, and perhaps the last one, must be what was frozen. */
 void snapshots_check(struct life *l);

@@ -203,7 +203,8 @@ test_a_leftover_of_a_volume_that_is_served(void **state)
     begin_with_snapshot(&f, &film_mirror);
     cut(&f, lsvd_snapshot_rollback, "v1@x", "13/.meta", "name = v1@+13");
     world_open(&f.world);
-    assert_int_equal(lsvd_snapshot_remove(&f.world.env, "v1@x", 0, NULL), -EBUSY);
+    assert_int_equal(lsvd_snapshot_remove(&f.world.env, "v1@x", 0, NULL),
+                     -EBUSY);
     assert_non_null(strstr(lsvd_error(), "v1@+13"));
     film_put(&f, 0, f.block);
     film_check(&f);

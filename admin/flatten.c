@@ -1,0 +1,196 @@
+/* flatten.c: lsvd flatten, lsvd snapshot remove: what a volume says is taken
+ * over by what depends on it. The server of that one does it, while it goes on;
+ * where there is none, the engine here. */
+#include "ask.h"
+#include "interrupt.h"
+#include "request.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A server's disks have clients to serve. */
+#define SERVED_RATE_BYTES 100000000u
+
+static void
+on_progress(void *ctx, const struct lsvd_progress *at)
+{
+    struct request *req = ctx;
+
+    progress_update(&req->progress, at);
+}
+
+static bool
+is_cancelled(void *ctx)
+{
+    (void)ctx;
+    return interrupted();
+}
+
+static void
+take_line(void *ctx, const char *key, const json_t *value)
+{
+    const struct lsvd_progress at = {
+        .chunks_done = ask_u64(value, "chunks_done"),
+        .chunks_total = ask_u64(value, "chunks_total"),
+        .bytes_done = ask_u64(value, "bytes_done"),
+    };
+
+    if (strcmp(key, "progress") == 0)
+        on_progress(ctx, &at);
+}
+
+static struct lsvd_repair_callbacks
+callbacks_of(struct request *req)
+{
+    return (struct lsvd_repair_callbacks){ .progress = on_progress,
+                                           .cancelled = is_cancelled,
+                                           .ctx = req };
+}
+
+/* Done by the server of the volume, if it has one, and if the parent (NULL:
+ * all) is one of its parents. True: it was, or was refused; *ret is the exit
+ * status. */
+static bool
+flattened_by_server(struct request *req, const char *volume,
+                    const char *parent, int *ret)
+{
+    json_t *args = json_object(), *result = NULL;
+    const struct control_ask ask = { .volume = volume, .op = "flatten",
+                                     .args = args, .line = take_line,
+                                     .cancelled = is_cancelled, .ctx = req };
+    char error[CONTROL_ERROR_BYTES];
+    int r;
+
+    if (!args)
+        cli_no_memory();
+    if (parent)
+        cli_json_set(args, "parent", cli_json_text(parent));
+    cli_json_set(args, "rate", cli_json_u64(req->rate_bytes
+                                                ? req->rate_bytes
+                                                : SERVED_RATE_BYTES));
+    r = cli_ask(&req->cli, &ask, &result, error);
+    json_decref(args);
+    json_decref(result);
+    *ret = 0;
+    if (ask_is_offline(r))
+        return false;
+    if (r < 0)
+        *ret = cli_fail(&req->cli, EXIT_FAILURE, "%s", error);
+    return true;
+}
+
+static int
+engine_failed(const struct request *req)
+{
+    return cli_fail(&req->cli, EXIT_FAILURE, "%s", lsvd_error());
+}
+
+static int
+flatten(struct request *req, const char *name)
+{
+    struct lsvd_repair_callbacks cb = callbacks_of(req);
+    struct lsvd_env env = cli_env(&req->cli);
+    int r;
+
+    if (!flattened_by_server(req, name, NULL, &r) &&
+        lsvd_flatten(&env, name, req->rate_bytes, &cb) < 0)
+        return engine_failed(req);
+    return r;
+}
+
+/* The volume whose server has open what depends on the snapshot, if one does;
+ * NULL: none. malloc'ed. */
+static int
+find_dependant(struct request *req, const char *name, char **ret)
+{
+    struct lsvd_env env = cli_env(&req->cli);
+    struct lsvd_info *info = malloc(sizeof *info);
+    int r;
+
+    if (!info)
+        cli_no_memory();
+    *ret = NULL;
+    r = lsvd_info(&env, name, info) < 0 ? engine_failed(req) : 0;
+    if (r == 0 && info->child_count == 1)
+        *ret = snapshot_volume(info->children);
+    free(info);
+    return r;
+}
+
+static int
+remove_it(struct request *req, const char *name)
+{
+    struct lsvd_repair_callbacks cb = callbacks_of(req);
+    struct lsvd_env env = cli_env(&req->cli);
+    char *dependant;
+    int r = find_dependant(req, name, &dependant);
+
+    if (r == 0 && dependant)
+        (void)flattened_by_server(req, dependant, name, &r);
+    free(dependant);
+    if (r)
+        return r;
+    if (lsvd_snapshot_remove(&env, name, req->rate_bytes, &cb) < 0)
+        return engine_failed(req);
+    return 0;
+}
+
+static void
+before_line(void *ctx)
+{
+    progress_clear(ctx);
+}
+
+/* With a progress bar; Ctrl-C ends it at its next step. done: the key of the
+ * answer. */
+static int
+run(struct request *req, const char *name,
+    int (*work)(struct request *req, const char *name), const char *done)
+{
+    json_t *answer;
+    int r;
+
+    interrupt_catch();
+    progress_init(&req->progress, !req->no_progress);
+    req->cli.before_line = before_line;
+    req->cli.before_line_ctx = &req->progress;
+    progress_start(&req->progress, name);
+    r = work(req, name);
+    progress_clear(&req->progress);
+    req->cli.before_line = NULL;
+    progress_done(&req->progress);
+    if (r || !req->cli.json)
+        return r;
+    answer = json_object();
+    if (!answer)
+        cli_no_memory();
+    cli_json_set(answer, done, cli_json_text(name));
+    cli_json_print(answer);
+    return 0;
+}
+
+int
+command_flatten(struct request *req)
+{
+    const char *name = req->words[0];
+    int r = run(req, name, flatten, "flattened");
+
+    if (r == 0 && !req->cli.json)
+        printf("%s needs no parent any more\n", name);
+    return r;
+}
+
+int
+snapshot_remove(struct request *req, const char *name)
+{
+    int r;
+
+    if (!strchr(name, '@'))
+        return cli_usage(&req->cli, "%s: a snapshot is named VOLUME@SNAPSHOT",
+                         name);
+    r = run(req, name, remove_it, "removed");
+    if (r == 0 && !req->cli.json)
+        printf("removed %s\n", name);
+    return r;
+}

@@ -362,6 +362,14 @@ bool lsvd_awaits_parts(const struct lsvd_volume *v);
  * time, beside requests; waits for file systems up to the part-timeout. */
 bool lsvd_parts_are_back(struct lsvd_volume *v);
 
+struct lsvd_alone; /* below */
+/* Now and then, of any volume that is open, by the thread that freezes it, and
+ * waits for file systems: are parts there again of the volumes that it needs,
+ * its parents and those it has references to? Then these are opened anew, and
+ * used from a moment on at which no request is under way. */
+void lsvd_renew_needed(struct lsvd_volume *v, const struct lsvd_env *env,
+                       const struct lsvd_alone *alone);
+
 enum lsvd_request_flags { LSVD_FUA = 1 };
 
 int lsvd_pread(struct lsvd_volume *v, void *to, size_t count,

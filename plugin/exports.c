@@ -522,16 +522,19 @@ freeze(struct export *e, struct wish *w)
     return 0;
 }
 
+/* On the exchanging thread. */
 static int
-do_alone(struct export *e, struct wish *w)
+run_alone(void *ctx, int (*fn)(void *arg), void *arg,
+          char text[CONTROL_ERROR_BYTES])
 {
+    struct export *e = ctx;
     int r;
 
     if (!gate_try_shut(&e->gate, SHUT_MS))
         return report_text(-EBUSY, "requests are under way that do not end "
-                           "(see lsvd status)", w->text);
-    r = w->fn(w->arg);
-    (void)report_text(r, r < 0 ? lsvd_error() : "", w->text);
+                           "(see lsvd status)", text);
+    r = fn(arg);
+    (void)report_text(r, r < 0 ? lsvd_error() : "", text);
     gate_open(&e->gate);
     return r;
 }
@@ -546,7 +549,7 @@ grant_locked(struct wish *w)
     if (w->export->volume == NULL)
         r = report_text(-EIO, "the volume could not be opened anew", w->text);
     else if (w->fn != NULL)
-        r = do_alone(w->export, w);
+        r = run_alone(w->export, w->fn, w->arg, w->text);
     else
         r = freeze(w->export, w);
     pthread_mutex_lock(&served.lock);
@@ -630,12 +633,17 @@ wish_alone(void *ctx, int (*fn)(void *arg), void *arg,
 /* ---- the thread that does both ---- */
 
 /* What a snapshot, or the removal of one, left to do, for parts that failed
- * then. */
+ * then; and parts of its parents that are back. */
 static void
 tend_locked(struct export *e)
 {
+    const struct lsvd_alone alone = { .run = run_alone, .ctx = e };
+    struct lsvd_env env = config_env(served.config);
+
+    env.openings = served.openings;
     pthread_mutex_unlock(&served.lock);
     (void)lsvd_snapshot_tend(e->volume);
+    lsvd_renew_needed(e->volume, &env, &alone);
     pthread_mutex_lock(&served.lock);
 }
 

@@ -23,8 +23,8 @@ lsvd_awaits_parts(const struct lsvd_volume *v)
 }
 
 /* AW2. */
-static bool
-is_still_there(struct lsvd_volume *v, const struct part *p)
+bool
+part_is_still_there(struct lsvd_volume *v, const struct part *p)
 {
     struct label label;
     struct target *dir;
@@ -49,8 +49,8 @@ has_recovered(const struct part *p)
            label_load(p->dir, &label, &damaged) == 0;
 }
 
-static bool
-is_back(struct lsvd_volume *v, uint32_t slot)
+bool
+part_is_back(struct lsvd_volume *v, uint32_t slot)
 {
     struct part found;
     bool back;
@@ -75,10 +75,10 @@ lsvd_parts_are_back(struct lsvd_volume *v)
         if (volume_check_hurried(v) < 0)
             return false;
         if (v->usable & UINT32_C(1) << i) {
-            if (!is_still_there(v, &v->part[i]))
+            if (!part_is_still_there(v, &v->part[i]))
                 return false;
             there++;
-        } else if (is_back(v, i)) {
+        } else if (part_is_back(v, i)) {
             back++;
         }
     }

@@ -271,6 +271,7 @@ load_leased(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
         return FRAGMENT_MISSING;
     r = open_file(v, slot, &id, to_write, ret);
     if (r == -ENOENT) {
+        part_missed(v, slot);
         note_bad_file(v, c, slot, "the file is missing");
         return FRAGMENT_MISSING;
     }

@@ -17,6 +17,7 @@
  * (needed_settle), and reads as it did (FL2). */
 #include "base/err.h"
 #include "volume/adopt.h"
+#include "volume/exchange.h"
 #include "volume/parent.h"
 #include "volume/snapshot.h"
 #include <stdio.h>
@@ -111,53 +112,30 @@ open_to_add(const struct place *at, const struct lsvd_env *env,
     return r;
 }
 
-struct exchange {
-    struct lsvd_volume *top, *child, *next, *old;
-};
-
-/* No request is under way, and with the role no thread of top either. */
-static int
-exchange(void *arg)
-{
-    struct exchange *x = arg;
-    struct lease role;
-    int r = role_get(x->top, &role);
-
-    if (r < 0)
-        return r;
-    pthread_mutex_lock(&x->child->state_lock); /* also for lsvd_hurry */
-    x->old = x->child->parent;
-    x->child->parent = x->next;
-    x->old->parent = NULL;
-    pthread_mutex_unlock(&x->child->state_lock);
-    role_put(x->top, &role);
-    if (atomic_load(&x->child->hurried))
-        lsvd_hurry(x->next);
-    return 0;
-}
-
 static int
 put_in_place(struct lsvd_volume *top, const struct place *at,
              struct lsvd_volume *next, const struct lsvd_alone *alone)
 {
-    struct exchange x = {top, at->child, next, NULL};
-    char text[LSVD_TEXT_BYTES];
-    struct lease chain;
+    struct exchange x = {.top = top,
+                         .owner = at->child,
+                         .slot = &at->child->parent,
+                         .next = next,
+                         .passes_parent = true};
     int r;
 
     atomic_store(&next->in_repair, true); /* for as long as it is attached */
     atomic_store(&next->in_merge, true);
     lsvd_on_fenced(next, top->on_fenced, top->on_fenced_ctx);
-    lease_get(&top->chain, &chain, 0, 1, true);
-    r = alone->run(alone->ctx, exchange, &x, text);
-    lease_put(&top->chain, &chain);
+    r = exchange(&x, alone);
     if (r < 0) {
-        next->parent = NULL;
+        char text[LSVD_TEXT_BYTES];
+
+        snprintf(text, sizeof text, "%s", err_text());
         (void)snapshot_settle(next);
+        next->parent = NULL; /* stays that of the old one */
         lsvd_abandon(next);
-        (void)err_set(-EIO, "%s", text);
         lock_shared_again(at->child->parent);
-        return r;
+        return err_set(r, "%s", text);
     }
     lsvd_abandon(x.old);
     if (top->threaded && lsvd_start(next) < 0) /* it works without, if slower */

@@ -51,27 +51,27 @@ needed_flags(const struct lsvd_volume *v, const char *name, unsigned flags,
 /* name: of that volume, or of v's own parent, if v has a policy. */
 static int
 open_it(struct lsvd_volume *v, const struct lsvd_env *env, const char *name,
-        unsigned flags)
+        unsigned flags, struct lsvd_volume **ret)
 {
     int r = needed_flags(v, name, flags, &flags);
 
     if (r < 0)
         return r;
     if (volume_is_clone(v))
-        r = volume_open_parent_of(env, v, name, flags, &v->parent);
+        r = volume_open_parent_of(env, v, name, flags, ret);
     else
-        r = volume_open(env, name, flags, &v->parent);
+        r = volume_open(env, name, flags, ret);
     if (r < 0)
         return r;
-    opening_ends(v->parent);
-    return needed_settle(v->parent);
+    opening_ends(*ret);
+    return needed_settle(*ret);
 }
 
 int
 parent_open_named(struct lsvd_volume *v, const struct lsvd_env *env,
                   const char *name)
 {
-    return open_it(v, env, name, 0);
+    return open_it(v, env, name, 0, &v->parent);
 }
 
 int
@@ -97,24 +97,43 @@ parent_find_name(struct lsvd_volume *v, char *name, size_t bytes)
     return r < 0 ? err_wrap(r, "volume %s: its parent", v->meta.name) : 0;
 }
 
-int
-parent_open(struct lsvd_volume *v, const struct lsvd_env *env, unsigned flags)
+/* *ret is to be closed also after an error, if it is not NULL. */
+static int
+open_found(struct lsvd_volume *v, const struct lsvd_env *env, unsigned flags,
+           struct lsvd_volume **ret)
 {
     char name[VOLUME_NAME_BYTES_MAX + 1];
-    int r;
+    int r = needed_name(v, v->meta.parent, &v->meta.parent_uuid, name,
+                        sizeof name);
 
-    if (!volume_is_clone(v) || (flags & OPEN_INSPECT))
-        return 0;
-    r = needed_name(v, v->meta.parent, &v->meta.parent_uuid, name,
-                    sizeof name);
+    *ret = NULL;
     if (r == 0)
-        r = open_it(v, env, name, flags);
-    if (r == 0 && v->parent->g.block_bytes != v->g.block_bytes)
+        r = open_it(v, env, name, flags, ret);
+    if (r == 0 && (*ret)->g.block_bytes != v->g.block_bytes)
         r = err_set(-EINVAL, "volume %s has blocks of %u bytes", name,
-                    v->parent->g.block_bytes);
+                    (*ret)->g.block_bytes);
     if (r == 0 || r == -ELOOP) /* no use to name them all */
         return r;
     return err_wrap(r, "volume %s: its parent", v->meta.name);
+}
+
+int
+parent_open(struct lsvd_volume *v, const struct lsvd_env *env, unsigned flags)
+{
+    if (!volume_is_clone(v) || (flags & OPEN_INSPECT))
+        return 0;
+    return open_found(v, env, flags, &v->parent);
+}
+
+int
+parent_open_again(struct lsvd_volume *v, const struct lsvd_env *env,
+                  struct lsvd_volume **ret)
+{
+    int r = open_found(v, env, 0, ret);
+
+    if (r < 0 && *ret)
+        lsvd_abandon(*ret);
+    return r;
 }
 
 void

@@ -30,6 +30,9 @@
  * -EROFS it is not read-only, -ELOOP more than PARENT_DEPTH_MAX … */
 int parent_open(struct lsvd_volume *v, const struct lsvd_env *env,
                 unsigned flags);
+/* That of a volume that is open, once more, and all that it needs. */
+int parent_open_again(struct lsvd_volume *v, const struct lsvd_env *env,
+                      struct lsvd_volume **ret);
 /* That of a volume that is being made. */
 int parent_open_named(struct lsvd_volume *v, const struct lsvd_env *env,
                       const char *name);

@@ -45,6 +45,7 @@ part_suspect(struct lsvd_volume *v, uint32_t slot, int r)
     if (!is_part_trouble(r))
         return;
     atomic_fetch_add(&p->errors, 1);
+    part_missed(v, slot);
     if (r == -ETIMEDOUT)
         part_gone(v, slot, r);
 }
@@ -418,7 +419,7 @@ static int
 find_in(struct lsvd_volume *v, const char *root, uint32_t letter,
         uint32_t slot, struct part *ret)
 {
-    int r = candidate_open(v, root, letter, true, ret);
+    int r = candidate_open(v, root, letter, v->exclusive, ret);
 
     if (r == 0) {
         candidate_judge(v, ret);

@@ -313,10 +313,12 @@ span_end(struct lsvd_volume *v, struct chunk *c, struct span *s)
     r = end_at_pace(v, s);
     if (r < 0) {
         memset(s->bad, 1, s->count);
-        if (r == -ETIMEDOUT)
+        if (r == -ETIMEDOUT) {
             part_suspect(v, s->slot, r);
-        else if (r != -EAGAIN && r != -ENOMEM)
+        } else if (r != -EAGAIN && r != -ENOMEM) {
+            part_missed(v, s->slot);
             volume_note_bad(v, c, s->slot, UINT32_MAX, err_text());
+        }
         return r;
     }
     for (uint32_t i = 0; i < s->count; i++) {

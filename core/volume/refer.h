@@ -35,6 +35,9 @@ int sources_open(struct lsvd_volume *v, const struct lsvd_env *env,
 /* Those that were left closed, to be looked at; one that can't be is logged.
  * Before threads. */
 void sources_open_late(struct lsvd_volume *v, const struct lsvd_env *env);
+/* One of them, as the policy names it, once more. flags: of v's own opening. */
+int source_open_nth(struct lsvd_volume *v, const struct lsvd_env *env,
+                    uint32_t nth, unsigned flags, struct lsvd_volume **ret);
 void sources_close(struct lsvd_volume *v);
 /* The same beside requests, none of which needs them any more. */
 void sources_let_go(struct lsvd_volume *v);

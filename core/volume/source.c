@@ -39,9 +39,9 @@ check_source(const struct lsvd_volume *v, const struct lsvd_volume *source)
     return 0;
 }
 
-static int
-open_nth(struct lsvd_volume *v, const struct lsvd_env *env, uint32_t nth,
-         unsigned flags, struct lsvd_volume **ret)
+int
+source_open_nth(struct lsvd_volume *v, const struct lsvd_env *env,
+                uint32_t nth, unsigned flags, struct lsvd_volume **ret)
 {
     const struct meta_source *s = &v->meta.source[nth];
     char name[VOLUME_NAME_BYTES_MAX + 1];
@@ -70,8 +70,10 @@ sources_open(struct lsvd_volume *v, const struct lsvd_env *env, unsigned flags)
 
     for (uint32_t i = 0; i < v->meta.source_count; i++) {
         struct lsvd_volume *source = NULL;
-        int r = flags & OPEN_INSPECT ? 0 : open_nth(v, env, i, flags, &source);
+        int r = 0;
 
+        if (!(flags & OPEN_INSPECT))
+            r = source_open_nth(v, env, i, flags, &source);
         if (r < 0)
             r = err_wrap(r, "volume %s: volume %u, which it has references to",
                          v->meta.name, v->meta.source[i].number);
@@ -139,7 +141,8 @@ sources_open_late(struct lsvd_volume *v, const struct lsvd_env *env)
 {
     for (uint32_t i = 0; i < v->meta.source_count; i++) {
         if (!v->source[i].volume &&
-            open_nth(v, env, i, LSVD_OPEN_NO_LOCK, &v->source[i].volume) < 0) {
+            source_open_nth(v, env, i, LSVD_OPEN_NO_LOCK,
+                            &v->source[i].volume) < 0) {
             log_event(&v->log, LOG_WARNING_LEVEL, "%s", err_text());
             v->source[i].volume = NULL;
         }

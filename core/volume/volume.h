@@ -347,6 +347,9 @@ struct lsvd_volume {
     bool heal_fails;     /* of the destage caller: the last one did */
     uint64_t tended_ns;  /* the same: what it did after a batch took so long */
     uint32_t failed;     /* the role's: parts that failed it (part_failed) */
+    atomic_uint_fast32_t missed; /* renew.c: parts in use that have failed */
+    uint64_t renew_ns;   /* renew.c's: not before */
+    unsigned renewed;    /* renew.c's: so often */
     uint32_t behind;     /* the role's: parts with an older policy, perhaps */
     uint32_t view_incomplete; /* the role's: could not be told that the view is
                           * complete; 0: all were */
@@ -492,6 +495,14 @@ int part_failed(struct lsvd_volume *v, uint32_t slot, int r);
 /* The same for who has not the role, by reading. One that does not answer
  * (-ETIMEDOUT) is gone. */
 void part_suspect(struct lsvd_volume *v, uint32_t slot, int r);
+/* A part of a volume that nobody drops parts of, for it is not attached, has
+ * failed: see renew.c. */
+static inline void
+part_missed(struct lsvd_volume *v, uint32_t slot)
+{
+    if (!v->attached)
+        atomic_fetch_or(&v->missed, UINT32_C(1) << slot);
+}
 /* It is not there, or does not answer: the role is told, and drops it. */
 void part_gone(struct lsvd_volume *v, uint32_t slot, int r);
 /* Do all of these fail in a way that trying again can't cure? The role's. */
@@ -503,6 +514,10 @@ bool parts_are_gone(struct lsvd_volume *v, uint32_t parts);
 int part_find(struct lsvd_volume *v, uint32_t slot, bool everywhere,
               struct part *ret);
 void part_candidate_close(struct part *p);
+/* await.c. Of a volume that is not attached: does a part that is open answer;
+ * and one that is not in use, so that it could be? */
+bool part_is_still_there(struct lsvd_volume *v, const struct part *p);
+bool part_is_back(struct lsvd_volume *v, uint32_t slot);
 /* Close all that is open of a part that is not usable. */
 void part_let_go(struct lsvd_volume *v, uint32_t slot);
 /* These are not used any more: not usable, and their directories let go. Their

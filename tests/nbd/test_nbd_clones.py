@@ -8,8 +8,8 @@ import subprocess
 import pytest
 
 from conftest import need_root
-from nbdharness import (KIB, LSVD, MIB, assert_same, one_line, random_bytes,
-                        read_all, run)
+from nbdharness import (BUILD, KIB, LSVD, MIB, assert_same, one_line, poll,
+                        random_bytes, read_all, run)
 from test_nbd_clients import Fuse
 
 POLICIES = ["r1", "r3", "ec42"]
@@ -185,6 +185,61 @@ def change_files(place, volume, name, seed):
     subprocess.run(["fusermount3", "-u", "-z", fuse.dir], check=False)
     fuse.process.wait(60)
     fuse.process.stderr.close()
+
+
+def is_renewed(server):
+    return "are in use again" in server.log()
+
+
+@pytest.mark.parametrize("policy, others", [("r3", "bc"), ("ec21", "b")])
+@pytest.mark.parametrize("as_what", ["parent", "grandparent", "source"])
+def test_part_of_a_parent_is_back(place, policy, others, as_what):
+    """Away at the start, it is used when it is there: others may go."""
+    volume, data = golden(place, policy)
+    if as_what == "source":
+        lsvd(volume, "create", "vm", str(16 * MIB), "--replicas", "3")
+        server = serve(volume, "vm")
+        server.connect().pwrite(bytes(data), 0)
+        server.stop()
+        run(BUILD / "dedupe/lsvd-dedupe", "vm", "--source", "golden",
+            *volume.where())
+    else:
+        lsvd(volume, "clone", "golden", "vm")
+    if as_what == "grandparent":
+        lsvd(volume, "snapshot", "create", "vm@s")
+    number = json.loads(lsvd(volume, "info", "golden", "--json").stdout)[
+        "number"]
+    hidden = volume.roots["a"] / str(number)
+    hidden.rename(hidden.with_name("hidden"))
+    server = serve(volume, "vm", "ram=1M")
+    h = server.connect()
+    assert_same(bytes(h.pread(MIB, 0)), bytes(data[:MIB]))
+    hidden.with_name("hidden").rename(hidden)
+    poll(lambda: is_renewed(server), "the part is used again")
+    for letter in others:
+        shutil.rmtree(volume.roots[letter] / str(number))
+    assert_same(read_all(h, len(data)), data)
+    server.stop()
+
+
+@pytest.mark.parametrize("policy", ["r2", "ec21"])
+def test_part_of_a_parent_fails_and_recovers(place, faultfs, policy):
+    """While the clone is served: then another one may fail."""
+    roots = {letter: faultfs(f"root-{letter}") for letter in "abc"}
+    volume, data = golden(place, policy)
+    lsvd(volume, "clone", "golden", "vm")
+    server = serve(volume, "vm", "ram=1M", "part-timeout=2")
+    h = server.connect()
+    for at in range(0, len(data), 64 * KIB):
+        assert_same(bytes(h.pread(4 * KIB, at)), bytes(data[at:at + 4 * KIB]))
+    roots["a"].fail()
+    assert_same(read_all(h, len(data)), data)
+    roots["a"].resume()
+    poll(lambda: is_renewed(server), "the part is used again")
+    roots["b"].fail()
+    assert_same(read_all(h, len(data)), data)
+    roots["b"].resume()
+    server.stop()
 
 
 def test_golden_image(place, mounts):

@@ -1,0 +1,38 @@
+/* exchange.c: see exchange.h. */
+#include "volume/exchange.h"
+#include "base/err.h"
+
+/* With the role no thread of top goes through what it needs either. */
+static int
+put_in_place(void *arg)
+{
+    struct exchange *x = arg;
+    struct lease role;
+    int r = role_get(x->top, &role);
+
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&x->owner->state_lock); /* also for lsvd_hurry */
+    x->old = *x->slot;
+    *x->slot = x->next;
+    if (x->passes_parent)
+        x->old->parent = NULL;
+    pthread_mutex_unlock(&x->owner->state_lock);
+    role_put(x->top, &role);
+    if (atomic_load(&x->owner->hurried))
+        lsvd_hurry(x->next);
+    return 0;
+}
+
+int
+exchange(struct exchange *x, const struct lsvd_alone *alone)
+{
+    char text[LSVD_TEXT_BYTES];
+    struct lease chain;
+    int r;
+
+    lease_get(&x->top->chain, &chain, 0, 1, true);
+    r = alone->run(alone->ctx, put_in_place, x, text);
+    lease_put(&x->top->chain, &chain);
+    return r < 0 ? err_set(r, "%s", text) : 0;
+}

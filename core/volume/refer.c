@@ -1,6 +1,7 @@
 /* refer.c: see refer.h. */
 #include "volume/refer.h"
 #include "base/err.h"
+#include "base/parallel.h"
 #include "base/memory.h"
 #include "base/sum.h"
 #include "volume/parent.h"
@@ -116,25 +117,48 @@ chunk_forget_references(struct lsvd_volume *v, struct chunk *c)
     references_free(old);
 }
 
+struct putting {
+    struct lsvd_volume *v;
+    const struct references *next;
+    uint32_t slot[PARTS_MAX];
+    size_t count;
+};
+
+static int
+put_on_part(void *ctx, size_t i)
+{
+    const struct putting *p = ctx;
+    struct part *part = &p->v->part[p->slot[i]];
+    int r = references_store(part->dir, p->next);
+
+    return r < 0 ? err_wrap(r, "part %c", part->letter) : 0;
+}
+
+/* Side by side: each is a file with two syncs. */
 static int
 put_on_parts(struct lsvd_volume *v, const struct references *next)
 {
+    struct parallel_result result[PARTS_MAX];
+    struct putting p = {.v = v, .next = next};
     uint32_t parts = v->usable;
     int r = 0;
 
     if (v->resync.is_active)
         parts |= UINT32_C(1) << v->resync.slot;
     for (uint32_t i = 0; i < v->g.part_count; i++) {
-        int stored;
-
-        if (!(parts & UINT32_C(1) << i))
-            continue;
-        stored = references_store(v->part[i].dir, next);
-        if (stored == -ENOSPC) /* no reason to do without it */
-            return err_wrap(stored, "part %c", v->part[i].letter);
-        if (stored < 0)
-            r = part_failed(v, i, err_wrap(stored, "part %c",
-                                           v->part[i].letter));
+        if (parts & UINT32_C(1) << i)
+            p.slot[p.count++] = i;
+    }
+    parallel_each(v->parallel ? PARTS_MAX : 1, p.count, v->turn++, put_on_part,
+                  &p, result);
+    for (size_t i = 0; i < p.count; i++) {
+        if (result[i].error == -ENOSPC) /* no reason to do without it */
+            return err_set(-ENOSPC, "%s", result[i].text);
+    }
+    for (size_t i = 0; i < p.count; i++) {
+        if (result[i].error < 0)
+            r = part_failed(v, p.slot[i],
+                            err_set(result[i].error, "%s", result[i].text));
     }
     return r;
 }

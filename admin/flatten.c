@@ -5,6 +5,7 @@
 #include "interrupt.h"
 #include "request.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,7 +74,7 @@ flattened_by_server(struct request *req, const char *volume,
     json_decref(args);
     json_decref(result);
     *ret = 0;
-    if (ask_is_offline(r))
+    if (ask_is_offline(r) || (parent && r == -EXDEV)) /* of another branch */
         return false;
     if (r < 0)
         *ret = cli_fail(&req->cli, EXIT_FAILURE, "%s", error);

@@ -170,7 +170,7 @@ struct lsvd_flatten {
     uint64_t rate_bytes; /* as above */
 };
 /* The same of an open volume, beside requests. env: that it was opened with.
- * -ENOENT: the parent that is named is none of the volume's. */
+ * -EXDEV: the parent that is named is none of the volume's. */
 int lsvd_live_flatten(struct lsvd_volume *v, const struct lsvd_env *env,
                       const struct lsvd_flatten *spec,
                       const struct lsvd_alone *alone,

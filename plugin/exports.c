@@ -403,6 +403,7 @@ let_go_locked(struct export *e)
 {
     e->state = EXPORT_OPENING; /* who asks for it now waits */
     refuse_wishes_locked(e, "the snapshot is being closed");
+    lsvd_hurry(e->volume); /* a server that is to end doesn't wait for it */
     pthread_mutex_unlock(&served.lock);
     close_volume(e);
     pthread_mutex_lock(&served.lock);

@@ -3,6 +3,7 @@
 #include "base/err.h"
 #include "base/memory.h"
 #include "volume/bypass.h"
+#include "volume/exchange.h"
 #include "volume/rate_limit.h"
 #include "volume/parent.h"
 #include <stdlib.h>
@@ -205,7 +206,8 @@ take_grandparent(struct volume_meta *meta, const struct volume_meta *parent)
 }
 
 static int
-let_go(struct lsvd_volume *v, struct lsvd_volume **ret)
+let_go(struct lsvd_volume *v, struct lsvd_volume *top,
+       struct lsvd_volume **ret)
 {
     struct volume_meta next = v->meta;
 
@@ -215,12 +217,12 @@ let_go(struct lsvd_volume *v, struct lsvd_volume **ret)
         return err_wrap(-EIO, "volume %s keeps its parent for now",
                         meta_stored_name(&v->meta));
     }
-    pthread_mutex_lock(&v->state_lock); /* also for lsvd_hurry */
+    chain_lock(top, v);
     v->meta = next; /* what it owns is the same */
     *ret = v->parent;
     v->parent = (*ret)->parent;
     (*ret)->parent = NULL;
-    pthread_mutex_unlock(&v->state_lock);
+    chain_unlock(top, v);
     return 0;
 }
 
@@ -236,7 +238,7 @@ let_go_with_role(struct end *end)
 
     if (r < 0)
         return r;
-    r = let_go(end->v, &end->parent);
+    r = let_go(end->v, end->top, &end->parent);
     role_put(end->v, &role);
     return r;
 }
@@ -259,6 +261,20 @@ end_level(void *arg)
     return r;
 }
 
+/* So that little of it is left to do when clients wait. */
+static int
+do_beforehand(struct lsvd_volume *v, struct lsvd_volume *top)
+{
+    struct lease role;
+    int r = lsvd_flush(v);
+
+    if (r == 0)
+        r = role_get(top, &role);
+    if (r == 0)
+        role_put(top, &role);
+    return r;
+}
+
 int
 adopt_level(struct lsvd_volume *v, struct lsvd_volume *top,
             uint64_t rate_bytes, const struct lsvd_alone *alone,
@@ -269,6 +285,8 @@ adopt_level(struct lsvd_volume *v, struct lsvd_volume *top,
     struct lease chain;
     int r = adopt_all(v, rate_bytes, cb);
 
+    if (r == 0)
+        r = do_beforehand(v, top);
     if (r < 0)
         return r;
     lease_get(&top->chain, &chain, 0, 1, true); /* while requests go on */

@@ -38,7 +38,7 @@ int flatten_and_close(struct lsvd_volume *v, const struct lsvd_env *env,
 /* ---- merge.c ---- */
 
 /* A snapshot among the parents of top depends on the one that is named, and
- * takes over what that one says, beside requests of top. -ENOENT: there is no
+ * takes over what that one says, beside requests of top. -EXDEV: there is no
  * such. top is reserved (in_repair). */
 int merge_below(struct lsvd_volume *top, const struct lsvd_env *env,
                 const struct lsvd_flatten *spec,

@@ -2,6 +2,22 @@
 #include "volume/exchange.h"
 #include "base/err.h"
 
+void
+chain_lock(struct lsvd_volume *top, struct lsvd_volume *owner)
+{
+    pthread_mutex_lock(&top->state_lock);
+    if (owner != top)
+        pthread_mutex_lock(&owner->state_lock);
+}
+
+void
+chain_unlock(struct lsvd_volume *top, struct lsvd_volume *owner)
+{
+    if (owner != top)
+        pthread_mutex_unlock(&owner->state_lock);
+    pthread_mutex_unlock(&top->state_lock);
+}
+
 /* With the role no thread of top goes through what it needs either. */
 static int
 put_in_place(void *arg)
@@ -12,12 +28,12 @@ put_in_place(void *arg)
 
     if (r < 0)
         return r;
-    pthread_mutex_lock(&x->owner->state_lock); /* also for lsvd_hurry */
+    chain_lock(x->top, x->owner);
     x->old = *x->slot;
     *x->slot = x->next;
     if (x->passes_parent)
         x->old->parent = NULL;
-    pthread_mutex_unlock(&x->owner->state_lock);
+    chain_unlock(x->top, x->owner);
     role_put(x->top, &role);
     if (atomic_load(&x->owner->hurried))
         lsvd_hurry(x->next);

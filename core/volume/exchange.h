@@ -14,6 +14,11 @@ struct exchange {
     struct lsvd_volume *old;   /* returned, to be closed */
 };
 
+/* Around a change of what owner, which top is read through, has as parent or
+ * source: lsvd_status of top and lsvd_hurry go through them beside it. */
+void chain_lock(struct lsvd_volume *top, struct lsvd_volume *owner);
+void chain_unlock(struct lsvd_volume *top, struct lsvd_volume *owner);
+
 /* An error, with text: nothing has changed. */
 int exchange(struct exchange *x, const struct lsvd_alone *alone);
 

@@ -40,7 +40,7 @@ find_place(struct lsvd_volume *top, const char *parent, struct place *ret)
         if (p && strcmp(meta_stored_name(&p->meta), parent) == 0)
             return 0;
     }
-    return err_set(-ENOENT, "volume %s does not depend on %s", top->meta.name,
+    return err_set(-EXDEV, "volume %s does not depend on %s", top->meta.name,
                    parent);
 }
 
@@ -66,26 +66,29 @@ check(const struct lsvd_volume *top, const struct lsvd_volume *c)
     return 0;
 }
 
-/* All of them, or as before. */
 static int
-lock_parts(struct lsvd_volume *c, bool exclusive)
+lock_exclusive(struct lsvd_volume *c)
 {
     int r = 0;
 
     for (uint32_t i = 0; i < c->g.part_count && r == 0; i++)
-        r = part_take_lock(c, &c->part[i], exclusive);
+        r = part_take_lock(c, &c->part[i], true);
     return r;
 }
 
+/* The error text stays. */
 static void
 lock_shared_again(struct lsvd_volume *c)
 {
     char text[LSVD_TEXT_BYTES];
 
     snprintf(text, sizeof text, "%s", err_text());
-    if (lock_parts(c, false) < 0)
-        log_event(&c->log, LOG_ERROR_LEVEL, "volume %s: %s", c->meta.name,
-                  err_text());
+    for (uint32_t i = 0; i < c->g.part_count; i++) {
+        if (part_take_lock(c, &c->part[i], false) < 0)
+            log_event(&c->log, LOG_ERROR_LEVEL, "volume %s: part %c is read "
+                      "without a lock: %s", c->meta.name, c->part[i].letter,
+                      err_text());
+    }
     (void)err_set(-EIO, "%s", text);
 }
 
@@ -95,7 +98,7 @@ open_to_add(const struct place *at, const struct lsvd_env *env,
 {
     struct lsvd_volume *c = at->child->parent;
     unsigned flags = OPEN_ADD | OPEN_PARENT | at->depth << OPEN_DEPTH_SHIFT;
-    int r = lock_parts(c, true);
+    int r = lock_exclusive(c);
 
     if (r == 0)
         r = volume_open_instead(env, at->child, flags, ret);

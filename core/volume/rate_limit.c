@@ -3,6 +3,7 @@
 #include "base/wait.h"
 
 #define LOOK_MS 100
+#define CREDIT_NS UINT64_C(1000000000)
 
 void
 rate_limit_begin(struct rate_limit *l, struct io *io, uint64_t bytes_per_s)
@@ -11,7 +12,7 @@ rate_limit_begin(struct rate_limit *l, struct io *io, uint64_t bytes_per_s)
 }
 
 int
-rate_limit_keep(const struct rate_limit *l, uint64_t bytes,
+rate_limit_keep(struct rate_limit *l, uint64_t bytes,
                 int (*check)(void *ctx), void *ctx)
 {
     uint64_t now, due;
@@ -21,6 +22,9 @@ rate_limit_keep(const struct rate_limit *l, uint64_t bytes,
         return 0;
     due = l->begun_ns +
           (uint64_t)((double)bytes / (double)l->bytes_per_s * 1e9);
+    now = l->io->ops->now_ns(l->io);
+    if (now > due + CREDIT_NS) /* time in which nothing was to be done */
+        l->begun_ns += now - due - CREDIT_NS;
     while (r == 0 && (now = l->io->ops->now_ns(l->io)) < due) {
         uint64_t ms = (due - now) / 1000000 + 1;
 

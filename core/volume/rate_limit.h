@@ -13,8 +13,9 @@ struct rate_limit {
 void rate_limit_begin(struct rate_limit *l, struct io *io,
                       uint64_t bytes_per_s);
 /* So many bytes are done since it began: wait until they may be. check is asked
- * now and then meanwhile; returns what it returns, if that is an error. */
-int rate_limit_keep(const struct rate_limit *l, uint64_t bytes,
+ * now and then meanwhile; returns what it returns, if that is an error. Time in
+ * which less was done is credited for a second at most. */
+int rate_limit_keep(struct rate_limit *l, uint64_t bytes,
                     int (*check)(void *ctx), void *ctx);
 
 #endif

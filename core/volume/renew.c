@@ -88,8 +88,10 @@ renew(struct lsvd_volume *v, const struct lsvd_env *env, int nth,
         .slot = nth < 0 ? &v->parent : &v->source[nth].volume,
     };
     struct census now = {0};
-    int r = open_again(v, env, nth, &x.next);
+    int r = *x.slot ? 0 : -ENOENT; /* it was let go meanwhile */
 
+    if (r == 0)
+        r = open_again(v, env, nth, &x.next);
     if (r < 0)
         return r;
     look_at(x.next, &now);
@@ -104,25 +106,44 @@ renew(struct lsvd_volume *v, const struct lsvd_env *env, int nth,
     event_note(v, LOG_WARNING_LEVEL, "part", 0, "%s: parts of it, or of what "
                "it needs, that were away or have failed are in use again",
                meta_stored_name(&x.next->meta));
+    lsvd_hurry(x.old); /* nobody reads it: what hangs is not waited for */
     lsvd_abandon(x.old);
-    v->renewed++;
     return 1;
 }
 
+/* Beside jobs of the volume: who lets a parent or a source go is not waited
+ * for, as he may wait for us. False: nothing can be seen now. */
+static bool
+look(struct lsvd_volume *v, int nth, struct census *ret)
+{
+    struct lsvd_volume *needed;
+    struct lease chain;
+
+    *ret = (struct census){0};
+    if (!lease_try(&v->chain, &chain, 0, 1, false))
+        return false;
+    needed = nth < 0 ? v->parent : v->source[nth].volume;
+    if (needed)
+        look_at(needed, ret);
+    lease_put(&v->chain, &chain);
+    return needed && !ret->is_fixed;
+}
+
+/* RN2, RN3. */
 static int
 look_after(struct lsvd_volume *v, const struct lsvd_env *env, int nth,
            const struct lsvd_alone *alone)
 {
-    struct census c = {0};
+    struct census c;
     int r;
 
-    look_at(nth < 0 ? v->parent : v->source[nth].volume, &c);
-    if (c.is_fixed || c.back == 0)
+    if (!look(v, nth, &c) || c.back == 0)
         return 0;
-    if (atomic_exchange(&v->in_repair, true)) /* RN2 */
+    if (atomic_exchange(&v->in_repair, true))
         return -EBUSY;
     r = renew(v, env, nth, c.answer, alone);
     atomic_store(&v->in_repair, false);
+    v->renewed++;
     return r;
 }
 
@@ -133,9 +154,7 @@ look_after_all(struct lsvd_volume *v, const struct lsvd_env *env,
 {
     int sources = (int)atomic_load(&v->source_count), result = 0;
 
-    for (int nth = v->parent ? -1 : 0; nth < sources; nth++) {
-        if (nth >= 0 && !v->source[nth].volume)
-            continue;
+    for (int nth = -1; nth < sources; nth++) {
         if (look_after(v, env, nth, alone) != 0)
             result = 1;
     }

@@ -465,7 +465,7 @@ lsvd_snapshot_tend(struct lsvd_volume *v)
     struct lease role;
     bool all = true;
 
-    if (v->meta.due_from) {
+    if (v->meta.due_from && v->exclusive) { /* one that is only read waits */
         if (role_get(v, &role) == 0) {
             (void)store_name(v);
             role_put(v, &role);

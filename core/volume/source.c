@@ -107,15 +107,17 @@ void
 sources_let_go(struct lsvd_volume *v)
 {
     uint64_t blocks = geometry_block_count(&v->g);
-    struct lease all;
+    struct lease all, chain;
     uint32_t count;
 
+    lease_get(&v->chain, &chain, 0, 1, true); /* renew.c looks at them */
     lease_get(&v->leases, &all, 0, blocks, true);
     pthread_mutex_lock(&v->state_lock); /* also for lsvd_hurry */
     count = atomic_exchange(&v->source_count, 0);
     pthread_mutex_unlock(&v->state_lock);
     lease_put(&v->leases, &all);
     close_all(v, count);
+    lease_put(&v->chain, &chain);
 }
 
 /* Does p, or what it needs, need v? */

@@ -338,6 +338,23 @@ def test_removed_in_the_middle_under_load(place, policy):
         verify(volume, name)
 
 
+def test_removed_from_another_branch(served):
+    """A rollback left it there: the server has nothing to do with it."""
+    volume, server, data = served
+    for name in ["s1", "s2", "s3"]:
+        server.connect().pwrite(random_bytes(SIZE // 4, 3), 0)
+        snapshot(volume, name)
+    held = content_of(volume, "v@s3")
+    server.stop()
+    lsvd(volume, "snapshot", "rollback", "v@s1")
+    server = volume.serve()
+    before = content(server)
+    lsvd(volume, "snapshot", "remove", "v@s2")
+    assert_same(content(server), before)
+    assert_same(content_of(volume, "v@s3"), held)
+    server.stop()
+
+
 def begin_removal(volume, name, *options):
     return subprocess.Popen([str(LSVD), "snapshot", "remove", name, *options,
                              *volume.where()], stdout=subprocess.PIPE,

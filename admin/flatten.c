@@ -13,42 +13,6 @@
 /* A server's disks have clients to serve. */
 #define SERVED_RATE_BYTES 100000000u
 
-static void
-on_progress(void *ctx, const struct lsvd_progress *at)
-{
-    struct request *req = ctx;
-
-    progress_update(&req->progress, at);
-}
-
-static bool
-is_cancelled(void *ctx)
-{
-    (void)ctx;
-    return interrupted();
-}
-
-static void
-take_line(void *ctx, const char *key, const json_t *value)
-{
-    const struct lsvd_progress at = {
-        .chunks_done = ask_u64(value, "chunks_done"),
-        .chunks_total = ask_u64(value, "chunks_total"),
-        .bytes_done = ask_u64(value, "bytes_done"),
-    };
-
-    if (strcmp(key, "progress") == 0)
-        on_progress(ctx, &at);
-}
-
-static struct lsvd_repair_callbacks
-callbacks_of(struct request *req)
-{
-    return (struct lsvd_repair_callbacks){ .progress = on_progress,
-                                           .cancelled = is_cancelled,
-                                           .ctx = req };
-}
-
 /* Done by the server of the volume, if it has one, and if the parent (NULL:
  * all) is one of its parents. True: it was, or was refused; *ret is the exit
  * status. */
@@ -58,8 +22,10 @@ flattened_by_server(struct request *req, const char *volume,
 {
     json_t *args = json_object(), *result = NULL;
     const struct control_ask ask = { .volume = volume, .op = "flatten",
-                                     .args = args, .line = take_line,
-                                     .cancelled = is_cancelled, .ctx = req };
+                                     .args = args,
+                                     .line = progress_line,
+                                     .cancelled = progress_cancelled,
+                                     .ctx = &req->progress };
     char error[CONTROL_ERROR_BYTES];
     int r;
 
@@ -90,7 +56,7 @@ engine_failed(const struct request *req)
 static int
 flatten(struct request *req, const char *name)
 {
-    struct lsvd_repair_callbacks cb = callbacks_of(req);
+    struct lsvd_repair_callbacks cb = progress_callbacks(&req->progress);
     struct lsvd_env env = cli_env(&req->cli);
     int r;
 
@@ -122,7 +88,7 @@ find_dependant(struct request *req, const char *name, char **ret)
 static int
 remove_it(struct request *req, const char *name)
 {
-    struct lsvd_repair_callbacks cb = callbacks_of(req);
+    struct lsvd_repair_callbacks cb = progress_callbacks(&req->progress);
     struct lsvd_env env = cli_env(&req->cli);
     char *dependant;
     int r = find_dependant(req, name, &dependant);
@@ -137,12 +103,6 @@ remove_it(struct request *req, const char *name)
     return 0;
 }
 
-static void
-before_line(void *ctx)
-{
-    progress_clear(ctx);
-}
-
 /* With a progress bar; Ctrl-C ends it at its next step. done: the key of the
  * answer. */
 static int
@@ -154,7 +114,7 @@ run(struct request *req, const char *name,
 
     interrupt_catch();
     progress_init(&req->progress, !req->no_progress);
-    req->cli.before_line = before_line;
+    req->cli.before_line = progress_before_line;
     req->cli.before_line_ctx = &req->progress;
     progress_start(&req->progress, name);
     r = work(req, name);

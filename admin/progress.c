@@ -2,7 +2,8 @@
  * run so far. Drawn at most ten times a second. */
 #include "progress.h"
 
-#include "cli.h"
+#include "ask.h"
+#include "interrupt.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -152,4 +153,44 @@ progress_update(struct progress *p, const struct lsvd_progress *at)
         draw_locked(p, at, now - p->started_ms);
     }
     pthread_mutex_unlock(&p->lock);
+}
+
+void
+progress_before_line(void *progress)
+{
+    progress_clear(progress);
+}
+
+static void
+on_progress(void *ctx, const struct lsvd_progress *at)
+{
+    progress_update(ctx, at);
+}
+
+bool
+progress_cancelled(void *progress)
+{
+    (void)progress;
+    return interrupted();
+}
+
+struct lsvd_repair_callbacks
+progress_callbacks(struct progress *p)
+{
+    return (struct lsvd_repair_callbacks){ .progress = on_progress,
+                                           .cancelled = progress_cancelled,
+                                           .ctx = p };
+}
+
+void
+progress_line(void *progress, const char *key, const json_t *value)
+{
+    const struct lsvd_progress at = {
+        .chunks_done = ask_u64(value, "chunks_done"),
+        .chunks_total = ask_u64(value, "chunks_total"),
+        .bytes_done = ask_u64(value, "bytes_done"),
+    };
+
+    if (strcmp(key, "progress") == 0)
+        progress_update(progress, &at);
 }

@@ -3,6 +3,7 @@
 #define LSVD_ADMIN_PROGRESS_H
 
 #include "lsvd.h"
+#include <jansson.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,5 +21,13 @@ void progress_done(struct progress *p);
 void progress_start(struct progress *p, const char *what);
 void progress_update(struct progress *p, const struct lsvd_progress *at);
 void progress_clear(struct progress *p);
+
+void progress_before_line(void *progress); /* of cli.h */
+
+/* Work of the engine that is shown so, and ends at Ctrl-C (interrupt.h): with
+ * the bar as ctx, also for control_ask. */
+struct lsvd_repair_callbacks progress_callbacks(struct progress *p);
+void progress_line(void *progress, const char *key, const json_t *value);
+bool progress_cancelled(void *progress);
 
 #endif

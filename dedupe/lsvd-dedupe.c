@@ -81,34 +81,6 @@ take_option(void *ctx, const struct cli_option *option, const char *value)
 
 /* ---- work ---- */
 
-static void
-on_progress(void *ctx, const struct lsvd_progress *at)
-{
-    struct request *req = ctx;
-
-    progress_update(&req->progress, at);
-}
-
-static bool
-is_cancelled(void *ctx)
-{
-    (void)ctx;
-    return interrupted();
-}
-
-static void
-take_line(void *ctx, const char *key, const json_t *value)
-{
-    const struct lsvd_progress at = {
-        .chunks_done = ask_u64(value, "chunks_done"),
-        .chunks_total = ask_u64(value, "chunks_total"),
-        .bytes_done = ask_u64(value, "bytes_done"),
-    };
-
-    if (strcmp(key, "progress") == 0)
-        on_progress(ctx, &at);
-}
-
 static json_t *
 make_args(const struct request *req)
 {
@@ -147,14 +119,15 @@ take_report(const json_t *result, struct lsvd_dedupe_report *ret)
 static int
 work(struct request *req, const char *volume, struct lsvd_dedupe_report *ret)
 {
-    const struct lsvd_repair_callbacks cb = { .progress = on_progress,
-                                              .cancelled = is_cancelled,
-                                              .ctx = req };
+    const struct lsvd_repair_callbacks cb =
+        progress_callbacks(&req->progress);
     struct lsvd_env env = cli_env(&req->cli);
     json_t *args = make_args(req), *result = NULL;
     const struct control_ask ask = { .volume = volume, .op = "dedupe",
-                                     .args = args, .line = take_line,
-                                     .cancelled = is_cancelled, .ctx = req };
+                                     .args = args,
+                                     .line = progress_line,
+                                     .cancelled = progress_cancelled,
+                                     .ctx = &req->progress };
     char error[CONTROL_ERROR_BYTES];
     int r = cli_ask(&req->cli, &ask, &result, error);
 
@@ -252,12 +225,6 @@ dedupe(struct request *req, const char *volume)
     return 0;
 }
 
-static void
-before_line(void *ctx)
-{
-    progress_clear(ctx);
-}
-
 static int
 run_on(struct request *req, const char *volume)
 {
@@ -265,7 +232,7 @@ run_on(struct request *req, const char *volume)
 
     interrupt_catch();
     progress_init(&req->progress, !req->no_progress && !req->cli.quiet);
-    req->cli.before_line = before_line;
+    req->cli.before_line = progress_before_line;
     req->cli.before_line_ctx = &req->progress;
     r = dedupe(req, volume);
     req->cli.before_line = NULL;

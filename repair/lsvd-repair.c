@@ -262,12 +262,6 @@ check_words(struct request *req, char *const *words, int count)
     return 0;
 }
 
-static void
-before_line(void *ctx)
-{
-    progress_clear(ctx);
-}
-
 static int
 run_command(struct request *req, uint64_t seen, char *const *words,
             int count)
@@ -280,7 +274,7 @@ run_command(struct request *req, uint64_t seen, char *const *words,
         return r;
     interrupt_catch();
     progress_init(&req->progress, !req->no_progress && !req->cli.quiet);
-    req->cli.before_line = before_line;
+    req->cli.before_line = progress_before_line;
     req->cli.before_line_ctx = &req->progress;
     if (req->command == COMMAND_TAKEOVER)
         r = (int)takeover(req, words[0]);

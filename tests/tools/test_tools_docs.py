@@ -6,9 +6,10 @@ import pytest
 from tools import BUILD, SOURCES, run
 
 PROGRAMS = {
-    "lsvd": ("admin", ["create", "clone", "diff", "export-diff",
-                       "import-diff", "list", "info", "resize", "set",
-                       "remove", "status", "events", "metrics"]),
+    "lsvd": ("admin", ["create", "clone", "snapshot", "flatten", "diff",
+                       "export-diff", "import-diff", "list", "info", "resize",
+                       "set", "rename", "remove", "status", "events",
+                       "metrics"]),
     "lsvd-repair": ("repair", ["verify", "rebuild", "replace",
                                 "force-start", "takeover"]),
     "lsvd-dedupe": ("dedupe", []),

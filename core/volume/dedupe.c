@@ -497,11 +497,10 @@ lsvd_live_dedupe(struct lsvd_volume *v, const struct lsvd_env *env,
                  struct lsvd_dedupe_report *ret)
 {
     struct dedupe d;
-    int r;
+    int r = volume_reserve(v);
 
-    if (atomic_exchange(&v->in_repair, true))
-        return err_set(-EBUSY, "volume %s is being checked or repaired "
-                       "already", v->meta.name);
+    if (r < 0)
+        return r;
     r = begin(&d, v, spec, cb, ret);
     if (r == 0)
         r = dedupe(&d, env);
@@ -510,7 +509,7 @@ lsvd_live_dedupe(struct lsvd_volume *v, const struct lsvd_env *env,
         event_note(v, LOG_INFO_LEVEL, "dedupe", 0, "%llu blocks are "
                    "references now",
                    (unsigned long long)ret->blocks_matched);
-    atomic_store(&v->in_repair, false);
+    volume_release(v);
     return r;
 }
 
@@ -571,13 +570,12 @@ lsvd_live_rehydrate(struct lsvd_volume *v, const struct lsvd_dedupe *spec,
                     const struct lsvd_repair_callbacks *cb,
                     struct lsvd_dedupe_report *ret)
 {
-    int r;
+    int r = volume_reserve(v);
 
-    if (atomic_exchange(&v->in_repair, true))
-        return err_set(-EBUSY, "volume %s is being checked or repaired "
-                       "already", v->meta.name);
+    if (r < 0)
+        return r;
     r = dedupe_undo(v, spec, cb, ret);
-    atomic_store(&v->in_repair, false);
+    volume_release(v);
     return r;
 }
 

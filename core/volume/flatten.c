@@ -56,11 +56,10 @@ lsvd_live_flatten(struct lsvd_volume *v, const struct lsvd_env *env,
                   const struct lsvd_alone *alone,
                   const struct lsvd_repair_callbacks *cb)
 {
-    int r;
+    int r = volume_reserve(v);
 
-    if (atomic_exchange(&v->in_repair, true))
-        return err_set(-EBUSY, "volume %s is being checked or repaired "
-                       "already", v->meta.name);
+    if (r < 0)
+        return r;
     if (!spec->parent)
         r = flatten_all(v, spec, alone, cb);
     else if (v->parent &&
@@ -68,7 +67,7 @@ lsvd_live_flatten(struct lsvd_volume *v, const struct lsvd_env *env,
         r = flatten_one(v, spec, alone, cb);
     else
         r = merge_below(v, env, spec, alone, cb);
-    atomic_store(&v->in_repair, false);
+    volume_release(v);
     return r;
 }
 

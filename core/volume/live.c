@@ -12,23 +12,29 @@
 
 #define POLL_MS 200
 
-/* One at a time. */
+int
+volume_reserve(struct lsvd_volume *v)
+{
+    if (atomic_exchange(&v->in_repair, true))
+        return err_set(-EBUSY, "volume %s is being verified, repaired, "
+                       "flattened or deduped, or a snapshot of it made or "
+                       "removed: wait for that to end", v->meta.name);
+    return 0;
+}
+
+void
+volume_release(struct lsvd_volume *v)
+{
+    atomic_store(&v->in_repair, false);
+}
+
 static int
 begin(struct lsvd_volume *v)
 {
     if (!v->attached)
         return err_set(-EROFS, "volume %s is served read-only: stop the server "
                        "first", v->meta.name);
-    if (atomic_exchange(&v->in_repair, true))
-        return err_set(-EBUSY, "volume %s is being checked or repaired "
-                       "already", v->meta.name);
-    return 0;
-}
-
-static void
-end(struct lsvd_volume *v)
-{
-    atomic_store(&v->in_repair, false);
+    return volume_reserve(v);
 }
 
 static int
@@ -61,7 +67,7 @@ lsvd_live_verify(struct lsvd_volume *v, bool full,
     if (r < 0)
         return r;
     r = check(v, full, cb, ret);
-    end(v);
+    volume_release(v);
     return r;
 }
 
@@ -195,7 +201,7 @@ lsvd_live_rebuild(struct lsvd_volume *v, char part,
         r = check(v, true, cb, ret);
     if (r == 0 && y.failed < 0)
         log_event(&v->log, LOG_ERROR_LEVEL, "%s", y.problem);
-    end(v);
+    volume_release(v);
     return r;
 }
 
@@ -248,6 +254,6 @@ lsvd_live_replace(struct lsvd_volume *v, char part, const char *new_root,
         r = wait_in_sync(&y, slot);
     if (r == 0)
         r = check(v, true, cb, ret);
-    end(v);
+    volume_release(v);
     return r;
 }

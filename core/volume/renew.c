@@ -139,10 +139,11 @@ look_after(struct lsvd_volume *v, const struct lsvd_env *env, int nth,
 
     if (!look(v, nth, &c) || c.back == 0)
         return 0;
-    if (atomic_exchange(&v->in_repair, true))
-        return -EBUSY;
+    r = volume_reserve(v);
+    if (r < 0)
+        return r;
     r = renew(v, env, nth, c.answer, alone);
-    atomic_store(&v->in_repair, false);
+    volume_release(v);
     v->renewed++;
     return r;
 }

@@ -73,7 +73,7 @@ static void
 release(struct lsvd_volume *v)
 {
     atomic_store(&v->in_snapshot, false);
-    atomic_store(&v->in_repair, false);
+    volume_release(v);
 }
 
 /* From now on only the snapshot changes it: what its successor is made from
@@ -82,12 +82,10 @@ static int
 reserve(struct lsvd_volume *v)
 {
     struct lease role;
-    int r;
+    int r = volume_reserve(v);
 
-    if (atomic_exchange(&v->in_repair, true))
-        return err_set(-EBUSY, "volume %s is being verified, rebuilt, "
-                       "flattened or deduped: wait for that to end",
-                       v->meta.name);
+    if (r < 0)
+        return r;
     atomic_store(&v->in_snapshot, true);
     r = role_get(v, &role); /* behind who changes it just now */
     if (r == 0)

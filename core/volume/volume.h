@@ -304,7 +304,7 @@ struct lsvd_volume {
     atomic_bool stopping;
     atomic_bool hurried; /* lsvd_hurry, at … */
     uint64_t hurried_ns; /* … under state_lock */
-    atomic_bool in_repair; /* live.c: one at a time */
+    atomic_bool in_repair; /* volume_reserve */
     atomic_bool in_merge; /* merge.c: a parent is being added to; or, of what it
                            * is a parent of: that is what in_repair is for */
     atomic_bool in_snapshot; /* what it is must not change (snapshot.c) */
@@ -680,6 +680,13 @@ void force_doubt_absent(struct lsvd_volume *v, struct view *next);
 /* Replicas, without the journal: chunk files that no table knows. */
 int force_find_chunks(struct lsvd_volume *v);
 bool volume_has_accepted_loss(struct lsvd_volume *v);
+
+/* ---- live.c ---- */
+
+/* What takes long, and goes through all of a volume or changes what it needs,
+ * is done one at a time. -EBUSY, with text: something is. Any thread. */
+int volume_reserve(struct lsvd_volume *v);
+void volume_release(struct lsvd_volume *v);
 
 /* ---- each_part.c ---- */
 

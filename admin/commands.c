@@ -57,11 +57,26 @@ print_quoted(const char *path)
     putchar('\'');
 }
 
+/* Of --data so many are named: the parts of a clone may lie under any of them.
+ */
+static size_t
+named_data(const struct request *req)
+{
+    size_t count = req->cli.data.count;
+
+    return req->create.parent || count == 0 ? count : 1;
+}
+
 static bool
 is_first_mention(const struct request *req, size_t idx)
 {
+    char *const *data = req->cli.data.path;
+
     for (size_t i = 0; i < idx; i++)
         if (strcmp(req->part_root[i], req->part_root[idx]) == 0)
+            return false;
+    for (size_t i = 0; i < named_data(req); i++)
+        if (strcmp(data[i], req->part_root[idx]) == 0)
             return false;
     return true;
 }
@@ -74,9 +89,7 @@ print_serve_line(const struct request *req)
     const struct cli_paths *cache = &req->cli.cache;
 
     printf("nbdkit lsvd %s", req->create.name);
-    /* the parts of a clone may lie under any of them */
-    for (size_t i = 0; i < data->count && (i == 0 || req->create.parent);
-         i++) {
+    for (size_t i = 0; i < named_data(req); i++) {
         fputs(" data=", stdout);
         print_quoted(data->path[i]);
     }

@@ -14,7 +14,6 @@
 #include "base/err.h"
 #include "volume/bypass.h"
 #include "volume/parent.h"
-#include "volume/snapshot.h"
 #include <stdio.h>
 #include <string.h>
 

@@ -571,10 +571,10 @@ int openings_check(struct lsvd_openings *o, const char *name);
  * does not look for parts any more. */
 int volume_check_hurried(struct lsvd_volume *v);
 
-/* ---- open.c ---- */
+/* ---- open.c, bring_up.c, close.c, volume.c ---- */
 
 enum { OPEN_ADD = 1u << 15, /* a read-only one is written to by the engine, what
-                             * does not change it (flatten.c) */
+                             * does not change it (adopt.h) */
        OPEN_INSPECT = 1u << 16, /* repair metadata copies: no */
        OPEN_REPAIR = 1u << 17,  /* parts may be away; exclusive */
        OPEN_DEGRADED = 1u << 18, /* with REPAIR: a journal with data is

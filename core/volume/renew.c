@@ -26,25 +26,20 @@
 #define AGAIN_DOUBLED_MAX 7u
 
 struct census {
-    unsigned answer; /* parts that are in use, and have been all the time */
+    unsigned answer; /* parts that are in use, and have not failed */
     unsigned back;   /* others that answer */
     bool is_fixed;   /* RN2 */
 };
 
+/* Only reading tells that a part fails; what nobody reads is not looked at. */
 static void
 look_at_used(struct lsvd_volume *p, uint32_t slot, struct census *c)
 {
-    const uint32_t bit = UINT32_C(1) << slot;
-    bool answers = p->part[slot].dir &&
-                   !guard_is_hung(p->part[slot].dir) &&
-                   part_is_still_there(p, &p->part[slot]);
-
-    if (!answers)
-        atomic_fetch_or(&p->missed, bit);
-    else if (atomic_load(&p->missed) & bit)
-        c->back++;
-    else
+    if (!(atomic_load(&p->missed) & UINT32_C(1) << slot))
         c->answer++;
+    else if (p->part[slot].dir && !guard_is_hung(p->part[slot].dir) &&
+             part_is_still_there(p, &p->part[slot]))
+        c->back++;
 }
 
 static void

@@ -218,6 +218,9 @@ snapshots_remove(struct life *l, size_t nth)
     life_event(l, "remove %s", name);
     l->frozen[nth].is_sure = false;
     r = lsvd_info(&l->env, name, &info);
+    /* one above it was cut after it was let go, and before it was removed */
+    if (r == 0 && info.child_count > 1)
+        return 0;
     if (r == 0 && info.child_count > 0) { /* else it was cut just before */
         r = lsvd_live_flatten(l->v, &l->env, &spec, &alone, NULL);
         l->snapshots_merged += r == 0 && strcmp(info.children, LIFE_VOLUME);

@@ -68,6 +68,12 @@ cli_fail(const struct cli *cli, int status, const char *format, ...)
 }
 
 int
+cli_engine_failed(const struct cli *cli)
+{
+    return cli_fail(cli, EXIT_FAILURE, "%s", lsvd_error());
+}
+
+int
 cli_usage(const struct cli *cli, const char *format, ...)
 {
     char *text;
@@ -297,6 +303,20 @@ cli_redundancy(const struct lsvd_info *info, char *text)
 /* ---- JSON ---- */
 
 json_t *
+cli_json_must(json_t *value)
+{
+    if (!value)
+        cli_no_memory();
+    return value;
+}
+
+json_t *
+cli_json_new(void)
+{
+    return cli_json_must(json_object());
+}
+
+json_t *
 cli_json_text(const char *text)
 {
     json_t *value = json_string(text);
@@ -310,19 +330,13 @@ cli_json_text(const char *text)
         value = json_string(copy);
         free(copy);
     }
-    if (!value)
-        cli_no_memory();
-    return value;
+    return cli_json_must(value);
 }
 
 json_t *
 cli_json_u64(uint64_t value)
 {
-    json_t *number = json_integer((json_int_t)value);
-
-    if (!number)
-        cli_no_memory();
-    return number;
+    return cli_json_must(json_integer((json_int_t)value));
 }
 
 void

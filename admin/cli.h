@@ -94,6 +94,9 @@ struct lsvd_env cli_env(struct cli *cli);
 int cli_fail(const struct cli *cli, int status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* cli_fail with EXIT_FAILURE and the engine's own line. */
+int cli_engine_failed(const struct cli *cli);
+
 /* cli_fail with EXIT_USAGE, and the hint to look at --help. */
 int cli_usage(const struct cli *cli, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -114,6 +117,8 @@ void cli_print_safe(const char *text);
 
 /* JSON values; out of memory ends the program. Text that is not UTF-8 (a file
  * name may hold any bytes) gets ? for the bytes that are not. */
+json_t *cli_json_must(json_t *value); /* value; NULL is out of memory */
+json_t *cli_json_new(void);           /* an object */
 json_t *cli_json_text(const char *text);
 json_t *cli_json_u64(uint64_t value);
 void cli_json_set(json_t *object, const char *key, json_t *value);

@@ -10,12 +10,6 @@
 #include <string.h>
 
 static int
-engine_failed(const struct request *req)
-{
-    return cli_fail(&req->cli, EXIT_FAILURE, "%s", lsvd_error());
-}
-
-static int
 parse_size(const struct request *req, const char *text, uint64_t *ret)
 {
     if (lsvd_parse_size(text, ret) < 0)
@@ -31,7 +25,7 @@ print_json_info(struct request *req, const char *name)
     struct lsvd_info info;
 
     if (lsvd_info(&env, name, &info) < 0)
-        return engine_failed(req);
+        return cli_engine_failed(&req->cli);
     cli_json_print(info_to_json(&info));
     return 0;
 }
@@ -150,7 +144,7 @@ make(struct request *req)
     r = lsvd_create(&env, c);
     cli_let_signals();
     if (r < 0)
-        return engine_failed(req);
+        return cli_engine_failed(&req->cli);
     if (c->ec_parity == 1)
         (void)cli_fail(&req->cli, 0,
                        "warning: EC %" PRIu32 "+1 bears the loss of one part "
@@ -214,10 +208,7 @@ struct listing {
 static json_t *
 listed_to_json(const struct lsvd_listed *volume)
 {
-    json_t *entry = json_object();
-
-    if (!entry)
-        cli_no_memory();
+    json_t *entry = cli_json_new();
     cli_json_set(entry, "name", cli_json_text(volume->name));
     cli_json_set(entry, "number", cli_json_u64(volume->number));
     cli_json_set(entry, "size", cli_json_u64(volume->size_bytes));
@@ -260,13 +251,11 @@ command_list(struct request *req)
     struct lsvd_env env = cli_env(&req->cli);
 
     if (req->cli.json) {
-        listing.array = json_array();
-        if (!listing.array)
-            cli_no_memory();
+        listing.array = cli_json_must(json_array());
     }
     if (lsvd_list(&env, list_one, &listing) < 0) {
         json_decref(listing.array);
-        return engine_failed(req);
+        return cli_engine_failed(&req->cli);
     }
     if (listing.array)
         cli_json_print(listing.array);
@@ -286,19 +275,9 @@ command_info(struct request *req)
     if (req->cli.json)
         return print_json_info(req, req->words[0]);
     if (lsvd_info(&env, req->words[0], &info) < 0)
-        return engine_failed(req);
+        return cli_engine_failed(&req->cli);
     info_print(&info);
     return 0;
-}
-
-static json_t *
-new_object(void)
-{
-    json_t *object = json_object();
-
-    if (!object)
-        cli_no_memory();
-    return object;
 }
 
 /* Have the server of a volume do it. True: it did, or refused; *ret is the
@@ -335,7 +314,7 @@ print_json_resized(struct request *req, const char *name, bool reconnect)
     json_t *answer;
 
     if (lsvd_info(&env, name, &info) < 0)
-        return engine_failed(req);
+        return cli_engine_failed(&req->cli);
     answer = info_to_json(&info);
     cli_json_set(answer, "reconnect", json_boolean(reconnect));
     cli_json_print(answer);
@@ -355,11 +334,11 @@ command_resize(struct request *req)
 
     if (r)
         return r;
-    args = new_object();
+    args = cli_json_new();
     cli_json_set(args, "size", cli_json_u64(size_bytes));
     if (!done_by_server(req, "resize", args, &r, &result) &&
         lsvd_resize(&env, name, size_bytes, req->force) < 0)
-        return engine_failed(req);
+        return cli_engine_failed(&req->cli);
     reconnect = ask_bool(result, "reconnect");
     json_decref(result);
     if (r)
@@ -389,12 +368,12 @@ command_set(struct request *req)
     key = strndup(req->words[1], (size_t)(equals - req->words[1]));
     if (!key)
         cli_no_memory();
-    args = new_object();
+    args = cli_json_new();
     cli_json_set(args, "key", cli_json_text(key));
     cli_json_set(args, "value", cli_json_text(equals + 1));
     if (!done_by_server(req, "set", args, &r, NULL) &&
         lsvd_set(&env, name, key, equals + 1) < 0)
-        r = engine_failed(req);
+        r = cli_engine_failed(&req->cli);
     free(key);
     if (r)
         return r;
@@ -414,7 +393,7 @@ command_rename(struct request *req)
     r = lsvd_rename(&env, req->words[0], req->words[1]);
     cli_let_signals();
     if (r < 0)
-        return engine_failed(req);
+        return cli_engine_failed(&req->cli);
     if (req->cli.json)
         return print_json_info(req, req->words[1]);
     printf("%s is called %s now\n", req->words[0], req->words[1]);
@@ -429,14 +408,12 @@ command_remove(struct request *req)
     json_t *answer;
 
     if (lsvd_remove(&env, name) < 0)
-        return engine_failed(req);
+        return cli_engine_failed(&req->cli);
     if (!req->cli.json) {
         printf("removed %s\n", name);
         return 0;
     }
-    answer = json_object();
-    if (!answer)
-        cli_no_memory();
+    answer = cli_json_new();
     cli_json_set(answer, "removed", cli_json_text(name));
     cli_json_print(answer);
     return 0;

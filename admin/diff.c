@@ -42,11 +42,9 @@ keep(void *ctx, const struct lsvd_change *change)
 static void
 print_json_change(const struct lsvd_change *change)
 {
-    json_t *object = json_object();
+    json_t *object = cli_json_new();
     char *text;
 
-    if (!object)
-        cli_no_memory();
     cli_json_set(object, "start", cli_json_u64(change->offset));
     cli_json_set(object, "length", cli_json_u64(change->count));
     cli_json_set(object, "depth", cli_json_u64(0));
@@ -103,10 +101,7 @@ print_table(const struct changes *c, const char *from, const char *to)
 static json_t *
 new_args(const char *from, uint64_t offset)
 {
-    json_t *args = json_object();
-
-    if (!args)
-        cli_no_memory();
+    json_t *args = cli_json_new();
     cli_json_set(args, "from", cli_json_text(from));
     cli_json_set(args, "offset", cli_json_u64(offset));
     return args;
@@ -172,7 +167,7 @@ diff(struct request *req, const char *from, const char *to)
 
     if (!told_by_server(req, from, to, &c, &r) &&
         lsvd_diff(&env, from, to, keep, &c) < 0)
-        r = cli_fail(&req->cli, EXIT_FAILURE, "%s", lsvd_error());
+        r = cli_engine_failed(&req->cli);
     if (r == 0 && req->cli.json)
         print_json(&c);
     else if (r == 0)

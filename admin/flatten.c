@@ -2,7 +2,6 @@
  * over by what depends on it. The server of that one does it, while it goes on;
  * where there is none, the engine here. */
 #include "ask.h"
-#include "interrupt.h"
 #include "request.h"
 
 #include <errno.h>
@@ -20,7 +19,7 @@ static bool
 flattened_by_server(struct request *req, const char *volume,
                     const char *parent, int *ret)
 {
-    json_t *args = json_object(), *result = NULL;
+    json_t *args = cli_json_new(), *result = NULL;
     const struct control_ask ask = { .volume = volume, .op = "flatten",
                                      .args = args,
                                      .line = progress_line,
@@ -29,8 +28,6 @@ flattened_by_server(struct request *req, const char *volume,
     char error[CONTROL_ERROR_BYTES];
     int r;
 
-    if (!args)
-        cli_no_memory();
     if (parent)
         cli_json_set(args, "parent", cli_json_text(parent));
     cli_json_set(args, "rate", cli_json_u64(req->rate_bytes
@@ -48,12 +45,6 @@ flattened_by_server(struct request *req, const char *volume,
 }
 
 static int
-engine_failed(const struct request *req)
-{
-    return cli_fail(&req->cli, EXIT_FAILURE, "%s", lsvd_error());
-}
-
-static int
 flatten(struct request *req, const char *name)
 {
     struct lsvd_repair_callbacks cb = progress_callbacks(&req->progress);
@@ -62,7 +53,7 @@ flatten(struct request *req, const char *name)
 
     if (!flattened_by_server(req, name, NULL, &r) &&
         lsvd_flatten(&env, name, req->rate_bytes, &cb) < 0)
-        return engine_failed(req);
+        return cli_engine_failed(&req->cli);
     return r;
 }
 
@@ -78,7 +69,7 @@ find_dependant(struct request *req, const char *name, char **ret)
     if (!info)
         cli_no_memory();
     *ret = NULL;
-    r = lsvd_info(&env, name, info) < 0 ? engine_failed(req) : 0;
+    r = lsvd_info(&env, name, info) < 0 ? cli_engine_failed(&req->cli) : 0;
     if (r == 0 && info->child_count == 1)
         *ret = snapshot_volume(info->children);
     free(info);
@@ -99,7 +90,7 @@ remove_it(struct request *req, const char *name)
     if (r)
         return r;
     if (lsvd_snapshot_remove(&env, name, req->rate_bytes, &cb) < 0)
-        return engine_failed(req);
+        return cli_engine_failed(&req->cli);
     return 0;
 }
 
@@ -112,20 +103,13 @@ run(struct request *req, const char *name,
     json_t *answer;
     int r;
 
-    interrupt_catch();
-    progress_init(&req->progress, !req->no_progress);
-    req->cli.before_line = progress_before_line;
-    req->cli.before_line_ctx = &req->progress;
+    progress_begin(&req->progress, &req->cli, !req->no_progress);
     progress_start(&req->progress, name);
     r = work(req, name);
-    progress_clear(&req->progress);
-    req->cli.before_line = NULL;
-    progress_done(&req->progress);
+    progress_end(&req->progress, &req->cli);
     if (r || !req->cli.json)
         return r;
-    answer = json_object();
-    if (!answer)
-        cli_no_memory();
+    answer = cli_json_new();
     cli_json_set(answer, done, cli_json_text(name));
     cli_json_print(answer);
     return 0;

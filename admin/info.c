@@ -6,16 +6,6 @@
 #include <string.h>
 
 static json_t *
-new_object(void)
-{
-    json_t *object = json_object();
-
-    if (!object)
-        cli_no_memory();
-    return object;
-}
-
-static json_t *
 text_or_null(const char *text)
 {
     return text[0] ? cli_json_text(text) : json_null();
@@ -25,7 +15,7 @@ static json_t *
 part_to_json(const struct lsvd_part_info *part)
 {
     const char letter[2] = { part->letter, '\0' };
-    json_t *object = new_object();
+    json_t *object = cli_json_new();
 
     cli_json_set(object, "part", cli_json_text(letter));
     cli_json_set(object, "state",
@@ -40,10 +30,8 @@ part_to_json(const struct lsvd_part_info *part)
 static json_t *
 names_to_json(const char *names)
 {
-    json_t *array = json_array();
+    json_t *array = cli_json_must(json_array());
 
-    if (!array)
-        cli_no_memory();
     while (*names) {
         size_t length = strcspn(names, ",");
         char name[80];
@@ -60,10 +48,10 @@ json_t *
 info_to_json(const struct lsvd_info *info)
 {
     char redundancy[CLI_SIZE_BYTES];
-    json_t *o = new_object(), *parts = json_array(), *history = json_array();
+    json_t *o = cli_json_new();
+    json_t *parts = cli_json_must(json_array());
+    json_t *history = cli_json_must(json_array());
 
-    if (!parts || !history)
-        cli_no_memory();
     cli_json_set(o, "name", cli_json_text(info->name));
     cli_json_set(o, "number", cli_json_u64(info->number));
     cli_json_set(o, "uuid", cli_json_text(info->uuid));

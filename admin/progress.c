@@ -37,22 +37,32 @@ terminal_columns(void)
                                           : size.ws_col - 1u;
 }
 
-void
-progress_init(struct progress *p, bool wanted)
+static void
+before_line(void *progress)
 {
-    const char *term = getenv("TERM");
-
-    *p = (struct progress){
-        .shown = wanted && isatty(STDERR_FILENO) &&
-                 !(term && strcmp(term, "dumb") == 0),
-    };
-    pthread_mutex_init(&p->lock, NULL);
+    progress_clear(progress);
 }
 
 void
-progress_done(struct progress *p)
+progress_begin(struct progress *p, struct cli *cli, bool wanted)
+{
+    const char *term = getenv("TERM");
+
+    interrupt_catch();
+    *p = (struct progress){
+        .shown = wanted && !cli->quiet && isatty(STDERR_FILENO) &&
+                 !(term && strcmp(term, "dumb") == 0),
+    };
+    pthread_mutex_init(&p->lock, NULL);
+    cli->before_line = before_line;
+    cli->before_line_ctx = p;
+}
+
+void
+progress_end(struct progress *p, struct cli *cli)
 {
     progress_clear(p);
+    cli->before_line = NULL;
     pthread_mutex_destroy(&p->lock);
 }
 
@@ -153,12 +163,6 @@ progress_update(struct progress *p, const struct lsvd_progress *at)
         draw_locked(p, at, now - p->started_ms);
     }
     pthread_mutex_unlock(&p->lock);
-}
-
-void
-progress_before_line(void *progress)
-{
-    progress_clear(progress);
 }
 
 static void

@@ -2,7 +2,7 @@
 #ifndef LSVD_ADMIN_PROGRESS_H
 #define LSVD_ADMIN_PROGRESS_H
 
-#include "lsvd.h"
+#include "cli.h"
 #include <jansson.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -16,13 +16,13 @@ struct progress {
     uint64_t started_ms, drawn_ms;
 };
 
-void progress_init(struct progress *p, bool wanted);
-void progress_done(struct progress *p);
+/* From here to the end Ctrl-C is caught (interrupt.h), and the bar makes way
+ * for what cli prints on stderr. No bar if it is to be quiet. */
+void progress_begin(struct progress *p, struct cli *cli, bool wanted);
+void progress_end(struct progress *p, struct cli *cli);
 void progress_start(struct progress *p, const char *what);
 void progress_update(struct progress *p, const struct lsvd_progress *at);
 void progress_clear(struct progress *p);
-
-void progress_before_line(void *progress); /* of cli.h */
 
 /* Work of the engine that is shown so, and ends at Ctrl-C (interrupt.h): with
  * the bar as ctx, also for control_ask. */

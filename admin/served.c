@@ -25,23 +25,15 @@ worse(int a, int b)
 /* ---- without a server ---- */
 
 static json_t *
-must_have(json_t *value)
-{
-    if (!value)
-        cli_no_memory();
-    return value;
-}
-
-static json_t *
 offline_parts(const struct lsvd_info *info, bool *ret_all)
 {
-    json_t *parts = must_have(json_array());
+    json_t *parts = cli_json_must(json_array());
 
     *ret_all = true;
     for (uint32_t i = 0; i < info->part_count; i++) {
         const struct lsvd_part_info *p = &info->part[i];
         const char letter[2] = { p->letter, '\0' };
-        json_t *part = must_have(json_object());
+        json_t *part = cli_json_new();
 
         cli_json_set(part, "part", cli_json_text(letter));
         cli_json_set(part, "state",
@@ -86,9 +78,9 @@ static json_t *
 offline_status(const struct lsvd_info *info, const char *why_no_answer)
 {
     bool all;
-    json_t *s = must_have(json_object()), *parts;
-    json_t *view = must_have(json_object());
-    json_t *journal = must_have(json_object());
+    json_t *s = cli_json_new(), *parts;
+    json_t *view = cli_json_new();
+    json_t *journal = cli_json_new();
 
     parts = offline_parts(info, &all);
     cli_json_set(view, "epoch", cli_json_u64(info->epoch));
@@ -183,7 +175,7 @@ static void
 add_served(void *ctx, const char *name, const json_t *status)
 {
     struct all *all = ctx;
-    json_t *copy = must_have(json_deep_copy(status));
+    json_t *copy = cli_json_must(json_deep_copy(status));
 
     (void)json_object_del(copy, "nonce");
     if (has_volume(all->statuses, name))
@@ -237,7 +229,7 @@ find_all(struct request *req, struct all *all)
         all->code = EXIT_UNKNOWN;
         return; /* of the others it is not known whether they are served */
     }
-    names.array = must_have(json_array());
+    names.array = cli_json_must(json_array());
     if (lsvd_list(&env, add_name, &names) < 0) {
         (void)cli_fail(&req->cli, 0, "%s", lsvd_error());
         all->code = EXIT_UNKNOWN;
@@ -276,7 +268,7 @@ print_all(const json_t *statuses)
 static int
 status_once(struct request *req, const char *name)
 {
-    struct all all = { .statuses = must_have(json_array()) };
+    struct all all = { .statuses = cli_json_must(json_array()) };
     json_t *one;
 
     if (name) {
@@ -333,7 +325,7 @@ take_event(void *ctx, const char *key, const json_t *value)
         return;
     e->last = ask_u64(value, "event");
     if (e->array) {
-        cli_json_append(e->array, must_have(json_deep_copy(value)));
+        cli_json_append(e->array, cli_json_must(json_deep_copy(value)));
     } else if (e->req->cli.json) {
         text = json_dumps(value, JSON_COMPACT);
         if (!text)
@@ -360,7 +352,7 @@ not_served(struct request *req, const char *name, int result,
     if (!at)
         cli_no_memory();
     if (lsvd_locate(&env, name, at) < 0)
-        r = cli_fail(&req->cli, EXIT_FAILURE, "%s", lsvd_error());
+        r = cli_engine_failed(&req->cli);
     else if (at->in_use)
         r = cli_fail(&req->cli, EXIT_FAILURE, "volume %s is in use by %s, "
                      "but no control socket answers (%s)", name,
@@ -379,7 +371,7 @@ events_once(struct request *req, const char *name, struct events *e)
                                .line = take_event, .ctx = e,
                                .patience_ms = PATIENCE_MS };
     char error[CONTROL_ERROR_BYTES];
-    json_t *args = must_have(json_object()), *result = NULL;
+    json_t *args = cli_json_new(), *result = NULL;
     int r;
 
     cli_json_set(args, "after", cli_json_u64(e->last));
@@ -402,7 +394,7 @@ command_events(struct request *req)
     int code;
 
     if (req->cli.json && !req->follow)
-        e.array = must_have(json_array());
+        e.array = cli_json_must(json_array());
     code = events_once(req, name, &e);
     while (code == 0 && req->follow && fflush(stdout) == 0) {
         (void)poll(NULL, 0, FOLLOW_MS);
@@ -460,7 +452,7 @@ command_metrics(struct request *req)
     if (req->words[0])
         add_metrics(&m, req->words[0]);
     else if (lsvd_caches(&env, NULL, caches) < 0)
-        m.code = cli_fail(&req->cli, EXIT_FAILURE, "%s", lsvd_error());
+        m.code = cli_engine_failed(&req->cli);
     else if (control_each(caches, add_metrics_of_one, &m, error) < 0)
         m.code = cli_fail(&req->cli, EXIT_FAILURE, "%s", error);
     free(caches);

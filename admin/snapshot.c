@@ -11,12 +11,6 @@
 
 #define TIME_BYTES 32
 
-static int
-engine_failed(const struct request *req)
-{
-    return cli_fail(&req->cli, EXIT_FAILURE, "%s", lsvd_error());
-}
-
 char *
 snapshot_volume(const char *name)
 {
@@ -41,16 +35,6 @@ volume_of(const struct request *req, const char *name)
     return snapshot_volume(name);
 }
 
-static json_t *
-new_object(void)
-{
-    json_t *object = json_object();
-
-    if (!object)
-        cli_no_memory();
-    return object;
-}
-
 /* ---- create ---- */
 
 /* As control_ask; ret_result may be NULL on an error. */
@@ -58,7 +42,7 @@ static int
 ask_server(struct request *req, const char *volume, const char *name,
            json_t **ret_result, char error[CONTROL_ERROR_BYTES])
 {
-    json_t *args = new_object();
+    json_t *args = cli_json_new();
     const struct control_ask ask = { .volume = volume, .op = "snapshot",
                                      .args = args };
     int r;
@@ -76,7 +60,7 @@ print_created(struct request *req, const char *name, const json_t *result)
     json_t *answer;
 
     if (req->cli.json) {
-        answer = new_object();
+        answer = cli_json_new();
         cli_json_set(answer, "snapshot", cli_json_text(name));
         cli_json_set(answer, "pause_us", result ? cli_json_u64(pause_us)
                                                 : json_null());
@@ -112,7 +96,7 @@ create(struct request *req, const char *name)
         cli_let_signals();
     }
     if (r < 0)
-        return engine_failed(req);
+        return cli_engine_failed(&req->cli);
     r = print_created(req, name, result);
     json_decref(result);
     return r;
@@ -146,7 +130,7 @@ list_one(void *ctx, const struct lsvd_snapshot *s)
     listing->count++;
     time_text(s->frozen_at, made);
     if (listing->array) {
-        entry = new_object();
+        entry = cli_json_new();
         cli_json_set(entry, "name", cli_json_text(s->name));
         cli_json_set(entry, "number", cli_json_u64(s->number));
         cli_json_set(entry, "size", cli_json_u64(s->size_bytes));
@@ -171,9 +155,7 @@ list(struct request *req, const char *name)
     int r;
 
     if (req->cli.json) {
-        listing.array = json_array();
-        if (!listing.array)
-            cli_no_memory();
+        listing.array = cli_json_must(json_array());
     }
     r = lsvd_snapshot_list(&env, volume, list_one, &listing);
     if (r < 0)
@@ -183,7 +165,7 @@ list(struct request *req, const char *name)
     else if (listing.count == 0)
         printf("no snapshots of %s\n", volume);
     free(volume);
-    return r < 0 ? engine_failed(req) : 0;
+    return r < 0 ? cli_engine_failed(&req->cli) : 0;
 }
 
 /* ---- rollback ---- */
@@ -203,10 +185,10 @@ rollback(struct request *req, const char *name)
     cli_let_signals();
     if (r < 0) {
         free(volume);
-        return engine_failed(req);
+        return cli_engine_failed(&req->cli);
     }
     if (req->cli.json) {
-        answer = new_object();
+        answer = cli_json_new();
         cli_json_set(answer, "volume", cli_json_text(volume));
         cli_json_set(answer, "holds", cli_json_text(name));
         cli_json_print(answer);

@@ -114,12 +114,6 @@ read_all(void *ctx, void *to, size_t count, size_t *ret_count)
 }
 
 static int
-engine_failed(const struct request *req)
-{
-    return cli_fail(&req->cli, EXIT_FAILURE, "%s", lsvd_error());
-}
-
-static int
 print_totals(const struct request *req, const char *verb, const char *what,
              const struct lsvd_diff_totals *t)
 {
@@ -132,9 +126,7 @@ print_totals(const struct request *req, const char *verb, const char *what,
                cli_size(t->zero_bytes, zeroes));
         return 0;
     }
-    answer = json_object();
-    if (!answer)
-        cli_no_memory();
+    answer = cli_json_new();
     cli_json_set(answer, verb, cli_json_text(what));
     cli_json_set(answer, "records", cli_json_u64(t->records));
     cli_json_set(answer, "data_bytes", cli_json_u64(t->data_bytes));
@@ -152,7 +144,7 @@ export_failed(const struct request *req, int r, const char *to)
     if (r == -EBUSY && !strchr(to, '@'))
         return cli_fail(&req->cli, EXIT_FAILURE, "%s: make a snapshot of it, "
                         "and export that", lsvd_error());
-    return engine_failed(req);
+    return cli_engine_failed(&req->cli);
 }
 
 static int
@@ -285,7 +277,7 @@ import_from(struct request *req, int fd, const char *name)
     r = lsvd_import_diff(&env, name, &source, &totals);
     end(&s);
     if (r < 0)
-        return engine_failed(req);
+        return cli_engine_failed(&req->cli);
     return print_totals(req, "imported", name, &totals);
 }
 

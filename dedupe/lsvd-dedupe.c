@@ -3,7 +3,6 @@
 #include "dedupe.h"
 
 #include <ask.h>
-#include <interrupt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,10 +83,8 @@ take_option(void *ctx, const struct cli_option *option, const char *value)
 static json_t *
 make_args(const struct request *req)
 {
-    json_t *args = json_object(), *names = json_array();
+    json_t *args = cli_json_new(), *names = cli_json_must(json_array());
 
-    if (!args || !names)
-        cli_no_memory();
     for (size_t i = 0; i < req->source_count; i++)
         cli_json_append(names, cli_json_text(req->source[i]));
     cli_json_set(args, "sources", names);
@@ -142,7 +139,7 @@ work(struct request *req, const char *volume, struct lsvd_dedupe_report *ret)
     req->spec.sources = req->source;
     r = req->rehydrate ? lsvd_rehydrate(&env, volume, &req->spec, &cb, ret)
                        : lsvd_dedupe(&env, volume, &req->spec, &cb, ret);
-    return r < 0 ? cli_fail(&req->cli, EXIT_FAILURE, "%s", lsvd_error()) : 0;
+    return r < 0 ? cli_engine_failed(&req->cli) : 0;
 }
 
 /* ---- what came of it ---- */
@@ -166,10 +163,7 @@ print_json(const struct request *req, const char *volume,
         { "index_memory_bytes", r->index_memory_bytes },
         { "duration_ms", r->duration_ms },
     };
-    json_t *answer = json_object();
-
-    if (!answer)
-        cli_no_memory();
+    json_t *answer = cli_json_new();
     cli_json_set(answer, "volume", cli_json_text(volume));
     cli_json_set(answer, "estimate", json_boolean(req->spec.estimate));
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
@@ -230,13 +224,9 @@ run_on(struct request *req, const char *volume)
 {
     int r;
 
-    interrupt_catch();
-    progress_init(&req->progress, !req->no_progress && !req->cli.quiet);
-    req->cli.before_line = progress_before_line;
-    req->cli.before_line_ctx = &req->progress;
+    progress_begin(&req->progress, &req->cli, !req->no_progress);
     r = dedupe(req, volume);
-    req->cli.before_line = NULL;
-    progress_done(&req->progress);
+    progress_end(&req->progress, &req->cli);
     return cli_finish(&req->cli, r, EXIT_FAILURE);
 }
 

@@ -3,7 +3,6 @@
  * command line makes no sense. */
 #include "repair.h"
 
-#include <interrupt.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -272,10 +271,7 @@ run_command(struct request *req, uint64_t seen, char *const *words,
         r = check_words(req, words, count);
     if (r)
         return r;
-    interrupt_catch();
-    progress_init(&req->progress, !req->no_progress && !req->cli.quiet);
-    req->cli.before_line = progress_before_line;
-    req->cli.before_line_ctx = &req->progress;
+    progress_begin(&req->progress, &req->cli, !req->no_progress);
     if (req->command == COMMAND_TAKEOVER)
         r = (int)takeover(req, words[0]);
     else if (req->all)
@@ -283,8 +279,7 @@ run_command(struct request *req, uint64_t seen, char *const *words,
     else
         r = do_volumes(req, words,
                        req->command == COMMAND_REPLACE ? 1 : (size_t)count);
-    req->cli.before_line = NULL;
-    progress_done(&req->progress);
+    progress_end(&req->progress, &req->cli);
     return cli_finish(&req->cli, r, CODE_FAILED);
 }
 

@@ -191,22 +191,10 @@ report_print(const struct outcome *o)
 /* ---- for programs ---- */
 
 static json_t *
-new_object(void)
-{
-    json_t *object = json_object();
-
-    if (!object)
-        cli_no_memory();
-    return object;
-}
-
-static json_t *
 new_array(void)
 {
-    json_t *array = json_array();
+    json_t *array = cli_json_must(json_array());
 
-    if (!array)
-        cli_no_memory();
     return array;
 }
 
@@ -235,7 +223,7 @@ parts_to_json(const struct lsvd_report *report)
 
     for (uint32_t i = 0; i < report->part_count; i++) {
         const struct lsvd_part_report *part = &report->part[i];
-        json_t *object = new_object();
+        json_t *object = cli_json_new();
 
         cli_json_set(object, "part", letter_to_json(part->letter));
         cli_json_set(object, "state",
@@ -253,7 +241,7 @@ findings_to_json(const struct outcome *o)
 
     for (size_t i = 0; i < o->finding_count; i++) {
         const struct kept_finding *f = &o->finding[i];
-        json_t *object = new_object();
+        json_t *object = cli_json_new();
 
         cli_json_set(object, "part", letter_to_json(f->part));
         cli_json_set(object, "chunk", cli_json_u64(f->chunk));
@@ -272,7 +260,7 @@ ranges_to_json(const struct ranges *r)
     json_t *array = new_array();
 
     for (size_t i = 0; i < r->count; i++) {
-        json_t *object = new_object();
+        json_t *object = cli_json_new();
 
         cli_json_set(object, "offset", cli_json_u64(r->range[i].offset));
         cli_json_set(object, "bytes", cli_json_u64(r->range[i].count));
@@ -292,7 +280,7 @@ report_to_json(const struct outcome *o)
 {
     const struct lsvd_report *report = &o->report;
     struct lsvd_part_report sum = sum_of_parts(report);
-    json_t *object = new_object(), *total = new_object();
+    json_t *object = cli_json_new(), *total = cli_json_new();
 
     set_counts(total, &sum);
     cli_json_set(object, "volume", cli_json_text(o->volume));

@@ -99,14 +99,6 @@ take_report(struct outcome *o, const json_t *result)
 
 /* ---- the request ---- */
 
-static json_t *
-must_have(json_t *value)
-{
-    if (!value)
-        cli_no_memory();
-    return value;
-}
-
 /* What destroys something needs the nonce of this run of the server. */
 static int
 add_nonce(struct request *req, const char *volume, json_t *args, char *error)
@@ -168,7 +160,7 @@ served_ask(struct request *req, struct outcome *o,
     struct control_ask ask = { .volume = o->volume, .op = op_of(req),
                                .line = take_line,
                                .cancelled = is_cancelled, .ctx = o };
-    json_t *args = must_have(json_object()), *result = NULL;
+    json_t *args = cli_json_new(), *result = NULL;
     int r = make_args(req, o->volume, args, error);
 
     ask.args = args;

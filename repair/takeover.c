@@ -221,9 +221,7 @@ takeover(struct request *req, const char *volume)
             printf("%s: taken over: %s; start it now\n", volume, how);
         return CODE_OK;
     }
-    object = json_object();
-    if (!object)
-        cli_no_memory();
+    object = cli_json_new();
     cli_json_set(object, "volume", cli_json_text(volume));
     cli_json_set(object, "command", cli_json_text("takeover"));
     cli_json_set(object, "exit_code", cli_json_u64(CODE_OK));

@@ -153,13 +153,8 @@ static int
 check_going(void *ctx)
 {
     const struct adoption *a = ctx;
-    int r = volume_check_awake(a->v);
 
-    if (r == 0)
-        r = volume_check_hurried(a->v);
-    if (r == 0 && a->cb && a->cb->cancelled && a->cb->cancelled(a->cb->ctx))
-        r = err_set(-EINTR, "interrupted; run it again to go on");
-    return r;
+    return volume_check_going(a->v, a->cb);
 }
 
 static int
@@ -297,6 +292,6 @@ adopt_level(struct lsvd_volume *v, struct lsvd_volume *top,
     event_note(top, LOG_WARNING_LEVEL, "flatten", 0, "%s needs its parent %s "
                "no more", meta_stored_name(&v->meta),
                meta_stored_name(&end.parent->meta));
-    lsvd_abandon(end.parent);
+    volume_let_go(end.parent);
     return 0;
 }

@@ -153,3 +153,10 @@ lsvd_abandon(struct lsvd_volume *v)
     destage_stop(v);
     volume_free(v);
 }
+
+void
+volume_let_go(struct lsvd_volume *v)
+{
+    lsvd_hurry(v);
+    lsvd_abandon(v);
+}

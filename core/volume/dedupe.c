@@ -16,23 +16,12 @@
 #define TRIES_MAX 1000 /* where time does not pass */
 #define WAIT_MS 20
 
-static bool
-is_cancelled(const struct dedupe *d)
-{
-    return d->cb && d->cb->cancelled && d->cb->cancelled(d->cb->ctx);
-}
-
 static int
 check_going(void *ctx)
 {
     const struct dedupe *d = ctx;
-    int r = volume_check_awake(d->v);
 
-    if (r == 0)
-        r = volume_check_hurried(d->v);
-    if (r == 0 && is_cancelled(d))
-        r = err_set(-EINTR, "interrupted; run it again to go on");
-    return r;
+    return volume_check_going(d->v, d->cb);
 }
 
 static void

@@ -140,7 +140,7 @@ put_in_place(struct lsvd_volume *top, const struct place *at,
         lock_shared_again(at->child->parent);
         return err_set(r, "%s", text);
     }
-    lsvd_abandon(x.old);
+    volume_let_go(x.old);
     if (top->threaded && lsvd_start(next) < 0) /* it works without, if slower */
         log_event(&next->log, LOG_WARNING_LEVEL, "%s", err_text());
     return 0;

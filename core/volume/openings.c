@@ -118,3 +118,16 @@ volume_check_hurried(struct lsvd_volume *v)
         return 0;
     return err_set(-ECANCELED, "volume %s: the server ends", v->meta.name);
 }
+
+int
+volume_check_going(struct lsvd_volume *v,
+                   const struct lsvd_repair_callbacks *cb)
+{
+    int r = volume_check_awake(v);
+
+    if (r == 0)
+        r = volume_check_hurried(v);
+    if (r == 0 && cb && cb->cancelled && cb->cancelled(cb->ctx))
+        r = err_set(-EINTR, "interrupted; run it again to go on");
+    return r;
+}

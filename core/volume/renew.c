@@ -101,8 +101,7 @@ renew(struct lsvd_volume *v, const struct lsvd_env *env, int nth,
     event_note(v, LOG_WARNING_LEVEL, "part", 0, "%s: parts of it, or of what "
                "it needs, that were away or have failed are in use again",
                meta_stored_name(&x.next->meta));
-    lsvd_hurry(x.old); /* nobody reads it: what hangs is not waited for */
-    lsvd_abandon(x.old);
+    volume_let_go(x.old);
     return 1;
 }
 

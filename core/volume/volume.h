@@ -570,6 +570,10 @@ int openings_check(struct lsvd_openings *o, const char *name);
 /* The same for one that is open, too, and was told to hurry (lsvd_hurry): it
  * does not look for parts any more. */
 int volume_check_hurried(struct lsvd_volume *v);
+/* Between the steps of long work, of which cb (or NULL) is the caller's: also
+ * -EINTR: cancelled, and what volume_check_awake returns. */
+int volume_check_going(struct lsvd_volume *v,
+                       const struct lsvd_repair_callbacks *cb);
 
 /* ---- open.c, bring_up.c, close.c, volume.c ---- */
 
@@ -608,6 +612,9 @@ int volume_open_instead(const struct lsvd_env *env,
 int volume_new(const struct lsvd_env *env, const char *name,
                struct lsvd_volume **ret);
 void volume_free(struct lsvd_volume *v);
+/* lsvd_abandon of one that was served, and that nobody reads any more: what
+ * hangs there is not waited for long. */
+void volume_let_go(struct lsvd_volume *v);
 /* The policy was read before the locks were taken: has somebody changed it in
  * between? -EAGAIN then: begin anew. */
 int volume_check_policy(struct lsvd_volume *v);

@@ -201,11 +201,27 @@ is_foreign_part(const struct life *l, const char *dir)
     return (l->policy.snapshot || l->frozen_count > 0) && !is_part(l, dir);
 }
 
-/* I7, by what the label in this directory and the newest view that the engine
- * can see say. */
+/* By the labels of its members, also of those that the engine can't see. */
+static bool
+was_in_force(const struct life *l, const struct records *all,
+             const struct view *view)
+{
+    for (uint32_t i = 0; i < life_parts(&l->policy); i++) {
+        int at = records_find(all, &view->instance[i]);
+
+        if (view->members & 1u << i && at >= 0 &&
+            view_id_compare(&all->label[at].view.id, &view->id) < 0)
+            return false;
+    }
+    return true;
+}
+
+/* I7, by what the label in this directory and the newest view say. One that was
+ * begun, and that the engine can't see, does not count (R3). */
 static void
 check_reading(struct life *l, const char *dir)
 {
+    uint32_t dirs = ~(l->old_dirs | l->tampered);
     const struct view *view;
     struct records all;
     struct label label;
@@ -213,8 +229,12 @@ check_reading(struct life *l, const char *dir)
 
     if (!records_label(l, dir, false, &label))
         return;
-    records_read(l, ~(l->old_dirs | l->tampered), false, &all);
+    records_read(l, dirs, false, &all);
     view = records_newest(&all, &journal);
+    if (view && !was_in_force(l, &all, view)) {
+        records_read(l, dirs & ~l->hidden_dirs, false, &all);
+        view = records_newest(&all, &journal);
+    }
     if (view && (!(view->members & 1u << label.slot) ||
                  !uuid_equal(&view->instance[label.slot], &label.instance)))
         life_fail(l, "I7: a client's read takes bytes of %s, which is not in "

@@ -951,14 +951,17 @@ admin_knows(const char *scenario)
     return false;
 }
 
-/* Interrupted so, at every step until it is not any more. */
+/* Interrupted so, at every step until it is not any more; or, of each `every`
+ * steps, at one. */
 static bool
 run_scenario(const struct scenario *scenario, const struct sim_policy *policy,
-             enum interruption by, uint64_t seed, uint64_t *ret_cuts)
+             enum interruption by, uint64_t every, uint64_t seed,
+             uint64_t *ret_cuts)
 {
     bool fired = true;
 
-    for (uint64_t nth = 1; fired; nth++) {
+    for (uint64_t nth = 1 + (seed + (uint64_t)by) % every; fired;
+         nth += every) {
         if (!interrupt(scenario, policy, by, nth, seed, &fired))
             return false;
         *ret_cuts += fired;
@@ -967,8 +970,8 @@ run_scenario(const struct scenario *scenario, const struct sim_policy *policy,
 }
 
 bool
-admin_run(const struct sim_policy *policy, const char *name, uint64_t seed,
-          uint64_t *ret_cuts)
+admin_run(const struct sim_policy *policy, const char *name, uint64_t every,
+          uint64_t seed, uint64_t *ret_cuts)
 {
     bool ok = true;
 
@@ -979,7 +982,7 @@ admin_run(const struct sim_policy *policy, const char *name, uint64_t seed,
             continue;
         /* one kind that fails; the others may tell more */
         for (int by = 0; by < INTERRUPTIONS; by++)
-            ok &= run_scenario(s, policy, (enum interruption)by, seed,
+            ok &= run_scenario(s, policy, (enum interruption)by, every, seed,
                                ret_cuts);
     }
     return ok;

@@ -255,9 +255,10 @@ bool nth_run(const struct sim_policy *policy, uint64_t seed,
              uint64_t *ret_failures);
 
 /* admin.c: create, resize, remove, rebuild and replace, cut at every step and
- * failing at every call. scenario: NULL, or that one alone. */
+ * failing at every call; every: or only so many of them, which, by the seed.
+ * scenario: NULL, or that one alone. */
 bool admin_run(const struct sim_policy *policy, const char *scenario,
-               uint64_t seed, uint64_t *ret_cuts);
+               uint64_t every, uint64_t seed, uint64_t *ret_cuts);
 bool admin_knows(const char *scenario);
 
 #endif

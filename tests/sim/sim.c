@@ -28,6 +28,7 @@ struct options {
     bool is_replay, expect_failure, full, verbose, trace, missing_set;
     unsigned length, subsets;
     const char *scenario; /* of --admin; NULL: all */
+    uint64_t every;       /* of its steps */
     struct sim_policy policy[POLICIES_MAX];
     size_t policy_count;
 };
@@ -66,6 +67,7 @@ static const char usage[] =
     "  --admin            create, resize, remove, rebuild, replace, cut at\n"
     "                     every step and failing at every call\n"
     "  --scenario NAME    of those this one alone\n"
+    "  --every N          at one in N of the steps (default 1: at all)\n"
     "  --bug NAME         break a promise of the world: journal-sync,\n"
     "                     dir-sync, table, redo; mirror, refill, settle\n"
     "                     (with --mirror); or a rule: view, stale, skip,\n"
@@ -206,7 +208,7 @@ parse(struct options *o, int argc, char **argv)
     enum { SEED = 256, CUTS, SECONDS, CONFIG, BLOCK_SIZE, MISSING, MIRROR, ROT,
            READ_CACHE, IN_RING, STREAM, CLONE, SNAPSHOT, DEDUPE, REPLAY,
            LIFE_CUTS, EXHAUSTIVE, LENGTH, FULL, SUBSETS, NTH, ADMIN, SCENARIO,
-           BUG, EXPECT, VERBOSE, TRACE, HELP };
+           EVERY, BUG, EXPECT, VERBOSE, TRACE, HELP };
     static const struct option longs[] = {
         {"seed", required_argument, NULL, SEED},
         {"cuts", required_argument, NULL, CUTS},
@@ -231,6 +233,7 @@ parse(struct options *o, int argc, char **argv)
         {"nth", no_argument, NULL, NTH},
         {"admin", no_argument, NULL, ADMIN},
         {"scenario", required_argument, NULL, SCENARIO},
+        {"every", required_argument, NULL, EVERY},
         {"bug", required_argument, NULL, BUG},
         {"expect-failure", no_argument, NULL, EXPECT},
         {"verbose", no_argument, NULL, VERBOSE},
@@ -314,6 +317,11 @@ parse(struct options *o, int argc, char **argv)
             if (!admin_knows(optarg))
                 stop("no such scenario", optarg);
             o->scenario = optarg;
+            break;
+        case EVERY:
+            o->every = number(optarg);
+            if (o->every == 0)
+                stop("at no step", "--every");
             break;
         case BUG:
             parse_bug(&all, optarg);
@@ -464,7 +472,7 @@ run_one_policy(const struct options *o, const struct sim_policy *p,
     case MODE_NTH:
         return nth_run(p, o->seed, count);
     case MODE_ADMIN:
-        return admin_run(p, o->scenario, o->seed, count);
+        return admin_run(p, o->scenario, o->every, o->seed, count);
     case MODE_EXHAUSTIVE:
     case MODE_RANDOM:
         break;
@@ -511,6 +519,7 @@ main(int argc, char **argv)
         .seed = 1,
         .cuts = 2000,
         .life_cuts = CUTS_A_LIFE,
+        .every = 1,
         .length = 2,
         .subsets = 4,
     };

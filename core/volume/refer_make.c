@@ -54,6 +54,25 @@ note_overwritten(struct making *m)
     lease_put(&m->v->chunk_leases, &lease);
 }
 
+/* Was it being destaged at a crash? Then what its cells say is not known before
+ * the next batch: what the file has for them must stay (RF2). */
+static bool
+is_doubtful(struct making *m)
+{
+    uint64_t number = m->chunk->number;
+    struct lease lease;
+    bool doubtful = false;
+
+    lease_get(&m->v->chunk_leases, &lease, number, number + 1, false);
+    for (uint32_t i = 0; i < m->v->g.part_count; i++) {
+        const struct fragment *f = chunk_fragment(m->v, m->chunk, i, NULL);
+
+        doubtful |= f && f->doubtful;
+    }
+    lease_put(&m->v->chunk_leases, &lease);
+    return doubtful;
+}
+
 /* Has it a chunk file (RF5)? What the journal has of it besides is overwritten
  * there as by any write. */
 static int
@@ -67,6 +86,8 @@ check_settled(struct making *m)
         return -EAGAIN;
     if (tables_truth(v, number).state != CHUNK_PRESENT)
         return volume_chunk_is_dirty(v, number) ? -EAGAIN : -ENODATA;
+    if (volume_chunk_is_dirty(v, number) && is_doubtful(m))
+        return -EAGAIN;
     r = volume_own(v, m->first, m->count, note_own, m);
     if (r == 0)
         note_overwritten(m);
@@ -243,26 +264,34 @@ append_all(struct making *m, const struct references *next,
     return r;
 }
 
-/* What the chunk has already; nothing that was left there of its own blocks. */
+static int
+copy_table(struct making *m, struct references **ret)
+{
+    uint64_t number = m->chunk->number;
+    const struct references *old;
+    struct lease lease;
+    int r;
+
+    lease_get(&m->v->chunk_leases, &lease, number, number + 1, false);
+    r = chunk_references(m->v, m->chunk, &old);
+    if (r == 0)
+        r = references_copy(old, ret);
+    lease_put(&m->v->chunk_leases, &lease);
+    return r;
+}
+
+/* What the chunk has already, or may have; nothing that was left there of its
+ * own blocks. */
 static int
 begin_table(struct making *m, struct references **ret)
 {
-    const struct references *old;
-    int r = 0;
+    bool has = memchr(m->is, OWN_REFERENCE, m->count) ||
+               memchr(m->is, OVERWRITTEN, m->count);
+    bool may_have = memchr(m->is, OWN_UNKNOWN, m->count);
+    int r = has || may_have ? copy_table(m, ret) : -ENOENT;
 
-    if (memchr(m->is, OWN_REFERENCE, m->count) ||
-        memchr(m->is, OVERWRITTEN, m->count)) {
-        struct lease lease;
-        uint64_t number = m->chunk->number;
-
-        lease_get(&m->v->chunk_leases, &lease, number, number + 1, false);
-        r = chunk_references(m->v, m->chunk, &old);
-        if (r == 0)
-            r = references_copy(old, ret);
-        lease_put(&m->v->chunk_leases, &lease);
-    } else {
+    if (!has && r == -ENOENT)
         r = references_new(&m->v->g, &m->v->meta.uuid, m->chunk->number, ret);
-    }
     for (uint32_t i = 0; r == 0 && i < m->count; i++) {
         if (m->is[i] != OWN_REFERENCE && m->is[i] != OWN_UNKNOWN &&
             m->is[i] != OVERWRITTEN)

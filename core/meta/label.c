@@ -284,6 +284,25 @@ label_load_fresh(struct target *part, struct label *ret,
     return load(part, true, ret, ret_damaged_slots);
 }
 
+int
+label_sync(struct target *part, struct label *label)
+{
+    struct object *o;
+    int r;
+
+    if (label->durable)
+        return 0;
+    r = target_open(part, LABEL_NAME, OBJECT_WRITE, &o);
+    if (r == 0) {
+        r = object_sync(o);
+        object_close(o);
+    }
+    if (r < 0)
+        return err_wrap(r, "%s/" LABEL_NAME, part->path);
+    label->durable = true;
+    return 0;
+}
+
 static int
 store_slot(struct object *o, const struct label *label)
 {

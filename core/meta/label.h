@@ -50,6 +50,10 @@ int label_load(struct target *part, struct label *ret,
 int label_load_fresh(struct target *part, struct label *ret,
                      int *ret_damaged_slots);
 
+/* What was loaded may be in memory only, if its writer was killed: make it
+ * durable. */
+int label_sync(struct target *part, struct label *label);
+
 /* Raise label->write_count, write the slot it names, sync the object. The
  * first store (write_count 0) makes the object (and the caller syncs the
  * directory); an older label of the same part of the same volume, or a damaged

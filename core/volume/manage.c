@@ -474,6 +474,25 @@ volume_forget(struct io *io, const struct logger *log,
     return 0;
 }
 
+bool
+volume_has_journal_file(struct lsvd_volume *v)
+{
+    bool found = false;
+    char name[64];
+
+    journal_name(v, name, sizeof name);
+    for (size_t i = 0; v->config.cache[i] && !found; i++) {
+        struct target *dir;
+        uint64_t bytes;
+
+        if (env_open_cache(&v->world, &v->config, i, &dir) < 0)
+            continue;
+        found = target_stat_name(dir, name, &bytes) == 0;
+        target_close(dir);
+    }
+    return found;
+}
+
 int
 volume_remove_cache_files(struct lsvd_volume *v)
 {

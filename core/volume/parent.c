@@ -17,6 +17,28 @@ depth_of(unsigned flags)
     return flags >> OPEN_DEPTH_SHIFT;
 }
 
+/* Left by a kill, when the labels said already that it is needed no more. They
+ * may have said so in memory only: with the power that would be lost, and not
+ * that it is gone. */
+static void
+remove_left_journal(struct lsvd_volume *p)
+{
+    int r = 0;
+
+    if (!volume_has_journal_file(p))
+        return;
+    for (uint32_t i = 0; i < p->g.part_count && r == 0; i++) {
+        if (p->usable & UINT32_C(1) << i)
+            r = label_sync(p->part[i].dir, &p->part[i].label);
+    }
+    if (r == 0)
+        r = volume_remove_cache_files(p);
+    if (r < 0)
+        log_event(&p->log, LOG_WARNING_LEVEL, "volume %s: a journal that is "
+                  "not needed any more stays there for now: %s", p->meta.name,
+                  err_text());
+}
+
 int
 needed_settle(struct lsvd_volume *p)
 {
@@ -24,7 +46,7 @@ needed_settle(struct lsvd_volume *p)
         return err_set(-EROFS, "volume %s is not read-only any more",
                        p->meta.name);
     if (!p->journal && snapshot_is_proven(p) && !p->observer)
-        (void)volume_remove_cache_files(p); /* a kill may have left them */
+        remove_left_journal(p);
     if (snapshot_settle(p) < 0)
         log_event(&p->log, LOG_WARNING_LEVEL, "volume %s: what its journal "
                   "holds stays there for now: %s", p->meta.name, err_text());

@@ -380,6 +380,8 @@ void env_cache_patience(const struct env_world *w, size_t nth, bool forever);
 /* Journal, read cache and what is known of the scrub: its files in the cache
  * directories. None of them is open. */
 int volume_remove_cache_files(struct lsvd_volume *v);
+/* Is a journal of it in any of them? */
+bool volume_has_journal_file(struct lsvd_volume *v);
 
 /* The flag of the policy that lsvd set means by this key. -EINVAL. */
 int policy_flag(struct volume_meta *meta, const char *key, const char *value,

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #define RUN_BLOCKS 256u
+#define TOLD_TRIES 100u /* batches */
 
 /* Blocks that are looked at together. */
 struct adoption {
@@ -41,7 +42,7 @@ static int
 note_known(void *ctx, uint64_t first, uint64_t count, enum own is)
 {
     if (is == OWN_UNKNOWN)
-        return err_set(-EIO, "what its chunk files say can't be read now");
+        return -ENODATA;
     return note(ctx, first, count, is);
 }
 
@@ -111,10 +112,27 @@ adopt_leased(struct adoption *a)
     return r;
 }
 
+/* The files of a chunk that was being destaged at a crash may not tell yet what
+ * they hold: the next batch writes them anew. */
+static int
+have_it_told(struct adoption *a, unsigned tries)
+{
+    uint64_t chunk = geometry_chunk_of(&a->v->g, a->first);
+    int r;
+
+    if (tries == TOLD_TRIES || !volume_chunk_is_dirty(a->v, chunk))
+        return err_set(-EIO, "volume %s: chunk %llu: what its files say can't "
+                       "be read now", meta_stored_name(&a->v->meta),
+                       (unsigned long long)chunk);
+    r = destage_batch(a->v);
+    return r < 0 ? r : 0;
+}
+
 /* FL1. */
 static int
 adopt(struct adoption *a)
 {
+    unsigned tries = 0;
     struct lease lease;
     int r;
 
@@ -123,9 +141,12 @@ adopt(struct adoption *a)
         lease_get(&a->v->leases, &lease, a->first, a->first + a->count, true);
         r = bypass_has(a->v, a->first, a->count) ? -EAGAIN : adopt_leased(a);
         lease_put(&a->v->leases, &lease);
-        if (r != -EAGAIN)
+        if (r == -ENODATA)
+            r = have_it_told(a, tries++);
+        else if (r == -EAGAIN)
+            r = bypass_settle(a->v, a->first, a->count);
+        else
             return r;
-        r = bypass_settle(a->v, a->first, a->count);
     } while (r == 0);
     return r;
 }

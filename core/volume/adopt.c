@@ -277,17 +277,25 @@ end_level(void *arg)
     return r;
 }
 
+static void
+go_on(struct lsvd_volume *v, struct lsvd_volume *top)
+{
+    destage_go_on(v);
+    destage_go_on(top);
+}
+
 /* So that little of it is left to do when clients wait. */
 static int
 do_beforehand(struct lsvd_volume *v, struct lsvd_volume *top)
 {
-    struct lease role;
-    int r = lsvd_flush(v);
+    int r = destage_hold(top);
 
+    if (r == 0 && v != top)
+        r = destage_hold(v);
     if (r == 0)
-        r = role_get(top, &role);
-    if (r == 0)
-        role_put(top, &role);
+        r = lsvd_flush(v);
+    if (r < 0)
+        go_on(v, top);
     return r;
 }
 
@@ -307,6 +315,7 @@ adopt_level(struct lsvd_volume *v, struct lsvd_volume *top,
         return r;
     lease_get(&top->chain, &chain, 0, 1, true); /* while requests go on */
     r = alone->run(alone->ctx, end_level, &end, text);
+    go_on(v, top);
     lease_put(&top->chain, &chain); /* who comes now does not find it */
     if (r < 0)
         return err_set(r, "%s", text);

@@ -48,7 +48,13 @@ exchange(struct exchange *x, const struct lsvd_alone *alone)
     int r;
 
     lease_get(&x->top->chain, &chain, 0, 1, true);
-    r = alone->run(alone->ctx, put_in_place, x, text);
+    r = destage_hold(x->top);
+    if (r == 0) {
+        r = alone->run(alone->ctx, put_in_place, x, text);
+        if (r < 0)
+            (void)err_set(r, "%s", text);
+        destage_go_on(x->top);
+    }
     lease_put(&x->top->chain, &chain);
-    return r < 0 ? err_set(r, "%s", text) : 0;
+    return r;
 }

@@ -72,6 +72,7 @@ snapshot_check_state(struct lsvd_volume *v)
 static void
 release(struct lsvd_volume *v)
 {
+    destage_go_on(v);
     atomic_store(&v->in_snapshot, false);
     volume_release(v);
 }
@@ -181,13 +182,19 @@ lsvd_snapshot_begin(struct lsvd_volume *v, const struct lsvd_env *env,
     if (r < 0)
         return r;
     r = make_next(v, env, name, ret);
-    if (r < 0)
+    if (r < 0) {
         release(v);
-    else if (!(*ret)->attached) {
+        return r;
+    }
+    if (!(*ret)->attached)
         r = err_set(-EIO, "volume %s: no snapshot: its successor can't be "
                     "written", v->meta.name);
+    if (r == 0)
+        r = destage_hold(v);
+    if (r == 0)
+        r = lsvd_flush(v); /* so that little is left for the moment itself */
+    if (r < 0)
         lsvd_snapshot_cancel(*ret, env);
-    }
     return r;
 }
 
@@ -336,6 +343,7 @@ lsvd_snapshot_commit(struct lsvd_volume *v, struct lsvd_volume *next,
     role_put(v, &role);
     if (r < 0)
         return r;
+    destage_go_on(v); /* what it holds is to be moved */
     if (store_name(next) < 0)
         log_event(&next->log, LOG_WARNING_LEVEL, "%s", err_text());
     event_note(next, LOG_WARNING_LEVEL, "snapshot", 0, "the snapshot %s was "

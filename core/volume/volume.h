@@ -308,6 +308,7 @@ struct lsvd_volume {
     atomic_bool in_merge; /* merge.c: a parent is being added to; or, of what it
                            * is a parent of: that is what in_repair is for */
     atomic_bool in_snapshot; /* what it is must not change (snapshot.c) */
+    atomic_bool is_held; /* destage_hold */
     atomic_bool fenced; /* OW3 */
     void (*on_fenced)(void *ctx);
     void *on_fenced_ctx;
@@ -1150,6 +1151,12 @@ int destage_batch(struct lsvd_volume *v);
  * be ended is in the way. */
 int role_get(struct lsvd_volume *v, struct lease *lease);
 void role_put(struct lsvd_volume *v, struct lease *lease);
+/* Before the role is taken with no request under way: clients would wait for a
+ * batch, too. The one that is under way is waited for, and until destage_go_on
+ * none is begun, unless somebody waits for room. -EIO, -ESHUTDOWN, as role_get:
+ * it is not held. */
+int destage_hold(struct lsvd_volume *v);
+void destage_go_on(struct lsvd_volume *v);
 void batch_free(struct lsvd_volume *v);
 /* End the thread, if there is one, after the batch it is at. Who waits for
  * journal space gets an error. */

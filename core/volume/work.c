@@ -338,6 +338,27 @@ role_put(struct lsvd_volume *v, struct lease *lease)
 }
 
 int
+destage_hold(struct lsvd_volume *v)
+{
+    struct lease role;
+    int r;
+
+    atomic_store(&v->is_held, true);
+    r = role_get(v, &role);
+    if (r == 0)
+        role_put(v, &role);
+    else
+        destage_go_on(v);
+    return r;
+}
+
+void
+destage_go_on(struct lsvd_volume *v)
+{
+    atomic_store(&v->is_held, false);
+}
+
+int
 lsvd_destage_step(struct lsvd_volume *v)
 {
     return destage_batch(v);
@@ -403,7 +424,7 @@ look_at_open(struct lsvd_volume *v, struct due *due)
 }
 
 /* Batches until there is room again, or one fails: what the last one returned.
- */
+ * One, if it is to hold still. */
 static int
 destage_rounds(struct lsvd_volume *v)
 {
@@ -411,7 +432,8 @@ destage_rounds(struct lsvd_volume *v)
 
     do
         r = destage_batch(v);
-    while (r > 0 && space_fill(v) > FILL_ENOUGH && !atomic_load(&v->stopping));
+    while (r > 0 && space_fill(v) > FILL_ENOUGH &&
+           !atomic_load(&v->stopping) && !atomic_load(&v->is_held));
     return r;
 }
 
@@ -548,7 +570,8 @@ destage_thread(void *arg)
         settle_copies(v);
         last = (struct ended){true, close && bypass_round(v) < 0};
         look_at_open(v, &due);
-        if (move || v->batch || is_due(v, &due)) {
+        if (move || v->batch || (!atomic_load(&v->is_held) &&
+                                 is_due(v, &due))) {
             last.idle = destage_rounds(v) <= 0;
             due.since_ns = 0;
         } else if (asked) {

@@ -3,6 +3,7 @@
  * the other. */
 #include "unit.h"
 #include "film.h"
+#include "volume/volume.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
@@ -379,6 +380,25 @@ test_depth(void **state)
     film_end(&f);
 }
 
+/* Before that moment destage is to hold still, and the journal may run full. */
+static void
+test_who_needs_room_gets_it(void **state)
+{
+    struct film f;
+
+    (void)state;
+    film_begin(&f, &film_mirror, 1, false);
+    MUST(lsvd_start(f.world.volume));
+    MUST(destage_hold(f.world.volume));
+    for (unsigned i = 0; i < 4; i++) {
+        for (uint64_t at = 0; at < BYTES; at += CHUNK / 2)
+            film_put(&f, at, CHUNK / 2);
+    }
+    film_check(&f);
+    destage_go_on(f.world.volume);
+    film_end(&f);
+}
+
 int
 main(void)
 {
@@ -389,6 +409,7 @@ main(void)
         cmocka_unit_test(test_beside_threads),
         cmocka_unit_test(test_chain),
         cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_who_needs_room_gets_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -300,6 +300,16 @@ cli_redundancy(const struct lsvd_info *info, char *text)
     return text;
 }
 
+char *
+cli_volume_of(const char *name)
+{
+    char *volume = strndup(name, strcspn(name, "@"));
+
+    if (!volume)
+        cli_no_memory();
+    return volume;
+}
+
 /* ---- JSON ---- */
 
 json_t *

@@ -112,6 +112,9 @@ const char *cli_size(uint64_t bytes, char *text);
 /* "3 replicas" or "EC 4+2"; text must have room for CLI_SIZE_BYTES. */
 const char *cli_redundancy(const struct lsvd_info *info, char *text);
 
+/* "vm" of "vm@monday" or "vm"; malloc'ed. */
+char *cli_volume_of(const char *name);
+
 /* Print text (control characters as ?) without a newline on stdout. */
 void cli_print_safe(const char *text);
 

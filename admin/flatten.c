@@ -71,7 +71,7 @@ find_dependant(struct request *req, const char *name, char **ret)
     *ret = NULL;
     r = lsvd_info(&env, name, info) < 0 ? cli_engine_failed(&req->cli) : 0;
     if (r == 0 && info->child_count == 1)
-        *ret = snapshot_volume(info->children);
+        *ret = cli_volume_of(info->children);
     free(info);
     return r;
 }

@@ -53,8 +53,6 @@ int command_rename(struct request *req);
 int command_remove(struct request *req);
 /* snapshot.c */
 int command_snapshot(struct request *req);
-/* Of which volume that is a snapshot, or the name itself. malloc'ed. */
-char *snapshot_volume(const char *name);
 /* flatten.c */
 int command_flatten(struct request *req);
 int snapshot_remove(struct request *req, const char *name);

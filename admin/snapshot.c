@@ -11,16 +11,6 @@
 
 #define TIME_BYTES 32
 
-char *
-snapshot_volume(const char *name)
-{
-    char *volume = strndup(name, strcspn(name, "@"));
-
-    if (!volume)
-        cli_no_memory();
-    return volume;
-}
-
 /* The volume's name; NULL: out of the question, and it was said why. */
 static char *
 volume_of(const struct request *req, const char *name)
@@ -32,7 +22,7 @@ volume_of(const struct request *req, const char *name)
                         name);
         return NULL;
     }
-    return snapshot_volume(name);
+    return cli_volume_of(name);
 }
 
 /* ---- create ---- */
@@ -151,7 +141,7 @@ list(struct request *req, const char *name)
 {
     struct lsvd_env env = cli_env(&req->cli);
     struct listing listing = { .count = 0 };
-    char *volume = snapshot_volume(name);
+    char *volume = cli_volume_of(name);
     int r;
 
     if (req->cli.json) {

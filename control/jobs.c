@@ -389,11 +389,12 @@ op_flatten(struct served *s, const json_t *args, struct answer *a)
 
 #define SOURCES_MAX 64
 
-/* {estimate, memory, rate}: those that are given. */
+/* {snapshot, estimate, memory, rate}: those that are given. */
 static struct lsvd_dedupe
 take_dedupe(const json_t *args)
 {
     return (struct lsvd_dedupe){
+        .snapshot = json_string_value(json_object_get(args, "snapshot")),
         .estimate = json_is_true(json_object_get(args, "estimate")),
         .memory_bytes = take_size(args, "memory"),
         .rate_bytes = take_size(args, "rate"),
@@ -416,7 +417,8 @@ dedupe_to_json(const struct lsvd_dedupe_report *r)
                      INT(r->duration_ms));
 }
 
-/* {sources: [name …], estimate, memory, rate} or {rehydrate: true, rate}. */
+/* {sources: [name …], snapshot, estimate, memory, rate} or {rehydrate: true,
+ * snapshot, rate}. */
 void
 op_dedupe(struct served *s, const json_t *args, struct answer *a)
 {
@@ -425,6 +427,8 @@ op_dedupe(struct served *s, const json_t *args, struct answer *a)
     const char *sources[SOURCES_MAX + 1] = { NULL };
     struct lsvd_dedupe spec = take_dedupe(args);
     struct lsvd_env env = s->owner->env(s->owner->ctx);
+    const struct lsvd_alone alone = { .run = s->owner->alone,
+                                      .ctx = s->owner->ctx };
     struct lsvd_dedupe_report report;
     struct lsvd_repair_callbacks cb;
     struct job job;
@@ -441,8 +445,8 @@ op_dedupe(struct served *s, const json_t *args, struct answer *a)
     spec.sources = sources;
     lines_begin(&job, a, args);
     cb = callbacks_of(&job);
-    r = rehydrate ? lsvd_live_rehydrate(s->volume, &spec, &cb, &report)
-                  : lsvd_live_dedupe(s->volume, &env, &spec, &cb, &report);
+    r = (rehydrate ? lsvd_live_rehydrate : lsvd_live_dedupe)(
+        s->volume, &env, &spec, &alone, &cb, &report);
     if (r < 0)
         answer_error(a, r, lsvd_error());
     else

@@ -194,6 +194,8 @@ struct lsvd_dedupe {
     uint64_t rate_bytes;   /* of the volume that are read in a second; 0: as
                             * many as can be */
     uint32_t hash_bits;    /* 0: all; fewer, so that some collide, for tests */
+    const char *snapshot;  /* of an open volume: not its own blocks, but those
+                            * of this snapshot that it goes on from; or NULL */
 };
 
 struct lsvd_dedupe_report {
@@ -210,29 +212,32 @@ struct lsvd_dedupe_report {
     uint64_t duration_ms;
 };
 
-/* Blocks of a volume that nobody serves which are equal to blocks of a source
- * become references to those. It can be interrupted (-EINTR) and run again. Of
- * the callbacks progress and cancelled are used. -EINVAL: a source is the
- * volume itself, or has another block size; -EROFS: a source is not read-only;
- * -ELOOP: a source needs the volume. Nothing is changed then. */
+/* Blocks of a volume or snapshot that nobody serves which are equal to blocks
+ * of a source become references to those. It can be interrupted (-EINTR) and
+ * run again. Of the callbacks progress and cancelled are used. -EINVAL: a
+ * source is the volume itself, or has another block size; -EROFS: one is not
+ * read-only; -ELOOP: a source needs the volume. Nothing is changed then. */
 int lsvd_dedupe(const struct lsvd_env *env, const char *name,
                 const struct lsvd_dedupe *spec,
                 const struct lsvd_repair_callbacks *cb,
                 struct lsvd_dedupe_report *ret);
-/* The same of an open volume, beside requests; one at a time: -EBUSY. */
+/* The same of an open volume, beside requests; one at a time: -EBUSY. alone is
+ * used for a snapshot. -EXDEV: the volume does not go on from it. */
 int lsvd_live_dedupe(struct lsvd_volume *v, const struct lsvd_env *env,
                      const struct lsvd_dedupe *spec,
+                     const struct lsvd_alone *alone,
                      const struct lsvd_repair_callbacks *cb,
                      struct lsvd_dedupe_report *ret);
 /* And back: every reference becomes a block of the volume's own (counted as
- * matched), and the volume needs its sources no more. Of spec the rate is used.
- */
+ * matched), and the volume needs its sources no more. Of spec the rate and the
+ * snapshot are used. */
 int lsvd_rehydrate(const struct lsvd_env *env, const char *name,
                    const struct lsvd_dedupe *spec,
                    const struct lsvd_repair_callbacks *cb,
                    struct lsvd_dedupe_report *ret);
-int lsvd_live_rehydrate(struct lsvd_volume *v,
+int lsvd_live_rehydrate(struct lsvd_volume *v, const struct lsvd_env *env,
                         const struct lsvd_dedupe *spec,
+                        const struct lsvd_alone *alone,
                         const struct lsvd_repair_callbacks *cb,
                         struct lsvd_dedupe_report *ret);
 

@@ -7,9 +7,9 @@ static const char text[] =
     "lsvd-dedupe NAME --source BASE [--source BASE2 ...] [options]\n"
     "lsvd-dedupe NAME --rehydrate [options]\n"
     "\n"
-    "Blocks of a volume that are equal to a block of a read-only volume become\n"
-    "references to it, and blocks of zeroes become holes: their space is given\n"
-    "back. The volume may be served and written meanwhile.\n"
+    "Blocks of a volume, or of a snapshot of it, that are equal to a block of a\n"
+    "read-only volume become references to it, and blocks of zeroes become holes:\n"
+    "their space is given back. The volume may be served and written meanwhile.\n"
     "\n"
     "  -s, --source BASE  a read-only volume or snapshot; may be repeated\n"
     "  -n, --estimate     write nothing: what would a run give back?\n"
@@ -33,6 +33,7 @@ static const char text[] =
     "Examples:\n"
     "  lsvd-dedupe mydevice1 --source golden --estimate\n"
     "  lsvd-dedupe mydevice1 --source golden --source golden2@v3\n"
+    "  lsvd-dedupe mydevice1@monday --source golden\n"
     "\n"
     "Exit status: 0, 1 if it failed, 64 for wrong usage.\n";
 

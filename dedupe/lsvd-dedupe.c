@@ -3,6 +3,7 @@
 #include "dedupe.h"
 
 #include <ask.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,13 +82,15 @@ take_option(void *ctx, const struct cli_option *option, const char *value)
 /* ---- work ---- */
 
 static json_t *
-make_args(const struct request *req)
+make_args(const struct request *req, const char *name)
 {
     json_t *args = cli_json_new(), *names = cli_json_must(json_array());
 
     for (size_t i = 0; i < req->source_count; i++)
         cli_json_append(names, cli_json_text(req->source[i]));
     cli_json_set(args, "sources", names);
+    if (strchr(name, '@'))
+        cli_json_set(args, "snapshot", cli_json_text(name));
     cli_json_set(args, "estimate", json_boolean(req->spec.estimate));
     cli_json_set(args, "rehydrate", json_boolean(req->rehydrate));
     cli_json_set(args, "memory", cli_json_u64(req->spec.memory_bytes));
@@ -112,14 +115,16 @@ take_report(const json_t *result, struct lsvd_dedupe_report *ret)
     };
 }
 
-/* By the server of the volume, if it has one; else here. */
+/* By the server of the volume, if it has one, and goes on from the snapshot
+ * that is named; else here. */
 static int
-work(struct request *req, const char *volume, struct lsvd_dedupe_report *ret)
+work(struct request *req, const char *name, struct lsvd_dedupe_report *ret)
 {
     const struct lsvd_repair_callbacks cb =
         progress_callbacks(&req->progress);
     struct lsvd_env env = cli_env(&req->cli);
-    json_t *args = make_args(req), *result = NULL;
+    json_t *args = make_args(req, name), *result = NULL;
+    char *volume = cli_volume_of(name);
     const struct control_ask ask = { .volume = volume, .op = "dedupe",
                                      .args = args,
                                      .line = progress_line,
@@ -132,13 +137,14 @@ work(struct request *req, const char *volume, struct lsvd_dedupe_report *ret)
         take_report(result, ret);
     json_decref(result);
     json_decref(args);
+    free(volume);
     if (r == 0)
         return 0;
-    if (!ask_is_offline(r))
+    if (!ask_is_offline(r) && r != -EXDEV)
         return cli_fail(&req->cli, EXIT_FAILURE, "%s", error);
     req->spec.sources = req->source;
-    r = req->rehydrate ? lsvd_rehydrate(&env, volume, &req->spec, &cb, ret)
-                       : lsvd_dedupe(&env, volume, &req->spec, &cb, ret);
+    r = req->rehydrate ? lsvd_rehydrate(&env, name, &req->spec, &cb, ret)
+                       : lsvd_dedupe(&env, name, &req->spec, &cb, ret);
     return r < 0 ? cli_engine_failed(&req->cli) : 0;
 }
 

@@ -15,7 +15,7 @@
  *       before.
  * One level is given up at a time. A clone becomes independent so (flatten.c),
  * and a snapshot goes: the one volume that depends on it takes what it says,
- * which is that clone, or a later snapshot (merge.c). */
+ * which is that clone, or a later snapshot (adding.h). */
 #ifndef LSVD_VOLUME_ADOPT_H
 #define LSVD_VOLUME_ADOPT_H
 
@@ -30,22 +30,9 @@ int adopt_level(struct lsvd_volume *v, struct lsvd_volume *top,
                 uint64_t rate_bytes, const struct lsvd_alone *alone,
                 const struct lsvd_repair_callbacks *cb);
 
-/* lsvd_live_flatten of a volume that was opened for it, and then closed. */
-int flatten_and_close(struct lsvd_volume *v, const struct lsvd_env *env,
-                      const struct lsvd_flatten *spec,
-                      const struct lsvd_repair_callbacks *cb);
-
-/* ---- merge.c ---- */
-
-/* A snapshot among the parents of top depends on the one that is named, and
- * takes over what that one says, beside requests of top. -EXDEV: there is no
- * such. top is reserved (in_repair). */
-int merge_below(struct lsvd_volume *top, const struct lsvd_env *env,
-                const struct lsvd_flatten *spec,
-                const struct lsvd_alone *alone,
-                const struct lsvd_repair_callbacks *cb);
-/* SN2: a snapshot that was opened to be added to (OPEN_ADD): from now on a part
- * without what is added proves nothing. */
-int merge_freeze_anew(struct lsvd_volume *v);
+/* lsvd_live_flatten of a volume that is open, and not served. */
+int flatten_unserved(struct lsvd_volume *v, const struct lsvd_env *env,
+                     const struct lsvd_flatten *spec,
+                     const struct lsvd_repair_callbacks *cb);
 
 #endif

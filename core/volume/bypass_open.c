@@ -71,7 +71,7 @@ is_healthy(struct lsvd_volume *v)
            atomic_load(&v->destage_error) == 0 &&
            !atomic_load(&v->stopping) && !atomic_load(&v->hurried) &&
            !atomic_load(&v->fenced) &&
-           (!atomic_load(&v->in_repair) || atomic_load(&v->in_merge));
+           (!atomic_load(&v->in_repair) || atomic_load(&v->adds_below));
 }
 
 static bool

@@ -160,3 +160,14 @@ volume_let_go(struct lsvd_volume *v)
     lsvd_hurry(v);
     lsvd_abandon(v);
 }
+
+int
+volume_close_after(struct lsvd_volume *v, int r)
+{
+    char text[LSVD_TEXT_BYTES];
+    int closed;
+
+    snprintf(text, sizeof text, "%s", err_text());
+    closed = lsvd_close(v);
+    return r < 0 ? err_set(r, "%s", text) : closed;
+}

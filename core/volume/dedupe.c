@@ -4,7 +4,6 @@
 #include "base/memory.h"
 #include "base/sum.h"
 #include "base/wait.h"
-#include "volume/event.h"
 #include "volume/parent.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -407,10 +406,15 @@ each_chunk(struct dedupe *d, chunk_job job)
 
 /* ---- a run ---- */
 
+/* A snapshot that is attached was opened to be added to. */
 static int
-check_volume(struct lsvd_volume *v)
+check_volume(const struct lsvd_volume *v, bool estimate)
 {
-    if (!v->attached || v->meta.read_only)
+    bool is_snapshot = v->meta.successor != 0;
+
+    if (estimate && is_snapshot)
+        return 0;
+    if (!v->attached || (v->meta.read_only && !is_snapshot))
         return err_set(-EROFS, "volume %s can't be written now: its blocks "
                        "stay where they are", v->meta.name);
     return 0;
@@ -421,7 +425,7 @@ begin(struct dedupe *d, struct lsvd_volume *v, const struct lsvd_dedupe *spec,
       const struct lsvd_repair_callbacks *cb, struct lsvd_dedupe_report *ret)
 {
     size_t run = (size_t)DEDUPE_RUN_BLOCKS * v->g.block_bytes;
-    int r = check_volume(v);
+    int r = check_volume(v, spec->estimate);
 
     memset(ret, 0, sizeof *ret);
     *d = (struct dedupe){.v = v,
@@ -443,13 +447,19 @@ begin(struct dedupe *d, struct lsvd_volume *v, const struct lsvd_dedupe *spec,
 }
 
 static void
-done(struct dedupe *d)
+close_sources(struct dedupe *d)
 {
     for (uint32_t i = 0; i < d->source_count; i++) {
         dedupe_index_close(d->source[i].index);
         if (!d->source[i].is_added)
             lsvd_abandon(d->source[i].volume);
     }
+}
+
+static void
+done(struct dedupe *d)
+{
+    close_sources(d);
     target_close(d->dir);
     references_free(d->want);
     free(d->touched);
@@ -462,7 +472,7 @@ done(struct dedupe *d)
 }
 
 static int
-dedupe(struct dedupe *d, const struct lsvd_env *env)
+open_sources(struct dedupe *d, const struct lsvd_env *env)
 {
     int r = 0;
 
@@ -470,6 +480,27 @@ dedupe(struct dedupe *d, const struct lsvd_env *env)
         r = open_source(d, env, d->spec->sources[i]);
     if (r == 0 && d->source_count == 0)
         r = err_set(-EINVAL, "no source is named");
+    return r;
+}
+
+int
+dedupe_check_sources(struct lsvd_volume *v, const struct lsvd_env *env,
+                     const struct lsvd_dedupe *spec)
+{
+    char text[LSVD_TEXT_BYTES];
+    struct dedupe d = {.v = v, .spec = spec};
+    int r = open_sources(&d, env);
+
+    snprintf(text, sizeof text, "%s", err_text());
+    close_sources(&d);
+    return r < 0 ? err_set(r, "%s", text) : 0;
+}
+
+static int
+dedupe(struct dedupe *d, const struct lsvd_env *env)
+{
+    int r = open_sources(d, env);
+
     if (r == 0)
         r = get_indexes(d);
     if (r == 0)
@@ -480,25 +511,17 @@ dedupe(struct dedupe *d, const struct lsvd_env *env)
 }
 
 int
-lsvd_live_dedupe(struct lsvd_volume *v, const struct lsvd_env *env,
-                 const struct lsvd_dedupe *spec,
-                 const struct lsvd_repair_callbacks *cb,
-                 struct lsvd_dedupe_report *ret)
+dedupe_volume(struct lsvd_volume *v, const struct lsvd_env *env,
+              const struct lsvd_dedupe *spec,
+              const struct lsvd_repair_callbacks *cb,
+              struct lsvd_dedupe_report *ret)
 {
     struct dedupe d;
-    int r = volume_reserve(v);
+    int r = begin(&d, v, spec, cb, ret);
 
-    if (r < 0)
-        return r;
-    r = begin(&d, v, spec, cb, ret);
     if (r == 0)
         r = dedupe(&d, env);
     done(&d);
-    if (r == 0 && !spec->estimate && ret->blocks_matched > 0)
-        event_note(v, LOG_INFO_LEVEL, "dedupe", 0, "%llu blocks are "
-                   "references now",
-                   (unsigned long long)ret->blocks_matched);
-    volume_release(v);
     return r;
 }
 
@@ -552,56 +575,4 @@ dedupe_undo(struct lsvd_volume *v, const struct lsvd_dedupe *spec,
         r = err_set(-EBUSY, "volume %s is being written too much: run it "
                     "again", v->meta.name);
     return r == 0 ? forget_sources(v) : r;
-}
-
-int
-lsvd_live_rehydrate(struct lsvd_volume *v, const struct lsvd_dedupe *spec,
-                    const struct lsvd_repair_callbacks *cb,
-                    struct lsvd_dedupe_report *ret)
-{
-    int r = volume_reserve(v);
-
-    if (r < 0)
-        return r;
-    r = dedupe_undo(v, spec, cb, ret);
-    volume_release(v);
-    return r;
-}
-
-/* ---- of a volume that nobody serves ---- */
-
-static int
-close_after(struct lsvd_volume *v, int r)
-{
-    char text[LSVD_TEXT_BYTES];
-    int closed;
-
-    snprintf(text, sizeof text, "%s", err_text());
-    closed = lsvd_close(v);
-    return r < 0 ? err_set(r, "%s", text) : closed;
-}
-
-int
-lsvd_dedupe(const struct lsvd_env *env, const char *name,
-            const struct lsvd_dedupe *spec,
-            const struct lsvd_repair_callbacks *cb,
-            struct lsvd_dedupe_report *ret)
-{
-    struct lsvd_volume *v;
-    int r = lsvd_open(env, name, 0, &v);
-
-    return r < 0 ? r
-                 : close_after(v, lsvd_live_dedupe(v, env, spec, cb, ret));
-}
-
-int
-lsvd_rehydrate(const struct lsvd_env *env, const char *name,
-               const struct lsvd_dedupe *spec,
-               const struct lsvd_repair_callbacks *cb,
-               struct lsvd_dedupe_report *ret)
-{
-    struct lsvd_volume *v;
-    int r = lsvd_open(env, name, 0, &v);
-
-    return r < 0 ? r : close_after(v, lsvd_live_rehydrate(v, spec, cb, ret));
 }

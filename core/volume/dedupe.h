@@ -51,7 +51,16 @@ struct dedupe {
     struct rate_limit limit; /* of this pass */
 };
 
-/* As lsvd_live_rehydrate, for who has claimed in_repair. */
+/* As lsvd_live_dedupe and lsvd_live_rehydrate, of a volume that is reserved, or
+ * a snapshot that is being added to; of any snapshot, with spec->estimate. */
+int dedupe_volume(struct lsvd_volume *v, const struct lsvd_env *env,
+                  const struct lsvd_dedupe *spec,
+                  const struct lsvd_repair_callbacks *cb,
+                  struct lsvd_dedupe_report *ret);
+/* Of a snapshot that will be added to: then what needs it can't be opened, and
+ * would not be found to be no source. */
+int dedupe_check_sources(struct lsvd_volume *v, const struct lsvd_env *env,
+                         const struct lsvd_dedupe *spec);
 int dedupe_undo(struct lsvd_volume *v, const struct lsvd_dedupe *spec,
                 const struct lsvd_repair_callbacks *cb,
                 struct lsvd_dedupe_report *ret);

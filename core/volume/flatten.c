@@ -1,5 +1,6 @@
 /* flatten.c: a clone comes to need its parents no more (adopt.h). */
 #include "base/err.h"
+#include "volume/adding.h"
 #include "volume/adopt.h"
 #include "volume/dedupe.h"
 #include "volume/parent.h"
@@ -50,6 +51,44 @@ flatten_all(struct lsvd_volume *v, const struct lsvd_flatten *spec,
                                               : r;
 }
 
+/* What goes, and is taken over by a snapshot that top goes on from. */
+struct merging {
+    struct lsvd_volume *top;
+    const struct lsvd_flatten *spec;
+    const struct lsvd_alone *alone;
+    const struct lsvd_repair_callbacks *cb;
+};
+
+static int
+merge(void *arg, struct lsvd_volume *snapshot)
+{
+    const struct merging *m = arg;
+
+    return adopt_level(snapshot, m->top, m->spec->rate_bytes, m->alone, m->cb);
+}
+
+static int
+merge_below(struct lsvd_volume *v, const struct lsvd_env *env,
+            const struct lsvd_flatten *spec, const struct lsvd_alone *alone,
+            const struct lsvd_repair_callbacks *cb)
+{
+    struct merging m = {v, spec, alone, cb};
+    const struct lsvd_volume *parent = needed_find(v, spec->parent, NULL);
+    const struct lsvd_volume *p = v->parent;
+    char name[VOLUME_NAME_BYTES_MAX + 1];
+
+    if (!parent)
+        return err_set(-EXDEV, "volume %s does not depend on %s",
+                       v->meta.name, spec->parent);
+    while (p->parent != parent)
+        p = p->parent;
+    snprintf(name, sizeof name, "%s", meta_stored_name(&p->meta));
+    if (!p->meta.successor)
+        return err_set(-EBUSY, "%s depends on it, and is no snapshot: flatten "
+                       "or remove that first", name);
+    return add_to_needed(v, name, env, alone, merge, &m);
+}
+
 int
 lsvd_live_flatten(struct lsvd_volume *v, const struct lsvd_env *env,
                   const struct lsvd_flatten *spec,
@@ -87,21 +126,11 @@ run_at_once(void *ctx, int (*fn)(void *arg), void *arg,
 static const struct lsvd_alone nobody_else = {.run = run_at_once};
 
 int
-flatten_and_close(struct lsvd_volume *v, const struct lsvd_env *env,
-                  const struct lsvd_flatten *spec,
-                  const struct lsvd_repair_callbacks *cb)
+flatten_unserved(struct lsvd_volume *v, const struct lsvd_env *env,
+                 const struct lsvd_flatten *spec,
+                 const struct lsvd_repair_callbacks *cb)
 {
-    int r = lsvd_live_flatten(v, env, spec, &nobody_else, cb), closed;
-    char text[LSVD_TEXT_BYTES];
-
-    snprintf(text, sizeof text, "%s", err_text());
-    if (v->meta.successor) {
-        closed = snapshot_settle(v);
-        lsvd_abandon(v);
-    } else {
-        closed = lsvd_close(v);
-    }
-    return r < 0 ? err_set(r, "%s", text) : closed;
+    return lsvd_live_flatten(v, env, spec, &nobody_else, cb);
 }
 
 int
@@ -112,5 +141,6 @@ lsvd_flatten(const struct lsvd_env *env, const char *name,
     struct lsvd_volume *v;
     int r = lsvd_open(env, name, 0, &v);
 
-    return r < 0 ? r : flatten_and_close(v, env, &spec, cb);
+    return r < 0 ? r : volume_close_after(v, flatten_unserved(v, env, &spec,
+                                                               cb));
 }

@@ -47,7 +47,7 @@ look_at(struct lsvd_volume *p, struct census *c)
 {
     uint32_t sources = atomic_load(&p->source_count);
 
-    if (atomic_load(&p->in_merge) || p->attached || p->journal)
+    if (atomic_load(&p->is_added_to) || p->attached || p->journal)
         c->is_fixed = true;
     for (uint32_t i = 0; i < p->g.part_count && !c->is_fixed; i++) {
         if (p->usable & UINT32_C(1) << i)

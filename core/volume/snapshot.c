@@ -441,7 +441,7 @@ snapshot_end(struct lsvd_volume *v)
         if (!p->attached)
             continue;
         if (atomic_load(&v->hurried) && !atomic_load(&p->hurried))
-            lsvd_hurry(p); /* it came when that had been said (merge.c) */
+            lsvd_hurry(p); /* it came when that had been said (adding.c) */
         destage_stop(p);
         if (snapshot_settle(p) < 0)
             log_event(&v->log, LOG_WARNING_LEVEL, "volume %s: what the journal "
@@ -479,18 +479,18 @@ lsvd_snapshot_tend(struct lsvd_volume *v)
         all = v->meta.due_from == 0;
     }
     for (struct lsvd_volume *p = v->parent; p; p = p->parent) {
-        if (!atomic_load(&p->in_merge) && p->attached && !settle_frozen(p))
+        if (!atomic_load(&p->is_added_to) && p->attached && !settle_frozen(p))
             all = false;
     }
     return all;
 }
 
 void
-snapshot_finish_merge(struct lsvd_volume *p)
+snapshot_finish_adding(struct lsvd_volume *p)
 {
     (void)drain(p);
     (void)settle_frozen(p); /* or by lsvd_snapshot_tend */
-    atomic_store(&p->in_merge, false);
+    atomic_store(&p->is_added_to, false);
 }
 
 bool

@@ -63,10 +63,10 @@ void snapshot_end(struct lsvd_volume *v);
  * others may open it. */
 void snapshot_drop_journal(struct lsvd_volume *v);
 
-/* Of one that was being added to (merge.c), in_merge: as far as it can be done,
- * what its journal holds is moved, and the journal goes. What can't is left to
+/* Of one that was being added to (adding.h): as far as it can be done, what its
+ * journal holds is moved, and the journal goes. What can't is left to
  * lsvd_snapshot_tend. */
-void snapshot_finish_merge(struct lsvd_volume *p);
+void snapshot_finish_adding(struct lsvd_volume *p);
 
 /* ---- snapshot.c, also for rollback.c ---- */
 

@@ -2,6 +2,7 @@
  * what it says (adopt.h). That one is not served, or else its server has seen
  * to that before. */
 #include "base/err.h"
+#include "volume/adding.h"
 #include "volume/adopt.h"
 #include "volume/find.h"
 #include "volume/snapshot.h"
@@ -38,23 +39,27 @@ note_dependant(void *ctx, const struct volume_meta *meta)
     return d->count++ == 0 ? meta_copy(meta, &d->first) : 0;
 }
 
-static int
-open_snapshot_to_add(const struct lsvd_env *env, const char *name,
-                     struct lsvd_volume **ret)
-{
-    char text[LSVD_TEXT_BYTES];
-    int r = volume_open(env, name, OPEN_ADD, ret);
+struct handing {
+    const struct lsvd_env *env;
+    const struct lsvd_flatten *spec;
+    const struct lsvd_repair_callbacks *cb;
+};
 
-    if (r < 0)
-        return r;
-    opening_ends(*ret);
-    r = merge_freeze_anew(*ret);
-    if (r == 0)
-        return 0;
-    snprintf(text, sizeof text, "%s", err_text());
-    (void)snapshot_settle(*ret);
-    lsvd_abandon(*ret);
-    return err_set(r, "%s", text);
+static int
+hand_to(void *arg, struct lsvd_volume *v)
+{
+    const struct handing *h = arg;
+
+    return flatten_unserved(v, h->env, h->spec, h->cb);
+}
+
+static int
+hand_to_volume(struct handing *h, const char *name)
+{
+    struct lsvd_volume *v;
+    int r = lsvd_open(h->env, name, 0, &v);
+
+    return r < 0 ? r : volume_close_after(v, hand_to(h, v));
 }
 
 /* The one that depends on it takes what it says. */
@@ -64,7 +69,7 @@ hand_down(const struct lsvd_env *env, const struct volume_meta *snapshot,
           const struct lsvd_repair_callbacks *cb)
 {
     const struct lsvd_flatten spec = {snapshot->name, rate_bytes};
-    struct lsvd_volume *v;
+    struct handing h = {env, &spec, cb};
     int r;
 
     if (d->count > 1)
@@ -72,13 +77,12 @@ hand_down(const struct lsvd_env *env, const struct volume_meta *snapshot,
                        "remove all but one of them first", snapshot->name,
                        d->names);
     if (d->first.successor)
-        r = open_snapshot_to_add(env, d->first.name, &v);
+        r = add_to_snapshot(env, d->first.name, hand_to, &h);
     else
-        r = lsvd_open(env, d->first.name, 0, &v);
-    if (r == -EBUSY)
-        return err_wrap(r, "snapshot %s: %s depends on it", snapshot->name,
-                        d->first.name);
-    return r < 0 ? r : flatten_and_close(v, env, &spec, cb);
+        r = hand_to_volume(&h, d->first.name);
+    return r == -EBUSY ? err_wrap(r, "snapshot %s: %s depends on it",
+                                  snapshot->name, d->first.name)
+                       : r;
 }
 
 /* What was left when a snapshot or a rollback was cut short, or the volume

@@ -305,8 +305,8 @@ struct lsvd_volume {
     atomic_bool hurried; /* lsvd_hurry, at … */
     uint64_t hurried_ns; /* … under state_lock */
     atomic_bool in_repair; /* volume_reserve */
-    atomic_bool in_merge; /* merge.c: a parent is being added to; or, of what it
-                           * is a parent of: that is what in_repair is for */
+    atomic_bool is_added_to; /* a snapshot, open for that (adding.h) */
+    atomic_bool adds_below;  /* that is what it is reserved for */
     atomic_bool in_snapshot; /* what it is must not change (snapshot.c) */
     atomic_bool is_held; /* destage_hold */
     atomic_bool fenced; /* OW3 */
@@ -618,6 +618,9 @@ void volume_free(struct lsvd_volume *v);
 /* lsvd_abandon of one that was served, and that nobody reads any more: what
  * hangs there is not waited for long. */
 void volume_let_go(struct lsvd_volume *v);
+/* lsvd_close after work that returned r; the text is that of the first error.
+ */
+int volume_close_after(struct lsvd_volume *v, int r);
 /* The policy was read before the locks were taken: has somebody changed it in
  * between? -EAGAIN then: begin anew. */
 int volume_check_policy(struct lsvd_volume *v);

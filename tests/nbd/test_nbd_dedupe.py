@@ -22,6 +22,10 @@ def lsvd(volume, *words, code=0):
     return done
 
 
+def lsvd_succeeds(volume, *words):
+    return run(LSVD, *words, *volume.where(), check=False).returncode == 0
+
+
 def dedupe(volume, name, *words, code=0):
     done = run(DEDUPE, name, "--json", *words, *volume.where(), check=False)
     assert done.returncode == code, done.stdout + done.stderr
@@ -265,4 +269,118 @@ def test_little_memory(place):
     done = dedupe(volume, "vm", "--source", "golden", "--memory", "1M")
     assert done["blocks_matched"] == len(FULL) // 4096
     assert done["index_memory_bytes"] <= MIB + 64 * KIB
+    check(volume, "vm", data)
+
+
+# ---- what snapshots hold ----
+
+def snapshot_of(volume, data):
+    """vm@then, which has what golden has, and vm, which has no more of it."""
+    lsvd(volume, "snapshot", "create", "vm@then")
+    return bytes(data)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_snapshot_while_the_volume_is_written(place, policy):
+    volume, data = two_copies(place, policy)
+    server = serve(volume, "vm")
+    then = snapshot_of(volume, data)
+    before = used(volume, "vm@then")
+    storm = Storm(server, data)
+    storm.start()
+    poll(lambda: storm.writes > 20, "writes")
+    told = dedupe(volume, "vm@then", "--source", "golden", "--estimate")
+    found = dedupe(volume, "vm@then", "--source", "golden")
+    more = storm.writes
+    poll(lambda: storm.writes > more + 20, "writes afterwards")
+    storm.ending.set()
+    storm.join()
+    assert found["blocks_matched"] == len(FULL) // 4096
+    assert told["blocks_matched"] == found["blocks_matched"]
+    assert abs(told["bytes_given_back"] - found["bytes_given_back"]) <= \
+        found["bytes_given_back"] // 100
+    assert used(volume, "vm@then") == before - found["bytes_given_back"]
+    assert_same(read_all(server.connect(), SIZE), bytes(data))
+    again = dedupe(volume, "vm@then", "--source", "golden")
+    assert again["blocks_matched"] == 0
+    server.kill()
+    check(volume, "vm", data)
+    check(volume, "vm@then", then)
+    assert "vm@then" in one_line(lsvd(volume, "remove", "golden",
+                                      code=1).stderr)
+    dedupe(volume, "vm@then", "--rehydrate")
+    check(volume, "vm@then", then)
+    lsvd(volume, "remove", "golden")
+    check(volume, "vm", data)
+
+
+def run_slowly(volume, name):
+    return subprocess.Popen(
+        [str(w) for w in (DEDUPE, name, "--source", "golden", "--max-mbps",
+                          8, *volume.where())],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("end", ["kill", "stop", "interrupt"])
+def test_a_snapshot_and_the_end_of_it(place, end):
+    volume, data = two_copies(place, "r3")
+    server = serve(volume, "vm")
+    then = snapshot_of(volume, data)
+    process = run_slowly(volume, "vm@then")
+    poll(lambda: list(volume.roots["a"].glob("12/a/*.refs")),
+         "a reference file")
+    if end == "kill":
+        server.kill()
+    elif end == "stop":
+        server.stop()
+    else:
+        process.send_signal(signal.SIGINT)
+    one_line(process.communicate(timeout=60)[1])
+    assert process.returncode == 1
+    if end == "interrupt":
+        assert_same(read_all(server.connect(), SIZE), bytes(data))
+        poll(lambda: lsvd_succeeds(volume, "snapshot", "create", "vm@more"),
+             "the server to be done with it")
+        server.stop()
+    check(volume, "vm", data)
+    check(volume, "vm@then", then)
+    assert dedupe(volume, "vm@then", "--source",
+                  "golden")["blocks_matched"] > 0
+    check(volume, "vm@then", then)
+    check(volume, "vm", data)
+
+
+def test_a_snapshot_that_somebody_reads(place):
+    """What others have open is not added to."""
+    volume, data = two_copies(place, "r1")
+    then = snapshot_of(volume, data)
+    lsvd(volume, "clone", "vm@then", "other")
+    server = serve(volume, "other")
+    assert "vm@then" in dedupe(volume, "vm@then", "--source", "golden",
+                               code=1)
+    assert_same(read_all(server.connect(), SIZE), then)
+    server.stop()
+    assert dedupe(volume, "vm@then", "--source", "golden")[
+        "blocks_matched"] == len(FULL) // 4096
+    check(volume, "other", then)
+    check(volume, "vm", data)
+
+
+def test_bad_input_for_snapshots(place):
+    volume, data = two_copies(place, "r1")
+    then = snapshot_of(volume, data)
+    lsvd(volume, "snapshot", "create", "vm@later")
+    for served in (False, True):
+        server = serve(volume, "vm") if served else None
+        for name, source, says in (("vm@never", "golden", "vm@never"),
+                                   ("vm@then", "vm@then", "itself"),
+                                   ("vm@then", "vm@later", "needs"),
+                                   ("vm@then", "vm",
+                                    "in use" if served else "read-only"),
+                                   ("golden@then", "golden", "golden@then")):
+            assert says in dedupe(volume, name, "--source", source, code=1)
+        if server:
+            server.stop()
+    assert not list(volume.roots["a"].glob("*/a/*.refs"))
+    check(volume, "vm@then", then)
     check(volume, "vm", data)

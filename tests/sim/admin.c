@@ -1,6 +1,7 @@
 /* admin.c: the calls that make, change, mend and remove volumes, interrupted
  * at each of their steps. Whatever was left, the same call made again must
  * finish the job, and no byte may differ. */
+#include "dedupes.h"
 #include "imports.h"
 #include "snapshots.h"
 #include "base/memory.h"
@@ -700,7 +701,7 @@ finish_remove_snapshot(struct life *l, int result, bool crashed)
 }
 
 static void
-prepare_merge(struct life *l)
+prepare_two_served(struct life *l)
 {
     prepare_two_snapshots(l);
     if (!l->failed && life_open(l, 0) < 0)
@@ -722,6 +723,53 @@ finish_merge_served(struct life *l, int result, bool crashed)
     if (result < 0 && !crashed) /* a sync that failed is as a power cut */
         model_crashed(l->m, true);
     finish_remove_snapshot(l, result, crashed);
+}
+
+/* ---- snapshots that share blocks ---- */
+
+static int
+act_dedupe(struct life *l)
+{
+    struct lsvd_dedupe_report report;
+
+    return dedupes_run_offline(l, LIFE_VOLUME "@s0", &report);
+}
+
+static int
+act_dedupe_served(struct life *l)
+{
+    return end_served(l, snapshots_dedupe(l, 0));
+}
+
+/* Interrupted, it reads as it did; a run that is not has them all. */
+static void
+finish_dedupe(struct life *l, int result, bool crashed)
+{
+    struct lsvd_dedupe_report report;
+
+    (void)result;
+    (void)crashed;
+    snapshots_check(l);
+    judge(l);
+    snapshots_rebuild(l);
+    if (!l->failed && once_more(l, act_dedupe) < 0)
+        life_fail(l, "dedupe again: %s", lsvd_error());
+    if (!l->failed &&
+        dedupes_run_offline(l, LIFE_VOLUME "@s0", &report) < 0)
+        life_fail(l, "dedupe once more: %s", lsvd_error());
+    if (!l->failed && report.blocks_matched + report.blocks_zero > 0)
+        life_fail(l, "a whole run had left %" PRIu64 " blocks",
+                  report.blocks_matched + report.blocks_zero);
+    snapshots_check(l);
+    judge(l);
+}
+
+static void
+finish_dedupe_served(struct life *l, int result, bool crashed)
+{
+    if (result < 0 && !crashed) /* a sync that failed is as a power cut */
+        model_crashed(l->m, true);
+    finish_dedupe(l, result, crashed);
 }
 
 #define OTHER_NAME "w"
@@ -856,10 +904,14 @@ static const struct scenario scenarios[] = {
     {"rename", always, prepare_two_snapshots, act_rename, finish_rename},
     {"flatten", always, prepare_two_snapshots, act_flatten, finish_flatten},
     {"import", always, prepare_import, imports_apply, finish_import},
-    {"merge-served", always, prepare_merge, act_merge_served,
+    {"merge-served", always, prepare_two_served, act_merge_served,
      finish_merge_served},
     {"snapshot-served", always, prepare_served, act_snapshot_served,
      finish_snapshot_served},
+    {"dedupe-snapshot", always, prepare_two_snapshots, act_dedupe,
+     finish_dedupe},
+    {"dedupe-snapshot-served", always, prepare_two_served, act_dedupe_served,
+     finish_dedupe_served},
 };
 
 static void
@@ -902,15 +954,24 @@ disarm(struct life *l, enum interruption by)
     return fired;
 }
 
+/* Has it a twin (dedupes.h)? */
+static bool
+shares_blocks(const struct scenario *scenario)
+{
+    return scenario->act == act_dedupe || scenario->act == act_dedupe_served;
+}
+
 static bool
 interrupt(const struct scenario *scenario, const struct sim_policy *policy,
           enum interruption by, uint64_t nth, uint64_t seed, bool *ret_fired)
 {
+    struct sim_policy all = *policy;
     struct life l;
     bool ok, crashed;
     int r;
 
-    life_begin_empty(&l, policy, prng_mix(seed + nth % 7));
+    all.dedupe |= shares_blocks(scenario);
+    life_begin_empty(&l, &all, prng_mix(seed + nth % 7));
     scenario->prepare(&l);
     *ret_fired = false;
     if (!l.failed) {

@@ -117,25 +117,41 @@ dedupes_choose(struct life *l, uint64_t *offset, uint64_t *count,
     *ret = l->source + from;
 }
 
+static const char *const twin[] = {"twin", NULL};
+
 int
-dedupes_run(struct life *l)
+dedupes_run(struct life *l, const char *snapshot,
+            const struct lsvd_alone *alone)
 {
-    static const char *const twin[] = {"twin", NULL};
-    struct lsvd_dedupe spec = {.sources = twin, .memory_bytes = 1u << 20};
+    struct lsvd_dedupe spec = {.sources = twin,
+                               .memory_bytes = 1u << 20,
+                               .snapshot = snapshot};
+    const char *of = snapshot ? snapshot : LIFE_VOLUME;
     struct lsvd_dedupe_report report;
     int r;
 
     if (prng_one_in(&l->prng, 8)) {
-        life_event(l, "rehydrate");
-        return lsvd_live_rehydrate(l->v, &spec, NULL, &report);
+        life_event(l, "rehydrate %s", of);
+        return lsvd_live_rehydrate(l->v, &l->env, &spec, alone, NULL,
+                                   &report);
     }
     if (prng_one_in(&l->prng, 8))
         spec.hash_bits = 4; /* most of what it proposes is wrong */
-    life_event(l, "dedupe");
-    r = lsvd_live_dedupe(l->v, &l->env, &spec, NULL, &report);
+    life_event(l, "dedupe %s", of);
+    r = lsvd_live_dedupe(l->v, &l->env, &spec, alone, NULL, &report);
     if (r == 0)
         l->references += report.blocks_matched;
     return r;
+}
+
+int
+dedupes_run_offline(struct life *l, const char *name,
+                    struct lsvd_dedupe_report *ret)
+{
+    const struct lsvd_dedupe spec = {.sources = twin,
+                                     .memory_bytes = 1u << 20};
+
+    return lsvd_dedupe(&l->env, name, &spec, NULL, ret);
 }
 
 void

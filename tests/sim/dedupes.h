@@ -20,8 +20,13 @@ int dedupes_make_source(struct life *l);
  * rule. */
 void dedupes_choose(struct life *l, uint64_t *offset, uint64_t *count,
                     const uint8_t **ret);
-/* While it serves: a run, or back. 0 or its error. */
-int dedupes_run(struct life *l);
+/* While it serves: a run, or back; of a snapshot that the volume goes on from,
+ * if one is named, for which alone is used. 0 or its error. */
+int dedupes_run(struct life *l, const char *snapshot,
+                const struct lsvd_alone *alone);
+/* Of one that nobody has open, all of it. */
+int dedupes_run_offline(struct life *l, const char *name,
+                        struct lsvd_dedupe_report *ret);
 void dedupes_end(struct life *l);
 
 #endif

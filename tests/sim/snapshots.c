@@ -1,6 +1,7 @@
 /* snapshots.c: the volume is frozen now and then, also while it is written,
  * and what was frozen must stay as it was. */
 #include "snapshots.h"
+#include "dedupes.h"
 #include "volume/volume.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -117,6 +118,24 @@ snapshots_take(struct life *l, unsigned requests)
     return simio_halted(l->s) ? -EIO : 0;
 }
 
+/* One that was cut while blocks of it were made references, and that nothing
+ * goes on from any more, has a journal to be moved: this may be cut, too. */
+static void
+compare(struct life *l, struct lsvd_volume *v, const char *name,
+        const struct frozen *f)
+{
+    int r = lsvd_pread(v, l->buffer, l->volume_bytes, 0);
+
+    if (simio_halted(l->s))
+        return;
+    if (lsvd_get_size(v) != l->volume_bytes)
+        life_fail(l, "%s has another size", name);
+    else if (r < 0)
+        life_fail(l, "read of %s: %s", name, lsvd_error());
+    else if (memcmp(l->buffer, f->image, l->volume_bytes) != 0)
+        life_fail(l, "%s is not what was frozen", name);
+}
+
 static bool
 check(struct life *l, size_t nth)
 {
@@ -132,17 +151,13 @@ check(struct life *l, size_t nth)
     if (r == -ENOENT && !f->is_sure)
         return false;
     if (r < 0) {
-        life_fail(l, "open of %s: %s", name, lsvd_error());
+        if (!simio_halted(l->s))
+            life_fail(l, "open of %s: %s", name, lsvd_error());
         return true;
     }
     f->is_sure = true;
-    if (lsvd_get_size(v) != l->volume_bytes)
-        life_fail(l, "%s has another size", name);
-    else if (lsvd_pread(v, l->buffer, l->volume_bytes, 0) < 0)
-        life_fail(l, "read of %s: %s", name, lsvd_error());
-    else if (memcmp(l->buffer, f->image, l->volume_bytes) != 0)
-        life_fail(l, "%s is not what was frozen", name);
-    if (lsvd_close(v) < 0)
+    compare(l, v, name, f);
+    if (lsvd_close(v) < 0 && !simio_halted(l->s))
         life_fail(l, "close of %s: %s", name, lsvd_error());
     l->snapshots_read++;
     return true;
@@ -231,6 +246,20 @@ snapshots_remove(struct life *l, size_t nth)
     return r;
 }
 
+int
+snapshots_dedupe(struct life *l, size_t nth)
+{
+    const struct lsvd_alone alone = {.run = run_at_once, .ctx = l};
+    struct lsvd_dedupe_report report;
+    char name[32];
+    int r;
+
+    name_of(nth, name, sizeof name);
+    r = dedupes_run(l, name, &alone);
+    /* cut after it was let go, and before it was removed */
+    return r == -EXDEV ? dedupes_run_offline(l, name, &report) : r;
+}
+
 /* One of those that are there; false: there is none. */
 static bool
 choose_frozen(struct life *l, size_t *ret)
@@ -258,6 +287,16 @@ remove_one(struct life *l)
         life_fail(l, "remove of s%zu: %s", at, lsvd_error());
 }
 
+static void
+dedupe_one(struct life *l)
+{
+    size_t at;
+
+    if (choose_frozen(l, &at) && snapshots_dedupe(l, at) < 0 &&
+        !simio_halted(l->s) && !l->dead)
+        life_fail(l, "dedupe of s%zu: %s", at, lsvd_error());
+}
+
 void
 snapshots_event(struct life *l)
 {
@@ -270,6 +309,10 @@ snapshots_event(struct life *l)
     snapshots_check(l); /* was the last one made? */
     if (l->failed)
         return;
+    if (l->policy.dedupe && prng_one_in(&l->prng, 3)) {
+        dedupe_one(l);
+        return;
+    }
     if (prng_one_in(&l->prng, 3)) {
         remove_one(l);
         return;

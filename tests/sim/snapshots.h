@@ -15,6 +15,9 @@ int snapshots_take(struct life *l, unsigned requests);
 /* The open volume takes what that snapshot says, or a later one does; then it
  * is removed. Cut in between it is there or not, and right. */
 int snapshots_remove(struct life *l, size_t nth);
+/* Blocks of that snapshot, which the open volume goes on from, become
+ * references, or are made its own again. */
+int snapshots_dedupe(struct life *l, size_t nth);
 /* All that were made, and perhaps the last one, must be what was frozen. */
 void snapshots_check(struct life *l);
 /* What was left out of a view of theirs comes back only so. */

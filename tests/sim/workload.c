@@ -300,7 +300,7 @@ request_copy(struct life *l, bool may_fail)
 static void
 request_dedupe(struct life *l, bool may_fail)
 {
-    int r = dedupes_run(l);
+    int r = dedupes_run(l, NULL, NULL);
 
     /* a part that fails, or is away, ends a run */
     went_well(l, "dedupe", r, may_fail || l->policy.missing || r == -EAGAIN ||

@@ -158,7 +158,8 @@ dedupe_with(struct pair *p, const struct lsvd_dedupe *spec)
 {
     struct lsvd_dedupe_report report;
 
-    MUST(lsvd_live_dedupe(p->copy, &p->world.env, spec, NULL, &report));
+    MUST(lsvd_live_dedupe(p->copy, &p->world.env, spec, NULL, NULL,
+                          &report));
     return report;
 }
 
@@ -305,7 +306,8 @@ try_dedupe(struct pair *p)
     struct lsvd_dedupe_report report;
     int r;
 
-    r = lsvd_live_dedupe(p->copy, &p->world.env, &spec, NULL, &report);
+    r = lsvd_live_dedupe(p->copy, &p->world.env, &spec, NULL, NULL,
+                         &report);
     if (r == 0)
         return;
     assert_true(r == -EIO && p->was_degraded);
@@ -487,7 +489,7 @@ refuse(struct pair *p, const char *const *sources, int error,
     struct lsvd_dedupe_report report;
 
     assert_int_equal(lsvd_live_dedupe(p->copy, &p->world.env, &spec, NULL,
-                                      &report),
+                                      NULL, &report),
                      error);
     assert_non_null(strstr(lsvd_error(), words));
     check(p);
@@ -650,6 +652,152 @@ test_below_a_snapshot(void **state)
     end(&p);
 }
 
+/* ---- and its own blocks ---- */
+
+static int
+run_at_once(void *ctx, int (*fn)(void *arg), void *arg,
+            char text[LSVD_TEXT_BYTES])
+{
+    int r = fn(arg);
+
+    (void)ctx;
+    (void)snprintf(text, LSVD_TEXT_BYTES, "%s", lsvd_error());
+    return r;
+}
+
+static int
+dedupe_snapshot(struct pair *p, const char *name, bool estimate,
+                const char *const *sources, struct lsvd_dedupe_report *ret)
+{
+    const struct lsvd_alone alone = {.run = run_at_once};
+    const struct lsvd_dedupe spec = {.sources = sources,
+                                     .estimate = estimate,
+                                     .snapshot = name};
+
+    return lsvd_live_dedupe(p->copy, &p->world.env, &spec, &alone, NULL, ret);
+}
+
+static void
+check_named(struct pair *p, const char *name, const uint8_t *what)
+{
+    struct lsvd_volume *v;
+
+    MUST(lsvd_open(&p->world.env, name, LSVD_OPEN_READ_ONLY, &v));
+    MUST(lsvd_pread(v, p->found, BYTES, 0));
+    assert_memory_equal(p->found, what, BYTES);
+    MUST(lsvd_close(v));
+}
+
+/* v2@then has half of what v1 has, v2@later more, and v2 something else. */
+static void
+take_two(struct pair *p, uint8_t *then)
+{
+    write_at(p, p->source, HALF, 0);
+    close_copy(p);
+    memcpy(then, p->model, BYTES);
+    MUST(lsvd_snapshot_create(&p->world.env, "v2@then"));
+    open_copy(p);
+    write_at(p, p->source, CHUNK, HALF);
+    close_copy(p);
+    MUST(lsvd_snapshot_create(&p->world.env, "v2@later"));
+    open_copy(p);
+    write_at(p, p->source + 9 * 4096, 30 * 4096, 0);
+}
+
+static void
+snapshots_of(const struct kind *kind)
+{
+    static const char *const later[] = {"v2@later", NULL};
+    struct lsvd_dedupe_report report, told;
+    const struct lsvd_dedupe spec = {.sources = v1};
+    uint8_t *then = malloc(BYTES);
+    struct pair p;
+
+    assert_non_null(then);
+    begin(&p, &one, kind);
+    take_two(&p, then);
+    assert_int_equal(dedupe_snapshot(&p, "v2@never", false, v1, &report),
+                     -EXDEV);
+    assert_int_equal(dedupe_snapshot(&p, "v2@never", true, v1, &report),
+                     -EXDEV);
+    assert_int_equal(dedupe_snapshot(&p, "v2@then", false, later, &report),
+                     -ELOOP);
+    MUST(dedupe_snapshot(&p, "v2@then", true, v1, &told));
+    MUST(dedupe_snapshot(&p, "v2@then", false, v1, &report));
+    assert_int_equal(report.blocks_matched, HALF / 4096 - 1);
+    assert_int_equal(report.blocks_zero, 1);
+    assert_int_equal(told.blocks_matched, report.blocks_matched);
+    assert_true(told.bytes_given_back >=
+                report.bytes_given_back / 100 * 97);
+    assert_true(told.bytes_given_back <=
+                report.bytes_given_back / 100 * 103);
+    check(&p);
+    check_named(&p, "v2@then", then);
+    MUST(dedupe_snapshot(&p, "v2@then", false, v1, &report));
+    assert_int_equal(report.blocks_matched + report.blocks_zero, 0);
+    assert_int_equal(lsvd_remove(&p.world.env, NAME), -EBUSY);
+    reopen(&p, true);
+    check(&p);
+    close_copy(&p);
+    /* the other one, of a volume that nobody serves; and the first, back */
+    MUST(lsvd_dedupe(&p.world.env, "v2@later", &spec, NULL, &report));
+    assert_int_equal(report.blocks_matched, CHUNK / 4096 - 1);
+    MUST(lsvd_rehydrate(&p.world.env, "v2@then", &spec, NULL, &report));
+    assert_int_equal(report.blocks_matched, HALF / 4096 - 1);
+    check_named(&p, "v2@then", then);
+    check_sound(&p, "v2@then");
+    check_sound(&p, "v2@later");
+    MUST(lsvd_snapshot_remove(&p.world.env, "v2@then", 0, NULL));
+    MUST(lsvd_snapshot_remove(&p.world.env, "v2@later", 0, NULL));
+    open_copy(&p);
+    check(&p);
+    end(&p);
+    free(then);
+}
+
+static void
+test_of_snapshots(void **state)
+{
+    (void)state;
+    snapshots_of(&one);
+    snapshots_of(&three);
+    snapshots_of(&ec21);
+}
+
+/* Without all its parts it is not added to, and stays as it is. */
+static void
+test_of_a_snapshot_that_lacks_a_part(void **state)
+{
+    const struct lsvd_dedupe spec = {.sources = v1};
+    struct lsvd_dedupe_report report;
+    char there[600], away[600];
+    uint8_t *then = malloc(BYTES);
+    struct pair p;
+
+    (void)state;
+    assert_non_null(then);
+    begin(&p, &one, &three);
+    take_two(&p, then);
+    close_copy(&p);
+    (void)snprintf(there, sizeof there, "%s/%d/b", p.world.data, COPY);
+    (void)snprintf(away, sizeof away, "%s/b-away", p.world.path);
+    assert_int_equal(rename(there, away), 0);
+    assert_true(lsvd_dedupe(&p.world.env, "v2@then", &spec, NULL, &report) <
+                0);
+    open_copy(&p);
+    assert_true(dedupe_snapshot(&p, "v2@then", false, v1, &report) < 0);
+    check(&p);
+    close_copy(&p);
+    assert_int_equal(rename(away, there), 0);
+    check_named(&p, "v2@then", then);
+    open_copy(&p);
+    MUST(dedupe_snapshot(&p, "v2@then", false, v1, &report));
+    assert_int_equal(report.blocks_matched, HALF / 4096 - 1);
+    check(&p);
+    end(&p);
+    free(then);
+}
+
 int
 main(void)
 {
@@ -665,6 +813,8 @@ main(void)
         cmocka_unit_test(test_a_reference_file_is_damaged_or_gone),
         cmocka_unit_test(test_all_reference_files_are_gone),
         cmocka_unit_test(test_below_a_snapshot),
+        cmocka_unit_test(test_of_snapshots),
+        cmocka_unit_test(test_of_a_snapshot_that_lacks_a_part),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

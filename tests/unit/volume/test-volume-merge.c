@@ -1,5 +1,5 @@
-/* A snapshot in the middle goes while the volume is used (ME1-ME3 of
- * volume/merge.c), and parts of parents come back (volume/renew.c): what is
+/* A snapshot in the middle goes while the volume is used (AD1-AD3 of
+ * volume/adding.h), and parts of parents come back (volume/renew.c): what is
  * refused, what is cut short, and requests on other threads meanwhile. */
 #include "film.h"
 #include "unit.h"
@@ -87,7 +87,7 @@ test_refused_or_cut_short(void **state)
     film_begin(&f, &film_mirror, 1, true);
     take_three(&f, copies);
     assert_int_equal(merge(&f, &gate, "v1@nowhere", NULL), -EXDEV);
-    /* somebody reads it, ME2 */
+    /* somebody reads it, AD2 */
     MUST(lsvd_open(&f.world.env, "v1@y", LSVD_OPEN_READ_ONLY, &other));
     assert_int_equal(merge(&f, &gate, "v1@x", NULL), -EBUSY);
     MUST(lsvd_close(other));

@@ -1,47 +1,54 @@
-/* merge.c: a snapshot that a served volume is read through takes over what its
- * own parent says, so that this one can be removed (adopt.h).
- *
- * Happy path: the snapshot is locked for us alone -> it is opened once more, to
- *   be added to, over the same parent; what was read through the old one is
- *   read through the new one from a moment on at which no request is under way
- *   -> it takes over what its parent says, beside requests -> the parent is let
- *   go -> what its journal holds is moved, and the journal goes: it is a parent
- *   like others again.
- * (ME1) Nothing of its files is changed before the exchange: until then the old
- *       one reads them without looking whether they change.
- * (ME2) Others that read the snapshot have it locked, shared: then it is not
- *       added to (-EBUSY). Who comes while it is, is refused.
- * (ME3) Its policy tells the view in which it is added to (SN2): a part that
- *       lacks some of that proves nothing.
- * Cut at any point: it is opened with what its journal holds, as any parent
- * (needed_settle), and reads as it did (FL2). */
+/* adding.c: see adding.h. */
+#include "volume/adding.h"
 #include "base/err.h"
-#include "volume/adopt.h"
 #include "volume/exchange.h"
 #include "volume/parent.h"
 #include "volume/snapshot.h"
 #include <stdio.h>
 #include <string.h>
 
-/* What depends on the snapshot that takes over, and how far below top it is. */
+/* The snapshot, who goes on from it, and how far below top it lies. */
 struct place {
-    struct lsvd_volume *child;
+    struct lsvd_volume *snapshot, *child;
     unsigned depth;
 };
 
+struct lsvd_volume *
+needed_find(struct lsvd_volume *top, const char *name, unsigned *ret_depth)
+{
+    unsigned depth = 1;
+
+    for (struct lsvd_volume *p = top->parent; p; p = p->parent, depth++) {
+        if (strcmp(meta_stored_name(&p->meta), name) != 0)
+            continue;
+        if (ret_depth)
+            *ret_depth = depth;
+        return p;
+    }
+    return NULL;
+}
+
 /* The chain is changed by one at a time, and that is us. */
 static int
-find_place(struct lsvd_volume *top, const char *parent, struct place *ret)
+find_place(struct lsvd_volume *top, const char *name, struct place *ret)
 {
-    *ret = (struct place){top, 1};
-    for (; ret->child->parent; ret->child = ret->child->parent, ret->depth++) {
-        const struct lsvd_volume *p = ret->child->parent->parent;
+    *ret = (struct place){.child = top};
+    ret->snapshot = needed_find(top, name, &ret->depth);
+    if (!ret->snapshot)
+        return err_set(-EXDEV, "volume %s does not go on from %s",
+                       top->meta.name, name);
+    while (ret->child->parent != ret->snapshot)
+        ret->child = ret->child->parent;
+    return 0;
+}
 
-        if (p && strcmp(meta_stored_name(&p->meta), parent) == 0)
-            return 0;
-    }
-    return err_set(-EXDEV, "volume %s does not depend on %s", top->meta.name,
-                   parent);
+static int
+check_is_snapshot(const struct lsvd_volume *c)
+{
+    if (c->meta.successor)
+        return 0;
+    return err_set(-EINVAL, "volume %s is no snapshot",
+                   meta_stored_name(&c->meta));
 }
 
 static int
@@ -52,9 +59,6 @@ check(const struct lsvd_volume *top, const struct lsvd_volume *c)
     if (!top->attached)
         return err_set(-EROFS, "volume %s can't be written now",
                        top->meta.name);
-    if (!c->meta.successor)
-        return err_set(-EBUSY, "%s depends on it, and is no snapshot: flatten "
-                       "or remove that first", name);
     if (c->usable != volume_all_parts(c))
         return err_set(-EIO, "%s: not all its parts are in sync: see "
                        "lsvd-repair verify %s", name, name);
@@ -63,7 +67,7 @@ check(const struct lsvd_volume *top, const struct lsvd_volume *c)
             return err_set(-EBUSY, "%s is not yet complete on its parts: try "
                            "again when it is", meta_stored_name(&p->meta));
     }
-    return 0;
+    return check_is_snapshot(c);
 }
 
 static int
@@ -96,7 +100,7 @@ static int
 open_to_add(const struct place *at, const struct lsvd_env *env,
             struct lsvd_volume **ret)
 {
-    struct lsvd_volume *c = at->child->parent;
+    struct lsvd_volume *c = at->snapshot;
     unsigned flags = OPEN_ADD | OPEN_PARENT | at->depth << OPEN_DEPTH_SHIFT;
     int r = lock_exclusive(c);
 
@@ -127,7 +131,7 @@ put_in_place(struct lsvd_volume *top, const struct place *at,
     int r;
 
     atomic_store(&next->in_repair, true); /* for as long as it is attached */
-    atomic_store(&next->in_merge, true);
+    atomic_store(&next->is_added_to, true);
     lsvd_on_fenced(next, top->on_fenced, top->on_fenced_ctx);
     r = exchange(&x, alone);
     if (r < 0) {
@@ -146,19 +150,20 @@ put_in_place(struct lsvd_volume *top, const struct place *at,
     return 0;
 }
 
-int
-merge_freeze_anew(struct lsvd_volume *v)
+/* AD3. The role's, or before anybody else has it. */
+static int
+freeze_anew_locked(struct lsvd_volume *c)
 {
-    if (!v->attached || v->usable != volume_all_parts(v))
+    if (!c->attached || c->usable != volume_all_parts(c))
         return err_set(-EIO, "volume %s: not all its parts are in sync",
-                       v->meta.name);
-    v->meta.frozen_epoch = v->view.id.epoch;
-    v->meta.frozen_minor = v->view.id.minor;
-    v->meta.generation++;
-    return volume_store_meta_in_use(v, &v->meta);
+                       c->meta.name);
+    c->meta.frozen_epoch = c->view.id.epoch;
+    c->meta.frozen_minor = c->view.id.minor;
+    c->meta.generation++;
+    return volume_store_meta_in_use(c, &c->meta);
 }
 
-/* ME3: its threads may change the view. */
+/* Its threads may change the view. */
 static int
 freeze_anew(struct lsvd_volume *c)
 {
@@ -167,15 +172,23 @@ freeze_anew(struct lsvd_volume *c)
 
     if (r < 0)
         return r;
-    r = merge_freeze_anew(c);
+    r = freeze_anew_locked(c);
     role_put(c, &role);
     return r;
 }
 
 static int
-merge(struct lsvd_volume *top, const struct place *at,
-      const struct lsvd_env *env, const struct lsvd_flatten *spec,
-      const struct lsvd_alone *alone, const struct lsvd_repair_callbacks *cb)
+run(struct lsvd_volume *c, adding_job job, void *arg)
+{
+    int r = freeze_anew(c);
+
+    return r < 0 ? r : job(arg, c);
+}
+
+static int
+add(struct lsvd_volume *top, const struct place *at,
+    const struct lsvd_env *env, const struct lsvd_alone *alone, adding_job job,
+    void *arg)
 {
     char text[LSVD_TEXT_BYTES];
     struct lsvd_volume *c;
@@ -185,28 +198,48 @@ merge(struct lsvd_volume *top, const struct place *at,
         r = put_in_place(top, at, c, alone);
     if (r < 0)
         return r;
-    r = freeze_anew(c);
-    if (r == 0)
-        r = adopt_level(c, top, spec->rate_bytes, alone, cb);
+    r = run(c, job, arg);
     snprintf(text, sizeof text, "%s", err_text());
-    snapshot_finish_merge(c);
+    snapshot_finish_adding(c);
     return r < 0 ? err_set(r, "%s", text) : 0;
 }
 
 int
-merge_below(struct lsvd_volume *top, const struct lsvd_env *env,
-            const struct lsvd_flatten *spec, const struct lsvd_alone *alone,
-            const struct lsvd_repair_callbacks *cb)
+add_to_needed(struct lsvd_volume *top, const char *name,
+              const struct lsvd_env *env, const struct lsvd_alone *alone,
+              adding_job job, void *arg)
 {
     struct place at;
-    int r = find_place(top, spec->parent, &at);
+    int r = find_place(top, name, &at);
 
     if (r == 0)
-        r = check(top, at.child->parent);
+        r = check(top, at.snapshot);
     if (r < 0)
         return r;
-    atomic_store(&top->in_merge, true);
-    r = merge(top, &at, env, spec, alone, cb);
-    atomic_store(&top->in_merge, false);
+    atomic_store(&top->adds_below, true);
+    r = add(top, &at, env, alone, job, arg);
+    atomic_store(&top->adds_below, false);
     return r;
+}
+
+/* ---- of one that nobody has open ---- */
+
+int
+add_to_snapshot(const struct lsvd_env *env, const char *name, adding_job job,
+                void *arg)
+{
+    char text[LSVD_TEXT_BYTES];
+    struct lsvd_volume *c;
+    int r = volume_open(env, name, OPEN_ADD, &c), settled;
+
+    if (r < 0)
+        return r;
+    opening_ends(c);
+    r = check_is_snapshot(c);
+    if (r == 0)
+        r = run(c, job, arg);
+    snprintf(text, sizeof text, "%s", err_text());
+    settled = snapshot_settle(c);
+    lsvd_abandon(c);
+    return r < 0 ? err_set(r, "%s", text) : settled;
 }

@@ -140,12 +140,23 @@ get_index(struct dedupe *d, struct dedupe_source *s, size_t memory)
     return 0;
 }
 
+/* The first cache directory that is there. */
+static int
+open_dir(struct dedupe *d)
+{
+    int r = -ENOENT;
+
+    for (size_t i = 0; d->v->config.cache[i] && r < 0; i++)
+        r = env_open_cache(&d->v->world, &d->v->config, i, &d->dir);
+    return r;
+}
+
 static int
 get_indexes(struct dedupe *d)
 {
     size_t memory = d->spec->memory_bytes ? (size_t)d->spec->memory_bytes
                                           : (size_t)MEMORY_DEFAULT;
-    int r = env_open_cache(&d->v->world, &d->v->config, 0, &d->dir);
+    int r = open_dir(d);
 
     for (uint32_t i = 0; i < d->source_count && r == 0; i++)
         r = get_index(d, &d->source[i], memory);

@@ -29,9 +29,13 @@ disarm(struct life *l, enum nth_kind kind)
     if (kind == NTH_MEMORY)
         return mem_fail_after(-1);
     fired = simio_failure_fired(l->s);
-    if (fired)
+    if (fired) {
         life_event(l, "(it was a %s)",
                    simio_call_name(simio_failure_kind(l->s)));
+        /* what it should have made durable is gone, as with the power */
+        if (simio_failure_kind(l->s) == SIM_CALL_SYNC)
+            model_crashed(l->m, true);
+    }
     simio_arm_failure(l->s, 0, 0);
     return fired;
 }

@@ -276,14 +276,20 @@ choose_frozen(struct life *l, size_t *ret)
     return true;
 }
 
+/* A part may have vanished with the requests that came meanwhile, and what a
+ * directory that died had may be needed: a journal, or a copy of it. */
+static bool
+is_unexpected(const struct life *l, int r)
+{
+    return r < 0 && !simio_halted(l->s) && !l->dead && is_whole(l);
+}
+
 static void
 remove_one(struct life *l)
 {
     size_t at;
 
-    /* a copy of its journal may be in a directory that died */
-    if (choose_frozen(l, &at) && snapshots_remove(l, at) < 0 &&
-        !simio_halted(l->s) && !l->dead)
+    if (choose_frozen(l, &at) && is_unexpected(l, snapshots_remove(l, at)))
         life_fail(l, "remove of s%zu: %s", at, lsvd_error());
 }
 
@@ -292,8 +298,7 @@ dedupe_one(struct life *l)
 {
     size_t at;
 
-    if (choose_frozen(l, &at) && snapshots_dedupe(l, at) < 0 &&
-        !simio_halted(l->s) && !l->dead)
+    if (choose_frozen(l, &at) && is_unexpected(l, snapshots_dedupe(l, at)))
         life_fail(l, "dedupe of s%zu: %s", at, lsvd_error());
 }
 
@@ -318,7 +323,7 @@ snapshots_event(struct life *l)
         return;
     }
     r = snapshots_take(l, (unsigned)prng_below(&l->prng, 4));
-    if (r < 0 && !simio_halted(l->s) && !l->dead) /* no journal can be made */
+    if (is_unexpected(l, r))
         life_fail(l, "snapshot: %s", lsvd_error());
     if (!simio_halted(l->s))
         snapshots_find(l);

@@ -302,8 +302,10 @@ request_dedupe(struct life *l, bool may_fail)
 {
     int r = dedupes_run(l, NULL, NULL);
 
-    /* a part that fails, or is away, ends a run */
-    went_well(l, "dedupe", r, may_fail || l->policy.missing || r == -EAGAIN ||
+    /* a part that fails, or is away, ends a run, or the directory that the
+     * indexes are in */
+    went_well(l, "dedupe", r, may_fail || l->policy.missing || l->dead ||
+              r == -EAGAIN ||
               (r == -EIO && !life_parts_all_in_sync(l)));
 }
 

@@ -92,6 +92,8 @@ static const struct op {
     { "set", op_set },         { "resize", op_resize },
     { "snapshot", op_snapshot }, { "flatten", op_flatten },
     { "dedupe", op_dedupe },   { "diff", op_diff },
+    /* by another name: a server that is older must not do it to the volume */
+    { "dedupe-snapshot", op_dedupe },
 };
 
 /* A snapshot exchanges the volume. */

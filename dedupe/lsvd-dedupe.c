@@ -125,7 +125,9 @@ work(struct request *req, const char *name, struct lsvd_dedupe_report *ret)
     struct lsvd_env env = cli_env(&req->cli);
     json_t *args = make_args(req, name), *result = NULL;
     char *volume = cli_volume_of(name);
-    const struct control_ask ask = { .volume = volume, .op = "dedupe",
+    const struct control_ask ask = { .volume = volume,
+                                     .op = strchr(name, '@')
+                                               ? "dedupe-snapshot" : "dedupe",
                                      .args = args,
                                      .line = progress_line,
                                      .cancelled = progress_cancelled,

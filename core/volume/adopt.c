@@ -284,18 +284,21 @@ go_on(struct lsvd_volume *v, struct lsvd_volume *top)
     destage_go_on(top);
 }
 
-/* So that little of it is left to do when clients wait. */
+/* With no request under way; as little as can be is left to do then. */
 static int
-do_beforehand(struct lsvd_volume *v, struct lsvd_volume *top)
+end_alone(struct end *end, const struct lsvd_alone *alone)
 {
-    int r = destage_hold(top);
+    char text[LSVD_TEXT_BYTES];
+    int r = destage_hold(end->top);
 
-    if (r == 0 && v != top)
-        r = destage_hold(v);
-    if (r == 0)
-        r = lsvd_flush(v);
-    if (r < 0)
-        go_on(v, top);
+    if (r == 0 && end->v != end->top)
+        r = destage_hold(end->v);
+    if (r == 0) {
+        r = alone->run(alone->ctx, end_level, end, text);
+        if (r < 0)
+            (void)err_set(r, "%s", text);
+    }
+    go_on(end->v, end->top);
     return r;
 }
 
@@ -304,21 +307,19 @@ adopt_level(struct lsvd_volume *v, struct lsvd_volume *top,
             uint64_t rate_bytes, const struct lsvd_alone *alone,
             const struct lsvd_repair_callbacks *cb)
 {
-    char text[LSVD_TEXT_BYTES];
     struct end end = {.v = v, .top = top};
     struct lease chain;
     int r = adopt_all(v, rate_bytes, cb);
 
     if (r == 0)
-        r = do_beforehand(v, top);
+        r = lsvd_flush(v);
     if (r < 0)
         return r;
     lease_get(&top->chain, &chain, 0, 1, true); /* while requests go on */
-    r = alone->run(alone->ctx, end_level, &end, text);
-    go_on(v, top);
+    r = end_alone(&end, alone);
     lease_put(&top->chain, &chain); /* who comes now does not find it */
     if (r < 0)
-        return err_set(r, "%s", text);
+        return r;
     event_note(top, LOG_WARNING_LEVEL, "flatten", 0, "%s needs its parent %s "
                "no more", meta_stored_name(&v->meta),
                meta_stored_name(&end.parent->meta));

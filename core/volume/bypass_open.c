@@ -71,7 +71,8 @@ is_healthy(struct lsvd_volume *v)
            atomic_load(&v->destage_error) == 0 &&
            !atomic_load(&v->stopping) && !atomic_load(&v->hurried) &&
            !atomic_load(&v->fenced) &&
-           (!atomic_load(&v->in_repair) || atomic_load(&v->adds_below));
+           (!atomic_load(&v->in_repair) || atomic_load(&v->adds_below) ||
+            atomic_load(&v->is_added_to));
 }
 
 static bool

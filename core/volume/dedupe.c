@@ -467,9 +467,13 @@ close_sources(struct dedupe *d)
     }
 }
 
-static void
-done(struct dedupe *d)
+/* The error text stays. */
+static int
+done(struct dedupe *d, int r)
 {
+    char text[LSVD_TEXT_BYTES];
+
+    snprintf(text, sizeof text, "%s", err_text());
     close_sources(d);
     target_close(d->dir);
     references_free(d->want);
@@ -480,6 +484,7 @@ done(struct dedupe *d)
     free(d->own);
     d->report->duration_ms =
         (d->v->io->ops->now_ns(d->v->io) - d->began_ns) / 1000000;
+    return r < 0 ? err_set(r, "%s", text) : r;
 }
 
 static int
@@ -532,13 +537,12 @@ dedupe_volume(struct lsvd_volume *v, const struct lsvd_env *env,
 
     if (r == 0)
         r = dedupe(&d, env);
-    done(&d);
-    return r;
+    return done(&d, r);
 }
 
 /* Nothing refers to them any more: the policy names no source. */
 static int
-forget_sources(struct lsvd_volume *v)
+forget_sources(struct lsvd_volume *v, struct lsvd_volume *top)
 {
     struct volume_meta next;
     struct lease role;
@@ -565,12 +569,13 @@ forget_sources(struct lsvd_volume *v)
     }
     role_put(v, &role);
     if (r == 0)
-        sources_let_go(v);
+        sources_let_go(v, top);
     return r;
 }
 
 int
-dedupe_undo(struct lsvd_volume *v, const struct lsvd_dedupe *spec,
+dedupe_undo(struct lsvd_volume *v, struct lsvd_volume *top,
+            const struct lsvd_dedupe *spec,
             const struct lsvd_repair_callbacks *cb,
             struct lsvd_dedupe_report *ret)
 {
@@ -581,9 +586,9 @@ dedupe_undo(struct lsvd_volume *v, const struct lsvd_dedupe *spec,
         r = each_chunk(&d, rehydrate_one);
     if (r == 0)
         r = each_chunk(&d, clear_one);
-    done(&d);
+    r = done(&d, r);
     if (r == -EAGAIN)
         r = err_set(-EBUSY, "volume %s is being written too much: run it "
                     "again", v->meta.name);
-    return r == 0 ? forget_sources(v) : r;
+    return r == 0 ? forget_sources(v, top) : r;
 }

@@ -52,7 +52,8 @@ struct dedupe {
 };
 
 /* As lsvd_live_dedupe and lsvd_live_rehydrate, of a volume that is reserved, or
- * a snapshot that is being added to; of any snapshot, with spec->estimate. */
+ * a snapshot that is being added to; of one that is not attached, with
+ * spec->estimate. top: v, or what is served and goes on from it. */
 int dedupe_volume(struct lsvd_volume *v, const struct lsvd_env *env,
                   const struct lsvd_dedupe *spec,
                   const struct lsvd_repair_callbacks *cb,
@@ -61,7 +62,8 @@ int dedupe_volume(struct lsvd_volume *v, const struct lsvd_env *env,
  * would not be found to be no source. */
 int dedupe_check_sources(struct lsvd_volume *v, const struct lsvd_env *env,
                          const struct lsvd_dedupe *spec);
-int dedupe_undo(struct lsvd_volume *v, const struct lsvd_dedupe *spec,
+int dedupe_undo(struct lsvd_volume *v, struct lsvd_volume *top,
+                const struct lsvd_dedupe *spec,
                 const struct lsvd_repair_callbacks *cb,
                 struct lsvd_dedupe_report *ret);
 

@@ -7,6 +7,7 @@
 #include "volume/event.h"
 
 struct run {
+    struct lsvd_volume *top; /* what is served; NULL: nothing is */
     const struct lsvd_env *env;
     const struct lsvd_dedupe *spec;
     const struct lsvd_repair_callbacks *cb;
@@ -19,7 +20,8 @@ run_on(void *arg, struct lsvd_volume *v)
 {
     const struct run *run = arg;
 
-    return run->undo ? dedupe_undo(v, run->spec, run->cb, run->report)
+    return run->undo ? dedupe_undo(v, run->top ? run->top : v, run->spec,
+                                   run->cb, run->report)
                      : dedupe_volume(v, run->env, run->spec, run->cb,
                                      run->report);
 }
@@ -51,6 +53,9 @@ run_on_needed(struct lsvd_volume *v, const struct lsvd_alone *alone,
     if (!p)
         return err_set(-EXDEV, "volume %s does not go on from %s",
                        v->meta.name, name);
+    if (p->attached) /* its journal may go at any moment (SN4) */
+        return err_set(-EBUSY, "%s is not yet complete on its parts: try "
+                       "again when it is", name);
     r = look_at(p, run);
     return r < 0 || only_looks(run)
                ? r
@@ -78,7 +83,7 @@ lsvd_live_dedupe(struct lsvd_volume *v, const struct lsvd_env *env,
                  const struct lsvd_repair_callbacks *cb,
                  struct lsvd_dedupe_report *ret)
 {
-    struct run run = {env, spec, cb, ret, .undo = false};
+    struct run run = {v, env, spec, cb, ret, .undo = false};
     int r = run_live(v, alone, &run);
 
     if (r == 0 && !spec->estimate && ret->blocks_matched > 0)
@@ -95,7 +100,7 @@ lsvd_live_rehydrate(struct lsvd_volume *v, const struct lsvd_env *env,
                     const struct lsvd_repair_callbacks *cb,
                     struct lsvd_dedupe_report *ret)
 {
-    struct run run = {env, spec, cb, ret, .undo = true};
+    struct run run = {v, env, spec, cb, ret, .undo = true};
 
     return run_live(v, alone, &run);
 }
@@ -108,7 +113,7 @@ run_volume(const char *name, struct run *run)
     struct lsvd_volume *v;
     int r = lsvd_open(run->env, name, 0, &v);
 
-    return r < 0 ? r : volume_close_after(v, run_live(v, NULL, run));
+    return r < 0 ? r : volume_close_after(v, run_on(run, v));
 }
 
 static int
@@ -138,7 +143,7 @@ lsvd_dedupe(const struct lsvd_env *env, const char *name,
             const struct lsvd_repair_callbacks *cb,
             struct lsvd_dedupe_report *ret)
 {
-    struct run run = {env, spec, cb, ret, .undo = false};
+    struct run run = {NULL, env, spec, cb, ret, .undo = false};
 
     return run_unserved(name, &run);
 }
@@ -149,7 +154,7 @@ lsvd_rehydrate(const struct lsvd_env *env, const char *name,
                const struct lsvd_repair_callbacks *cb,
                struct lsvd_dedupe_report *ret)
 {
-    struct run run = {env, spec, cb, ret, .undo = true};
+    struct run run = {NULL, env, spec, cb, ret, .undo = true};
 
     return run_unserved(name, &run);
 }

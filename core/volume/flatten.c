@@ -46,7 +46,7 @@ flatten_all(struct lsvd_volume *v, const struct lsvd_flatten *spec,
         return check_level(v); /* says what it has not */
     while (r == 0 && volume_is_clone(v))
         r = flatten_one(v, spec, alone, cb);
-    return r == 0 && volume_has_references(v) ? dedupe_undo(v, &undo, cb,
+    return r == 0 && volume_has_references(v) ? dedupe_undo(v, v, &undo, cb,
                                                             &report)
                                               : r;
 }

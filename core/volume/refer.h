@@ -39,8 +39,9 @@ void sources_open_late(struct lsvd_volume *v, const struct lsvd_env *env);
 int source_open_nth(struct lsvd_volume *v, const struct lsvd_env *env,
                     uint32_t nth, unsigned flags, struct lsvd_volume **ret);
 void sources_close(struct lsvd_volume *v);
-/* The same beside requests, none of which needs them any more. */
-void sources_let_go(struct lsvd_volume *v);
+/* The same beside requests of top, which is v, or goes on from it; none of them
+ * needs its sources any more. */
+void sources_let_go(struct lsvd_volume *v, struct lsvd_volume *top);
 /* NULL: no source, or not open. */
 struct lsvd_volume *source_find(const struct lsvd_volume *v, uint32_t number);
 /* RF3. v is open to be written, source was opened as one, and is owned by v

@@ -1,6 +1,7 @@
 /* source.c: the volumes that references lead to; see refer.h. */
 #include "base/err.h"
 #include "volume/parent.h"
+#include "volume/exchange.h"
 #include "volume/refer.h"
 #include <assert.h>
 #include <string.h>
@@ -102,22 +103,23 @@ sources_close(struct lsvd_volume *v)
     close_all(v, atomic_exchange(&v->source_count, 0));
 }
 
-/* Who reads from one has a lease on the blocks of v for which. */
+/* Who reads from one has a lease on the blocks of v for which; renew.c has the
+ * chain of top, lsvd_status and lsvd_hurry what chain_lock locks. */
 void
-sources_let_go(struct lsvd_volume *v)
+sources_let_go(struct lsvd_volume *v, struct lsvd_volume *top)
 {
     uint64_t blocks = geometry_block_count(&v->g);
     struct lease all, chain;
     uint32_t count;
 
-    lease_get(&v->chain, &chain, 0, 1, true); /* renew.c looks at them */
+    lease_get(&top->chain, &chain, 0, 1, true);
     lease_get(&v->leases, &all, 0, blocks, true);
-    pthread_mutex_lock(&v->state_lock); /* also for lsvd_hurry */
+    chain_lock(top, v);
     count = atomic_exchange(&v->source_count, 0);
-    pthread_mutex_unlock(&v->state_lock);
+    chain_unlock(top, v);
     lease_put(&v->leases, &all);
     close_all(v, count);
-    lease_put(&v->chain, &chain);
+    lease_put(&top->chain, &chain);
 }
 
 /* Does p, or what it needs, need v? */
@@ -158,7 +160,7 @@ source_open_named(struct lsvd_volume *v, const struct lsvd_env *env,
     unsigned flags;
     int r = needed_flags(v, name, 0, &flags);
 
-    if (r == 0 && strcmp(name, v->meta.name) == 0)
+    if (r == 0 && strcmp(name, meta_stored_name(&v->meta)) == 0)
         r = err_set(-EINVAL, "volume %s can't be a source of itself", name);
     if (r == 0)
         r = volume_open(env, name, flags, ret);
@@ -173,7 +175,7 @@ source_open_named(struct lsvd_volume *v, const struct lsvd_env *env,
         r = check_source(v, *ret);
     if (r == 0 && leads_to(*ret, v))
         r = err_set(-ELOOP, "volume %s itself needs volume %s", name,
-                    v->meta.name);
+                    meta_stored_name(&v->meta));
     if (r == 0)
         return 0;
     lsvd_abandon(*ret);

@@ -308,7 +308,7 @@ struct lsvd_volume {
     atomic_bool is_added_to; /* a snapshot, open for that (adding.h) */
     atomic_bool adds_below;  /* that is what it is reserved for */
     atomic_bool in_snapshot; /* what it is must not change (snapshot.c) */
-    atomic_bool is_held; /* destage_hold */
+    atomic_uint_fast64_t held_until_ns; /* destage_hold */
     atomic_bool fenced; /* OW3 */
     void (*on_fenced)(void *ctx);
     void *on_fenced_ctx;
@@ -1155,9 +1155,9 @@ int destage_batch(struct lsvd_volume *v);
 int role_get(struct lsvd_volume *v, struct lease *lease);
 void role_put(struct lsvd_volume *v, struct lease *lease);
 /* Before the role is taken with no request under way: clients would wait for a
- * batch, too. The one that is under way is waited for, and until destage_go_on
- * none is begun, unless somebody waits for room. -EIO, -ESHUTDOWN, as role_get:
- * it is not held. */
+ * batch, too. The one that is under way is waited for, and until destage_go_on,
+ * or for two seconds, none is begun, unless somebody waits for room. -EIO,
+ * -ESHUTDOWN, as role_get: it is not held. */
 int destage_hold(struct lsvd_volume *v);
 void destage_go_on(struct lsvd_volume *v);
 void batch_free(struct lsvd_volume *v);

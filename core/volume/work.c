@@ -21,6 +21,7 @@
 
 #define TICK_MS 250
 #define TICK_NS UINT64_C(250000000)
+#define HOLD_NS UINT64_C(2000000000)
 #define AGE_NS UINT64_C(5000000000) /* by then the oldest record is destaged */
 /* The longer blocks stay in the journal, the more of them go to a chunk at
  * once, and the more are overwritten before. Between the two is what a burst
@@ -343,7 +344,7 @@ destage_hold(struct lsvd_volume *v)
     struct lease role;
     int r;
 
-    atomic_store(&v->is_held, true);
+    atomic_store(&v->held_until_ns, v->io->ops->now_ns(v->io) + HOLD_NS);
     r = role_get(v, &role);
     if (r == 0)
         role_put(v, &role);
@@ -355,13 +356,21 @@ destage_hold(struct lsvd_volume *v)
 void
 destage_go_on(struct lsvd_volume *v)
 {
-    atomic_store(&v->is_held, false);
+    atomic_store(&v->held_until_ns, 0);
 }
 
 int
 lsvd_destage_step(struct lsvd_volume *v)
 {
     return destage_batch(v);
+}
+
+static bool
+is_held(struct lsvd_volume *v)
+{
+    uint64_t until = atomic_load(&v->held_until_ns);
+
+    return until > 0 && v->io->ops->now_ns(v->io) < until;
 }
 
 /* When the destage thread looked at the journal, and what was its newest. */
@@ -433,7 +442,7 @@ destage_rounds(struct lsvd_volume *v)
     do
         r = destage_batch(v);
     while (r > 0 && space_fill(v) > FILL_ENOUGH &&
-           !atomic_load(&v->stopping) && !atomic_load(&v->is_held));
+           !atomic_load(&v->stopping) && !is_held(v));
     return r;
 }
 
@@ -570,8 +579,7 @@ destage_thread(void *arg)
         settle_copies(v);
         last = (struct ended){true, close && bypass_round(v) < 0};
         look_at_open(v, &due);
-        if (move || v->batch || (!atomic_load(&v->is_held) &&
-                                 is_due(v, &due))) {
+        if (move || v->batch || (!is_held(v) && is_due(v, &due))) {
             last.idle = destage_rounds(v) <= 0;
             due.since_ns = 0;
         } else if (asked) {

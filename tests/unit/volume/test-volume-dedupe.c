@@ -812,10 +812,13 @@ test_of_a_snapshot_that_lacks_a_part(void **state)
     (void)snprintf(there, sizeof there, "%s/%d/b", p.world.data, COPY);
     (void)snprintf(away, sizeof away, "%s/b-away", p.world.path);
     assert_int_equal(rename(there, away), 0);
-    assert_true(lsvd_dedupe(&p.world.env, "v2@then", &spec, NULL, &report) <
-                0);
+    assert_int_equal(lsvd_dedupe(&p.world.env, "v2@then", &spec, NULL,
+                                 &report), -EIO);
+    assert_non_null(strstr(lsvd_error(), "not all its parts are in sync"));
     open_copy(&p);
-    assert_true(dedupe_snapshot(&p, "v2@then", false, v1, &report) < 0);
+    assert_int_equal(dedupe_snapshot(&p, "v2@then", false, v1, &report),
+                     -EIO);
+    assert_non_null(strstr(lsvd_error(), "not all its parts are in sync"));
     check(&p);
     close_copy(&p);
     assert_int_equal(rename(away, there), 0);

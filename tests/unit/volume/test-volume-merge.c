@@ -195,6 +195,71 @@ test_requests_meanwhile(void **state)
     use_while_merged(&film_ec);
 }
 
+/* A volume that holds this, read-only. */
+static void
+make_source(struct film *f, const struct kind *kind, const uint8_t *what)
+{
+    struct lsvd_create spec = {.name = "same",
+                               .size_bytes = BYTES,
+                               .chunk_bytes = CHUNK,
+                               .block_bytes = kind->block_bytes,
+                               .replicas = 1,
+                               .journal_bytes = 1u << 20};
+    struct lsvd_volume *v;
+
+    MUST(lsvd_create(&f->world.env, &spec));
+    MUST(lsvd_open(&f->world.env, "same", 0, &v));
+    MUST(lsvd_pwrite(v, what, BYTES, 0, 0));
+    MUST(lsvd_close(v));
+    MUST(lsvd_set(&f->world.env, "same", "read-only", "on"));
+}
+
+static void
+use_while_deduped(const struct kind *kind)
+{
+    static const char *const same[] = {"same", NULL};
+    struct gate gate = {.lock = PTHREAD_RWLOCK_INITIALIZER};
+    const struct lsvd_alone alone = {.run = run_alone, .ctx = &gate};
+    const struct lsvd_dedupe spec = {.sources = same, .snapshot = "v1@y"};
+    struct lsvd_dedupe_report report;
+    struct client c = {.gate = &gate};
+    uint8_t *copies[3];
+    struct film f;
+
+    film_begin(&f, kind, 1, false);
+    take_three(&f, copies);
+    make_source(&f, kind, copies[1]);
+    MUST(lsvd_start(f.world.volume));
+    c.f = &f;
+    assert_int_equal(pthread_create(&c.thread, NULL, use, &c), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        MUST(lsvd_live_dedupe(f.world.volume, &f.world.env, &spec, &alone,
+                              NULL, &report));
+        assert_int_not_equal(report.blocks_matched, 0);
+        MUST(lsvd_live_rehydrate(f.world.volume, &f.world.env, &spec, &alone,
+                                 NULL, &report));
+        assert_int_not_equal(report.blocks_matched, 0);
+    }
+    atomic_store(&c.over, true);
+    pthread_join(c.thread, NULL);
+    film_check(&f);
+    world_close(&f.world);
+    film_check_named(&f, "v1@y", copies[1]);
+    film_check_named(&f, "v1@z", copies[2]);
+    film_check_sound(&f, "v1@y");
+    MUST(lsvd_remove(&f.world.env, "same"));
+    free_three(copies);
+    film_end(&f);
+}
+
+static void
+test_requests_while_a_snapshot_is_deduped(void **state)
+{
+    (void)state;
+    use_while_deduped(&film_mirror);
+    use_while_deduped(&film_ec);
+}
+
 /* ---- parts that are back ---- */
 
 static void
@@ -236,6 +301,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refused_or_cut_short),
         cmocka_unit_test(test_requests_meanwhile),
+        cmocka_unit_test(test_requests_while_a_snapshot_is_deduped),
         cmocka_unit_test(test_parts_of_parents_are_back),
     };
 

@@ -561,9 +561,7 @@ forget_sources(struct lsvd_volume *v, struct lsvd_volume *top)
     next.generation++;
     r = volume_store_meta_in_use(v, &next);
     if (r == 0) {
-        pthread_mutex_lock(&v->state_lock);
-        v->meta = next; /* what it owns is the same */
-        pthread_mutex_unlock(&v->state_lock);
+        sources_take_policy(v, &next);
     } else {
         (void)volume_restore_meta(v);
     }

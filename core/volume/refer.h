@@ -47,6 +47,10 @@ struct lsvd_volume *source_find(const struct lsvd_volume *v, uint32_t number);
 /* RF3. v is open to be written, source was opened as one, and is owned by v
  * when this returns 0. -EIO: not all parts of v are in use. The role's. */
 int source_add(struct lsvd_volume *v, struct lsvd_volume *source);
+/* A policy that is stored, and differs in the sources: the rest of it is read
+ * by requests. */
+void sources_take_policy(struct lsvd_volume *v,
+                         const struct volume_meta *next);
 /* The volume of this name, as a source for v, which is open. Errors say why it
  * can't be one. */
 int source_open_named(struct lsvd_volume *v, const struct lsvd_env *env,

@@ -182,6 +182,17 @@ source_open_named(struct lsvd_volume *v, const struct lsvd_env *env,
     return r;
 }
 
+void
+sources_take_policy(struct lsvd_volume *v, const struct volume_meta *next)
+{
+    pthread_mutex_lock(&v->state_lock);
+    v->meta.generation = next->generation;
+    v->meta.incompat = next->incompat;
+    v->meta.source_count = next->source_count;
+    memcpy(v->meta.source, next->source, sizeof next->source);
+    pthread_mutex_unlock(&v->state_lock);
+}
+
 int
 source_add(struct lsvd_volume *v, struct lsvd_volume *source)
 {
@@ -203,9 +214,7 @@ source_add(struct lsvd_volume *v, struct lsvd_volume *source)
         return err_wrap(-EIO, "volume %s: volume %s can't become a source of "
                         "it now", v->meta.name, source->meta.name);
     }
-    pthread_mutex_lock(&v->state_lock);
-    v->meta = next; /* what it owns is the same */
-    pthread_mutex_unlock(&v->state_lock);
+    sources_take_policy(v, &next);
     put_source(v, source->meta.number, source);
     return 0;
 }

@@ -342,7 +342,8 @@ struct lsvd_volume {
     struct resync resync;
     struct refill refill;
     struct scrub scrub;  /* under state_lock; see scrub.h */
-    struct batch *batch; /* of the destage caller: being retried, or NULL */
+    struct batch *batch; /* the role's: being retried, or NULL */
+    atomic_bool retries; /* there is one; for who has not the role */
     unsigned turn;       /* the same: with what of several things it begins */
     size_t batch_chunks;  /* the same: what the next one gets; see batch_took */
     bool heal_fails;     /* of the destage caller: the last one did */

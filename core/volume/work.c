@@ -278,6 +278,7 @@ destage_round(struct lsvd_volume *v, bool move)
     report(v, r >= 0 && closing < 0 ? closing : r, blocks, begin);
     if (r >= 0 && moved)
         batch_took(v, took);
+    atomic_store(&v->retries, r < 0 && v->batch);
     if (r < 0) {
         (void)resync_adopt(v); /* perhaps the one that is missing */
         return r;
@@ -579,7 +580,8 @@ destage_thread(void *arg)
         settle_copies(v);
         last = (struct ended){true, close && bypass_round(v) < 0};
         look_at_open(v, &due);
-        if (move || v->batch || (!is_held(v) && is_due(v, &due))) {
+        if (move || atomic_load(&v->retries) ||
+            (!is_held(v) && is_due(v, &due))) {
             last.idle = destage_rounds(v) <= 0;
             due.since_ns = 0;
         } else if (asked) {

@@ -15,11 +15,21 @@
 struct search {
     uint32_t number;
     struct uuid uuid;
+    bool settle;             /* FI3 */
     bool is_there;           /* a root has its directory, or may have it */
     struct volume_meta best; /* generation 0: nothing yet */
     int error;               /* the most telling one */
     char text[512];
 };
+
+static void
+search_note(struct search *s, int error)
+{
+    if (error == -ENOENT || s->error == -EPROTO)
+        return;
+    s->error = error;
+    snprintf(s->text, sizeof s->text, "%s", err_text());
+}
 
 /* True: the copy is that of another volume of this number. */
 static bool
@@ -30,14 +40,15 @@ search_take(struct search *s, struct target *dir)
     int r = volume_load_meta(dir, &meta);
 
     if (r < 0) {
-        if (r != -ENOENT && s->error != -EPROTO) {
-            s->error = r;
-            snprintf(s->text, sizeof s->text, "%s", err_text());
-        }
+        search_note(s, r);
         return false;
     }
     is_others = meta.number != s->number || !uuid_equal(&meta.uuid, &s->uuid);
-    if (is_others || meta.generation <= s->best.generation) {
+    if (s->settle && !is_others && meta.generation >= s->best.generation)
+        r = target_sync(dir);
+    if (r < 0)
+        search_note(s, r);
+    if (is_others || r < 0 || meta.generation <= s->best.generation) {
         meta_done(&meta);
         return is_others;
     }
@@ -119,7 +130,8 @@ search_all(struct places *p, uint32_t number, const struct uuid *uuid,
     const struct volume_meta *of = p->of;
     int r = 0;
 
-    *s = (struct search){.number = number, .uuid = *uuid};
+    *s = (struct search){.number = number, .uuid = *uuid,
+                         .settle = p->settle};
     p->searches++;
     for (size_t i = 0; i < p->configured && r == 0; i++)
         r = search_place(p, s, p->place[i].path);
@@ -362,10 +374,10 @@ note_registry(struct metadata_problems *problems)
     snprintf(problem->path, sizeof problem->path, "%s", REGISTRY_NAME);
 }
 
-int
-volume_find(struct io *io, const struct logger *log,
-            const struct config *config, const char *name,
-            struct volume_meta *ret, struct metadata_problems *problems)
+static int
+find_by_name(struct io *io, const struct logger *log,
+             const struct config *config, const char *name, bool settled,
+             struct volume_meta *ret, struct metadata_problems *problems)
 {
     struct places places;
     struct finder f = {.places = &places, .name = name};
@@ -376,6 +388,7 @@ volume_find(struct io *io, const struct logger *log,
         r = places_open(io, log, config, NULL, &places);
     if (r < 0)
         return r;
+    places.settle = settled;
     r = find_name(&f, REACH_ALL);
     places_close(&places);
     if (r < 0) {
@@ -388,6 +401,22 @@ volume_find(struct io *io, const struct logger *log,
     if (problems && f.damaged)
         note_registry(problems);
     return 0;
+}
+
+int
+volume_find(struct io *io, const struct logger *log,
+            const struct config *config, const char *name,
+            struct volume_meta *ret, struct metadata_problems *problems)
+{
+    return find_by_name(io, log, config, name, false, ret, problems);
+}
+
+int
+volume_find_settled(struct io *io, const struct logger *log,
+                    const struct config *config, const char *name,
+                    struct volume_meta *ret)
+{
+    return find_by_name(io, log, config, name, true, ret, NULL);
 }
 
 bool
@@ -406,12 +435,11 @@ volume_has_name(struct io *io, const struct logger *log,
     return has;
 }
 
-int
-volume_find_number(struct io *io, const struct logger *log,
-                   const struct config *config, const struct volume_meta *of,
-                   uint32_t number, const struct uuid *uuid,
-                   struct volume_meta *ret,
-                   struct metadata_problems *problems)
+static int
+find_by_number(struct io *io, const struct logger *log,
+               const struct config *config, const struct volume_meta *of,
+               uint32_t number, const struct uuid *uuid, bool settled,
+               struct volume_meta *ret, struct metadata_problems *problems)
 {
     struct places places;
     struct search s;
@@ -420,6 +448,7 @@ volume_find_number(struct io *io, const struct logger *log,
     r = places_open(io, log, config, of, &places);
     if (r < 0)
         return r;
+    places.settle = settled;
     r = places_check(&places);
     if (r < 0) {
         places_close(&places);
@@ -435,6 +464,26 @@ volume_find_number(struct io *io, const struct logger *log,
     if (problems)
         copies_judge(io, ret, problems);
     return 0;
+}
+
+int
+volume_find_number(struct io *io, const struct logger *log,
+                   const struct config *config, const struct volume_meta *of,
+                   uint32_t number, const struct uuid *uuid,
+                   struct volume_meta *ret,
+                   struct metadata_problems *problems)
+{
+    return find_by_number(io, log, config, of, number, uuid, false, ret,
+                          problems);
+}
+
+int
+volume_find_number_settled(struct io *io, const struct logger *log,
+                           const struct config *config,
+                           const struct volume_meta *of, uint32_t number,
+                           const struct uuid *uuid, struct volume_meta *ret)
+{
+    return find_by_number(io, log, config, of, number, uuid, true, ret, NULL);
 }
 
 /* ---- all of them ---- */
@@ -521,6 +570,7 @@ each_policy_of(struct places *p, struct target *root, struct told *told,
 int
 volume_each_policy(struct io *io, const struct logger *log,
                    const struct config *config, const struct volume_meta *of,
+                   bool settled,
                    int (*cb)(void *ctx, const struct volume_meta *meta),
                    void *ctx)
 {
@@ -529,6 +579,7 @@ volume_each_policy(struct io *io, const struct logger *log,
     int r = places_open(io, log, config, of, &p);
     size_t count = p.count; /* not those of other volumes' parts */
 
+    p.settle = settled;
     for (size_t i = 0; i < count && r == 0; i++) {
         const struct place *place = &p.place[i];
 

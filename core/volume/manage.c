@@ -615,7 +615,7 @@ lsvd_remove(const struct lsvd_env *env, const char *name)
     r = volume_new(env, name, &v);
     if (r < 0)
         return r;
-    r = volume_find(v->io, &v->log, &v->config, name, &v->meta, NULL);
+    r = volume_find_settled(v->io, &v->log, &v->config, name, &v->meta);
     if (r < 0) {
         if (r == -ENOENT)
             r = forget_orphan(v, name);

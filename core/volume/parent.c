@@ -370,9 +370,9 @@ note_child(void *ctx, const struct volume_meta *meta)
     return 0;
 }
 
-int
-parent_children(struct lsvd_volume *v, char *names, size_t bytes,
-                uint32_t *ret_count)
+static int
+find_children(struct lsvd_volume *v, bool settled, char *names, size_t bytes,
+              uint32_t *ret_count)
 {
     struct children c = {v, names, bytes, 0};
     int r;
@@ -381,8 +381,8 @@ parent_children(struct lsvd_volume *v, char *names, size_t bytes,
     *ret_count = 0;
     if (!v->meta.read_only) /* PA2 */
         return 0;
-    r = volume_each_policy(v->io, &v->log, &v->config, &v->meta, note_child,
-                           &c);
+    r = volume_each_policy(v->io, &v->log, &v->config, &v->meta, settled,
+                           note_child, &c);
     *ret_count = c.count;
     return r < 0 ? err_wrap(r, "volume %s: is it the parent of others",
                             v->meta.name)
@@ -390,11 +390,18 @@ parent_children(struct lsvd_volume *v, char *names, size_t bytes,
 }
 
 int
+parent_children(struct lsvd_volume *v, char *names, size_t bytes,
+                uint32_t *ret_count)
+{
+    return find_children(v, false, names, bytes, ret_count);
+}
+
+int
 parent_check_unused(struct lsvd_volume *v)
 {
     char names[256];
     uint32_t count;
-    int r = parent_children(v, names, sizeof names, &count);
+    int r = find_children(v, true, names, sizeof names, &count);
 
     if (r < 0 || count == 0)
         return r;

@@ -23,7 +23,8 @@ struct places {
     size_t configured;            /* so many, from the first on, are those of
                                    * the configuration */
     const struct volume_meta *of; /* NULL, or its parts' roots, too */
-    unsigned searches;            /* so far; find.c's */
+    unsigned searches;            /* so far; find.c's, like … */
+    bool settle;                  /* … what is found is to be synced (FI3) */
 };
 
 /* Those of the configuration and of the parts of `of` (may be NULL; stays the

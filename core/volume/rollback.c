@@ -92,15 +92,15 @@ roll_back(struct lsvd_volume *v, const struct lsvd_env *env, const char *name,
 
 /* ---- what it discarded ---- */
 
-/* Does it alone know who has the volume's name, as v's policy in sight says?
+/* Does it alone know who has the volume's name, as v's policy says?
  * -ENOENT, and false: that one was removed. */
 static int
 is_alone_to_know(struct lsvd_volume *v, bool *ret)
 {
     struct volume_meta next;
-    int r = volume_find_number(v->io, &v->log, &v->config, &v->meta,
-                               v->meta.successor, &v->meta.successor_uuid,
-                               &next, NULL);
+    int r = volume_find_number_settled(v->io, &v->log, &v->config, &v->meta,
+                                       v->meta.successor,
+                                       &v->meta.successor_uuid, &next);
 
     *ret = false;
     if (r < 0)

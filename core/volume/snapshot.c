@@ -122,7 +122,7 @@ snapshot_remove_leftovers(struct lsvd_volume *v, const struct lsvd_env *env)
     struct leftovers l = {.of = &v->meta};
     struct lease role;
     int r = volume_each_policy(v->io, &v->log, &v->config, &v->meta,
-                               note_leftover, &l);
+                               false, note_leftover, &l);
 
     if (r < 0) /* another volume's trouble */
         log_event(&v->log, LOG_WARNING_LEVEL, "%s", err_text());

@@ -70,7 +70,7 @@ lsvd_snapshot_list(const struct lsvd_env *env, const char *name,
     r = volume_find(v->io, &v->log, &v->config, name, &meta, NULL);
     if (r == 0) {
         r = volume_each_policy(v->io, &v->log, &v->config, &meta,
-                               note_snapshot, &l);
+                               false, note_snapshot, &l);
         meta_done(&meta);
     }
     if (l.count > 0)

@@ -113,7 +113,7 @@ look_for_dependants(struct lsvd_volume *v, struct dependants *d)
     meta_done(&d->first);
     *d = (struct dependants){.of = &v->meta};
     return volume_each_policy(v->io, &v->log, &v->config, &v->meta,
-                              note_dependant, d);
+                              false, note_dependant, d);
 }
 
 static int

@@ -618,6 +618,23 @@ finish_rollback(struct life *l, int result, bool crashed)
     check_no_leftovers(l);
 }
 
+/* Interrupted, and what it discarded removed at once; then the power goes. */
+static void
+finish_discard(struct life *l, int result, bool crashed)
+{
+    char discarded[32];
+    int r;
+
+    snprintf(discarded, sizeof discarded, LIFE_VOLUME "@+%u", l->number);
+    r = lsvd_remove(&l->env, discarded);
+    life_event(l, "remove of %s: %s", discarded, r < 0 ? lsvd_error()
+                                                       : "done");
+    life_crash(l, true);
+    l->number_due = true;
+    if (!l->failed)
+        finish_rollback(l, result, crashed);
+}
+
 /* ---- snapshots that go ---- */
 
 /* A volume with what was written since the second of two snapshots. */
@@ -820,6 +837,25 @@ finish_flatten(struct life *l, int result, bool crashed)
     judge(l);
 }
 
+/* Interrupted, and its parent removed at once, by what policies say that may be
+ * in memory alone; then the power goes. */
+static void
+finish_let_go(struct life *l, int result, bool crashed)
+{
+    int r = once_more(l, act_remove_last);
+
+    (void)result;
+    (void)crashed;
+    life_event(l, "remove of the parent: %s", r < 0 ? lsvd_error() : "done");
+    if (r < 0)
+        life_fail(l, "remove: %s", lsvd_error());
+    life_crash(l, true);
+    if (!l->failed && forget_removed(l) != 1)
+        life_fail(l, "a snapshot that was removed is there");
+    judge(l);
+    snapshots_check(l);
+}
+
 /* ---- import ---- */
 
 static void
@@ -897,12 +933,16 @@ static const struct scenario scenarios[] = {
     {"snapshot", always, prepare_snapshot, snapshots_take_offline,
      finish_snapshot},
     {"rollback", always, prepare_rollback, act_rollback, finish_rollback},
+    {"rollback-and-remove", always, prepare_rollback, act_rollback,
+     finish_discard},
     {"remove-snapshot", always, prepare_two_snapshots, act_remove_first,
      finish_remove_snapshot},
     {"remove-last-snapshot", always, prepare_two_snapshots, act_remove_last,
      finish_remove_snapshot},
     {"rename", always, prepare_two_snapshots, act_rename, finish_rename},
     {"flatten", always, prepare_two_snapshots, act_flatten, finish_flatten},
+    {"flatten-and-remove", always, prepare_two_snapshots, act_flatten,
+     finish_let_go},
     {"import", always, prepare_import, imports_apply, finish_import},
     {"merge-served", always, prepare_two_served, act_merge_served,
      finish_merge_served},

@@ -159,13 +159,8 @@ lsvd_snapshot_rollback(const struct lsvd_env *env, const char *name)
         r = snapshot_remove_leftovers(v, env);
     if (r == 0)
         r = roll_back(v, env, name, discarded);
-    if (r < 0) {
-        char text[512];
-
-        snprintf(text, sizeof text, "%s", err_text());
-        (void)lsvd_close(v);
-        return err_set(r, "%s", text);
-    }
+    if (r < 0)
+        return volume_close_after(v, r);
     lsvd_abandon(v);
     r = lsvd_open(env, base, 0, &v); /* it takes its name */
     if (r == 0)

@@ -521,13 +521,8 @@ lsvd_snapshot_create(const struct lsvd_env *env, const char *name)
         if (r < 0)
             lsvd_snapshot_cancel(next, env);
     }
-    if (r < 0) {
-        char text[512];
-
-        snprintf(text, sizeof text, "%s", err_text());
-        (void)lsvd_close(v);
-        return err_set(r, "%s", text);
-    }
+    if (r < 0)
+        return volume_close_after(v, r);
     (void)lsvd_snapshot_finish(next);
     return lsvd_close(next);
 }

@@ -91,20 +91,16 @@ hand_down(const struct lsvd_env *env, const struct volume_meta *snapshot,
 static int
 settle_unborn(const struct lsvd_env *env, const char *unborn)
 {
-    char base[VOLUME_NAME_BYTES_MAX + 1], text[LSVD_TEXT_BYTES];
+    char base[VOLUME_NAME_BYTES_MAX + 1];
     struct lsvd_volume *v;
-    int r, closed;
+    int r;
 
     meta_base_name(unborn, base);
     r = lsvd_open(env, base, 0, &v);
     if (r == -ENOENT) /* the volume was removed */
         return lsvd_remove(env, unborn);
-    if (r < 0)
-        return r;
-    r = snapshot_remove_leftovers(v, env);
-    snprintf(text, sizeof text, "%s", err_text());
-    closed = lsvd_close(v);
-    return r < 0 ? err_set(r, "%s", text) : closed;
+    return r < 0 ? r
+                 : volume_close_after(v, snapshot_remove_leftovers(v, env));
 }
 
 static int

@@ -150,17 +150,30 @@ put_in_place(struct lsvd_volume *top, const struct place *at,
     return 0;
 }
 
-/* AD3. The role's, or before anybody else has it. */
+/* AD3. What is said of an older view does no harm, should it stay so. */
 static int
-freeze_anew_locked(struct lsvd_volume *c)
+store_view(struct lsvd_volume *c)
 {
+    struct volume_meta next = c->meta;
+    int r;
+
     if (!c->attached || c->usable != volume_all_parts(c))
         return err_set(-EIO, "volume %s: not all its parts are in sync",
                        c->meta.name);
-    c->meta.frozen_epoch = c->view.id.epoch;
-    c->meta.frozen_minor = c->view.id.minor;
-    c->meta.generation++;
-    return volume_store_meta_in_use(c, &c->meta);
+    next.frozen_epoch = c->view.id.epoch;
+    next.frozen_minor = c->view.id.minor;
+    next.generation++;
+    r = volume_store_meta_in_use(c, &next);
+    if (r < 0) {
+        (void)volume_restore_meta(c);
+        return err_wrap(r, "volume %s", c->meta.name);
+    }
+    pthread_mutex_lock(&c->state_lock);
+    c->meta.frozen_epoch = next.frozen_epoch;
+    c->meta.frozen_minor = next.frozen_minor;
+    c->meta.generation = next.generation;
+    pthread_mutex_unlock(&c->state_lock);
+    return 0;
 }
 
 /* Its threads may change the view. */
@@ -172,7 +185,7 @@ freeze_anew(struct lsvd_volume *c)
 
     if (r < 0)
         return r;
-    r = freeze_anew_locked(c);
+    r = store_view(c);
     role_put(c, &role);
     return r;
 }

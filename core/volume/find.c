@@ -16,6 +16,7 @@ struct search {
     uint32_t number;
     struct uuid uuid;
     bool settle;             /* FI3 */
+    uint64_t unsettled;      /* the newest copy that can't be synced */
     bool is_there;           /* a root has its directory, or may have it */
     struct volume_meta best; /* generation 0: nothing yet */
     int error;               /* the most telling one */
@@ -46,8 +47,11 @@ search_take(struct search *s, struct target *dir)
     is_others = meta.number != s->number || !uuid_equal(&meta.uuid, &s->uuid);
     if (s->settle && !is_others && meta.generation >= s->best.generation)
         r = target_sync(dir);
-    if (r < 0)
+    if (r < 0) {
         search_note(s, r);
+        if (meta.generation > s->unsettled)
+            s->unsettled = meta.generation;
+    }
     if (is_others || r < 0 || meta.generation <= s->best.generation) {
         meta_done(&meta);
         return is_others;
@@ -143,6 +147,8 @@ search_all(struct places *p, uint32_t number, const struct uuid *uuid,
         s->error = r;
         return r;
     }
+    if (s->unsettled > s->best.generation) /* older ones may be in force */
+        return err_set(s->error, "%s", s->text);
     if (s->best.generation > 0 && s->error != -EPROTO)
         return 0;
     return err_set(s->error ? s->error : -ENOENT, "no usable .meta: %s",

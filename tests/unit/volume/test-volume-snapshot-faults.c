@@ -121,6 +121,30 @@ test_what_a_rollback_discarded_leads_to_the_volume(void **state)
     film_end(&f);
 }
 
+/* What says so is in memory alone, and the medium does not take it. */
+static void
+test_what_was_discarded_is_not_known_for_sure(void **state)
+{
+    struct film f;
+    struct trap t;
+
+    (void)state;
+    begin_with_snapshot(&f, &film_mirror);
+    cut(&f, lsvd_snapshot_rollback, "v1@x", "12/a/.meta", "removing = true");
+    memcpy(f.model, f.frozen, BYTES);
+    set_trap(&f, &t, "12/a/.meta", "no such line", false);
+    t.io.refuse[0] = REFUSE_SYNCS;
+    assert_int_equal(lsvd_remove(&f.world.env, "v1@+12"), -EIO);
+    assert_non_null(strstr(lsvd_error(), "12/a"));
+    assert_true(t.io.refused > 0);
+    release(&t);
+    film_check_named(&f, NAME, f.model);
+    MUST(lsvd_remove(&f.world.env, "v1@+12"));
+    film_check_named(&f, NAME, f.model);
+    film_check_traces(&f, 2, 1);
+    film_end(&f);
+}
+
 /* As long as that can't say so itself the other one stays. */
 static void
 test_what_leads_to_the_volume_stays(void **state)
@@ -459,6 +483,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_a_rollback_discarded_leads_to_the_volume),
+        cmocka_unit_test(test_what_was_discarded_is_not_known_for_sure),
         cmocka_unit_test(test_what_leads_to_the_volume_stays),
         cmocka_unit_test(test_what_leads_nowhere_goes),
         cmocka_unit_test(test_a_leftover_does_not_keep_a_snapshot),

@@ -498,7 +498,13 @@ journal_open(struct target *cache, const char *name, size_t index_limit,
     r = open_locked(cache, name, 0, &object, &st);
     if (r < 0)
         return r;
-    r = mem_new(1, sizeof *set, &set);
+    /* What a process before this one could not sync may be in the page cache,
+     * clean, and nowhere else: it must not be taken for what is on the medium,
+     * whose other superblock is the next to be written over. */
+    r = object_sync(object);
+    object_drop_cache(object);
+    if (r == 0)
+        r = mem_new(1, sizeof *set, &set);
     if (r == 0)
         r = chosen = load_super(object, &st, set);
     if (r >= 0)

@@ -421,7 +421,7 @@ recover_chunk(struct lsvd_volume *v, struct bypass_chunk *b)
     memset(y.zeroes, 0, v->g.block_bytes);
     b->newest = b->seq; /* also if it is tried again */
     lease_get(&v->chunk_leases, &lease, b->chunk, b->chunk + 1, true);
-    chunk_forget_fragments(v, b->pin);
+    chunk_read_anew(v, b->pin); /* cells that are right are not written */
     r = open_files(v, b);
     if (r == 0)
         r = rows_each(v, settle_rows, &y);

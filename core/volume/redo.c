@@ -364,6 +364,9 @@ redo_apply(struct lsvd_volume *v, struct redo_item *item)
     r = chunk_get(v, chunk, &c);
     if (r < 0)
         return r;
+    /* Rows beside those of the record, which look as if they were in place, may
+     * be so in the page cache alone. */
+    chunk_read_anew(v, c);
     parts = parts_with_file(v, c);
     item->everywhere = parts == v->usable;
     if (truth.seq >= seq) {

@@ -85,6 +85,8 @@ rebuild_parts(struct repair *p, uint32_t parts)
         if (r == 0 && verify_progress(&p->y))
             r = err_set(-EINTR, "interrupted; run it again to go on");
     }
+    if (r == 0)
+        r = names_sync(v, parts); /* a run before this one may have made them */
     return r < 0 ? r : tables_store(v, parts);
 }
 

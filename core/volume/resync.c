@@ -384,6 +384,15 @@ remove_file(struct lsvd_volume *v, uint32_t slot, uint64_t chunk)
     return r;
 }
 
+/* What the table says is there must not lose its name. */
+static int
+store_filled(struct lsvd_volume *v, uint32_t slot)
+{
+    int r = target_sync(v->part[slot].dir);
+
+    return r < 0 ? r : tables_store(v, UINT32_C(1) << slot);
+}
+
 static int
 copy_chunk(struct lsvd_volume *v, uint32_t slot, uint64_t chunk)
 {
@@ -409,7 +418,7 @@ copy_chunk(struct lsvd_volume *v, uint32_t slot, uint64_t chunk)
     if (++s->unstored < STORE_EVERY)
         return 0;
     s->unstored = 0;
-    return tables_store(v, UINT32_C(1) << slot);
+    return store_filled(v, slot);
 }
 
 /* O6. RS5: the policy first. */
@@ -419,7 +428,7 @@ promote(struct lsvd_volume *v, uint32_t slot)
     struct part *p = &v->part[slot];
     int r;
 
-    r = tables_store(v, UINT32_C(1) << slot);
+    r = store_filled(v, slot);
     if (r == 0) {
         leftovers_remove_of(v, slot);
         r = target_sync(p->dir);

@@ -287,6 +287,20 @@ store_in_root(struct io *io, const struct volume_meta *meta, const char *path,
     return r;
 }
 
+void
+volume_sync_roots(struct io *io, const struct volume_meta *meta)
+{
+    struct target *root;
+
+    for (uint32_t i = 0; i < meta->part_count; i++) {
+        if (!volume_is_first_of_root(meta, i) ||
+            io->ops->open_dir(io, meta->part[i].root, 0, &root) < 0)
+            continue;
+        (void)target_sync(root);
+        target_close(root);
+    }
+}
+
 static int
 store_copies(struct io *io, const struct volume_meta *meta, int *ret_stored)
 {

@@ -332,6 +332,33 @@ must_promise(const struct lsvd_volume *v, uint32_t slot)
 }
 
 int
+volume_roll_forward(struct lsvd_volume *v)
+{
+    int r = 0;
+
+    for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
+        struct part *p = &v->part[i];
+        uint32_t bit = UINT32_C(1) << i;
+
+        if (!(v->view.members & bit))
+            continue;
+        if (!(v->usable & bit) || !p->lock)
+            return err_set(-EIO, "part %c is away", p->letter);
+        if (view_id_compare(&p->label.view.id, &v->view.id) == 0) {
+            r = label_sync(p->dir, &p->label);
+        } else {
+            r = part_take_lock(v, p, true);
+            if (r < 0)
+                return r;
+            p->label.view = v->view;
+            r = label_write(v, p);
+            (void)part_take_lock(v, p, false);
+        }
+    }
+    return r;
+}
+
+int
 volume_promise(struct lsvd_volume *v, uint32_t *ret_epoch)
 {
     const struct label *labels[PARTS_MAX];

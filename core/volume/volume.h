@@ -431,6 +431,10 @@ int volume_store_meta(struct io *io, const struct volume_meta *meta);
 /* As above, but an error if any copy could not be written. */
 int volume_store_meta_everywhere(struct io *io,
                                  const struct volume_meta *meta);
+/* Before a volume is written: that a registry knows it may be in memory alone,
+ * where a process was killed that made it. A root that fails is as one that is
+ * away: others know it, or its part is not written either. */
+void volume_sync_roots(struct io *io, const struct volume_meta *meta);
 /* To these parts, where the policy says that they are, and their roots; none
  * may fail. */
 int volume_store_meta_at(struct io *io, const struct volume_meta *meta,
@@ -747,6 +751,11 @@ int volume_settle_view(struct lsvd_volume *v);
 /* A view with this part, which holds all that its members do; it is usable
  * afterwards. */
 int volume_view_with(struct lsvd_volume *v, uint32_t slot);
+/* All members have the view in their labels, durably, when this returns 0: also
+ * those that a cut left at the view before, and those of which only the page
+ * cache has it. v is open with shared locks, which others may have too: -EBUSY,
+ * and it can be tried again. */
+int volume_roll_forward(struct lsvd_volume *v);
 /* R4: the next epoch, promised by every usable part. */
 int volume_promise(struct lsvd_volume *v, uint32_t *ret_epoch);
 int volume_next_epoch(struct lsvd_volume *v, struct view_id *ret);
@@ -815,6 +824,10 @@ struct fragment *chunk_fragment_to_write(struct lsvd_volume *v,
 /* Close what is open, and forget its references, so that the next use opens
  * anew. Exclusive lease. */
 void chunk_forget_fragments(struct lsvd_volume *v, struct chunk *c);
+/* The same, and what the page cache has of its files: bytes that a process
+ * before this one wrote and could not sync are clean there, and perhaps nowhere
+ * else. Those that are dirty stay, and the next sync is theirs, too. */
+void chunk_read_anew(struct lsvd_volume *v, struct chunk *c);
 /* That of one part; it is not usable, or the lease is exclusive. */
 void chunk_forget_fragment(struct lsvd_volume *v, struct chunk *c,
                            uint32_t slot);

@@ -430,14 +430,19 @@ volume_has_name(struct io *io, const struct logger *log,
                 const struct config *config, const char *name)
 {
     struct places places;
-    struct finder f = {.places = &places, .name = name};
-    bool has;
+    bool has = false;
 
     if (places_open(io, log, config, NULL, &places) < 0)
         return false;
-    has = find_name(&f, REACH_BASE) == 0;
+    /* who has given it away in memory alone settles that, or has it yet */
+    for (int settle = 1; settle >= 0 && !has; settle--) {
+        struct finder f = {.places = &places, .name = name};
+
+        places.settle = settle;
+        has = find_name(&f, REACH_BASE) == 0;
+        meta_done(&f.found);
+    }
     places_close(&places);
-    meta_done(&f.found);
     return has;
 }
 

@@ -37,22 +37,6 @@ is_heir(struct io *io, const struct config *config, const char *base,
     return is;
 }
 
-static bool
-is_named_by_parent(struct lsvd_volume *v)
-{
-    struct volume_meta meta;
-    bool is;
-
-    if (v->meta.successor || /* discarded */
-        volume_find_number(v->io, &v->log, &v->config, &v->meta,
-                           v->meta.parent, &v->meta.parent_uuid, &meta,
-                           NULL) < 0)
-        return false;
-    is = meta.successor && uuid_equal(&meta.successor_uuid, &v->meta.uuid);
-    meta_done(&meta);
-    return is;
-}
-
 /* The policy says what it is called; the registry's word counts only where
  * there is none. */
 static int
@@ -576,20 +560,22 @@ forget_orphan(struct lsvd_volume *v, const char *name)
 }
 
 /* removing is durable in every copy before anything goes, so that an
- * interrupted removal is known for what it is; and the names in the registries
- * go when all else is gone, so that it can be found and continued. */
+ * interrupted removal is known for what it is (also of one that was interrupted
+ * at that; where there is no space any more, one copy is enough); and the names
+ * in the registries go when all else is gone, so that it can be found and
+ * continued. */
 static int
 remove_all(struct lsvd_volume *v)
 {
-    int r = 0;
+    bool continued = v->meta.removing;
+    int r;
 
-    if (!v->meta.removing) {
-        v->meta.removing = true;
-        v->meta.generation++;
-        r = volume_store_meta(v->io, &v->meta);
-        if (r < 0)
-            return r;
-    }
+    v->meta.removing = true;
+    v->meta.generation++;
+    r = volume_store_meta(v->io, &v->meta);
+    if (r < 0 && !continued)
+        return r;
+    r = 0;
     for (uint32_t i = 0; i < v->meta.part_count && r == 0; i++) {
         if (v->part[i].dir)
             r = empty_dir(v->part[i].dir);
@@ -605,10 +591,67 @@ remove_all(struct lsvd_volume *v)
     return r;
 }
 
+/* Who has the volume's name? */
+static int
+find_named(struct lsvd_volume *v, const char *base, bool *ret_is_it)
+{
+    struct volume_meta meta;
+    int r = volume_find_settled(v->io, &v->log, &v->config, base, &meta);
+
+    *ret_is_it = false;
+    if (r < 0)
+        return r == -ENOENT ? 0 : r;
+    *ret_is_it = meta.number == v->meta.number;
+    meta_done(&meta);
+    return 0;
+}
+
+static int
+find_named_by_parent(struct lsvd_volume *v, bool *ret_is_it)
+{
+    struct volume_meta meta;
+    int r;
+
+    *ret_is_it = false;
+    if (v->meta.successor || v->meta.parent == 0) /* discarded */
+        return 0;
+    r = volume_find_number_settled(v->io, &v->log, &v->config, &v->meta,
+                                   v->meta.parent, &v->meta.parent_uuid,
+                                   &meta);
+    if (r < 0)
+        return r == -ENOENT ? 0 : r;
+    *ret_is_it = meta.successor &&
+                 uuid_equal(&meta.successor_uuid, &v->meta.uuid);
+    meta_done(&meta);
+    return 0;
+}
+
+/* -EBUSY: it is called unborn (FI2), and is the volume by now; after a power
+ * cut, too, it is not (FI3). */
+static int
+check_is_unborn(struct lsvd_volume *v)
+{
+    char base[VOLUME_NAME_BYTES_MAX + 1];
+    bool is_it;
+    int r;
+
+    if (!meta_is_unborn_name(v->meta.name))
+        return 0;
+    meta_base_name(v->meta.name, base);
+    r = find_named(v, base, &is_it);
+    if (r == 0 && !is_it)
+        r = find_named_by_parent(v, &is_it);
+    if (r < 0)
+        return err_wrap(r, "volume %s stays: is it %s by now", v->meta.name,
+                        base);
+    return is_it ? err_set(-EBUSY, "volume %s is %s by now: remove it by that "
+                           "name", v->meta.name, base)
+                 : 0;
+}
+
 int
 lsvd_remove(const struct lsvd_env *env, const char *name)
 {
-    char base[VOLUME_NAME_BYTES_MAX + 1];
     struct lsvd_volume *v;
     int r;
 
@@ -635,12 +678,8 @@ lsvd_remove(const struct lsvd_env *env, const char *name)
     }
     if (r == 0)
         r = volume_check_policy(v);
-    meta_base_name(v->meta.name, base);
-    if (r == 0 && meta_is_unborn_name(v->meta.name) &&
-        (is_heir(v->io, &v->config, base, v->meta.number) ||
-         is_named_by_parent(v)))
-        r = err_set(-EBUSY, "volume %s is %s by now: remove it by that name",
-                    name, base);
+    if (r == 0)
+        r = check_is_unborn(v);
     if (r == 0 && !v->meta.removing)
         r = parent_check_unused(v);
     if (r == 0)

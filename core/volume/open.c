@@ -275,6 +275,8 @@ open_once(const struct lsvd_env *env, const struct wanted *w, unsigned flags,
     if (r == 0 && !v->observer)
         say_accepted_loss(v);
     takes_name = v->meta.due_from != 0;
+    if (r == 0 && v->exclusive)
+        volume_sync_roots(v->io, &v->meta);
     if (r == 0)
         r = snapshot_take_name(v);
     if (r == 0 && v->exclusive && v->problem_count > 0 &&

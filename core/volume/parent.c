@@ -17,20 +17,17 @@ depth_of(unsigned flags)
     return flags >> OPEN_DEPTH_SHIFT;
 }
 
-/* Left by a kill, when the labels said already that it is needed no more. They
- * may have said so in memory only: with the power that would be lost, and not
- * that it is gone. */
+/* Left by a kill, when a label said already that it is needed no more. One part
+ * alone must be enough to read the snapshot (SN2), and after a power cut, too:
+ * so all say it, durably, before it goes. */
 static void
 remove_left_journal(struct lsvd_volume *p)
 {
-    int r = 0;
+    int r;
 
     if (!volume_has_journal_file(p))
         return;
-    for (uint32_t i = 0; i < p->g.part_count && r == 0; i++) {
-        if (p->usable & UINT32_C(1) << i)
-            r = label_sync(p->part[i].dir, &p->part[i].label);
-    }
+    r = volume_roll_forward(p);
     if (r == 0)
         r = volume_remove_cache_files(p);
     if (r < 0)
@@ -90,10 +87,27 @@ open_it(struct lsvd_volume *v, const struct lsvd_env *env, const char *name,
 }
 
 int
+needed_check_settled(struct lsvd_volume *p)
+{
+    struct volume_meta meta;
+    int r = volume_find_number_settled(p->io, &p->log, &p->config, &p->meta,
+                                       p->meta.number, &p->meta.uuid, &meta);
+
+    if (r < 0)
+        return err_wrap(r, "volume %s", p->meta.name);
+    if (!meta.read_only)
+        r = err_set(-EROFS, "volume %s is not read-only", p->meta.name);
+    meta_done(&meta);
+    return r;
+}
+
+int
 parent_open_named(struct lsvd_volume *v, const struct lsvd_env *env,
                   const char *name)
 {
-    return open_it(v, env, name, 0, &v->parent);
+    int r = open_it(v, env, name, 0, &v->parent);
+
+    return r < 0 ? r : needed_check_settled(v->parent);
 }
 
 int

@@ -50,6 +50,9 @@ int needed_name(struct lsvd_volume *v, uint32_t number,
 /* … and, once it is open: can it be trusted to stay as it is (PA2)? What its
  * journal still holds is part of it, wherever it lies. */
 int needed_settle(struct lsvd_volume *p);
+/* Before something comes to need p, which is open: will it be read-only after a
+ * power cut, too (FI3)? -EROFS. */
+int needed_check_settled(struct lsvd_volume *p);
 
 /* ---- what it has ---- */
 

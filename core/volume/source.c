@@ -172,6 +172,8 @@ source_open_named(struct lsvd_volume *v, const struct lsvd_env *env,
         r = err_set(r, "volume %s is not read-only: references to it could "
                     "change; use a snapshot of it", name);
     if (r == 0)
+        r = needed_check_settled(*ret);
+    if (r == 0)
         r = check_source(v, *ret);
     if (r == 0 && leads_to(*ret, v))
         r = err_set(-ELOOP, "volume %s itself needs volume %s", name,

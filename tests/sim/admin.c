@@ -5,6 +5,7 @@
 #include "imports.h"
 #include "snapshots.h"
 #include "base/memory.h"
+#include "volume/volume.h"
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -12,10 +13,14 @@
 
 #define SPARE_ROOT "/spare"
 
-enum interruption { BY_POWER, BY_KILL, BY_ERROR, BY_MEMORY, INTERRUPTIONS };
+enum interruption {
+    BY_POWER, BY_KILL, BY_ERROR, BY_MEMORY,
+    BY_BOTH, /* an error, and a kill a few steps later */
+    INTERRUPTIONS
+};
 
 static const char *const interruption_names[INTERRUPTIONS] = {
-    "power cut", "kill", "an error", "ENOMEM",
+    "power cut", "kill", "an error", "ENOMEM", "an error and a kill",
 };
 
 struct scenario {
@@ -547,6 +552,156 @@ finish_snapshot_served(struct life *l, int result, bool crashed)
     judge(l);
 }
 
+/* ---- what was killed may be in memory alone ---- */
+
+#define OTHER_NAME "w"
+
+static struct lsvd_info info; /* large */
+
+/* A volume is used; interrupted, by the next process, too; then the power goes.
+ */
+static int
+act_use(struct life *l)
+{
+    int r = life_open(l, 0);
+
+    if (r < 0)
+        return r;
+    for (int i = 0; i < 14 && !l->failed && !simio_halted(l->s); i++)
+        life_request(l, true);
+    if (!simio_halted(l->s))
+        return life_close(l);
+    lsvd_abandon(l->v);
+    l->v = NULL;
+    return -EIO;
+}
+
+/* perhaps: within that, too */
+static void
+use_until_cut(struct life *l, bool perhaps)
+{
+    if (perhaps && prng_one_in(&l->prng, 2))
+        simio_arm_cut(l->s, 1 + prng_below(&l->prng, 200));
+    if (life_open(l, 0) == 0) {
+        life_check_image(l, "in between");
+        for (int i = 0; i < 4 && !l->failed && !simio_halted(l->s); i++)
+            life_request(l, true);
+        if (!simio_halted(l->s) && lsvd_flush(l->v) == 0)
+            model_flushed(l->m);
+    } else if (!simio_halted(l->s)) {
+        life_fail(l, "open: %s", lsvd_error());
+    }
+    simio_arm_cut(l->s, 0);
+    life_crash(l, true);
+}
+
+static void
+finish_use(struct life *l, int result, bool crashed)
+{
+    if (result < 0 && !crashed) /* a sync that failed is as a power cut */
+        model_crashed(l->m, true);
+    use_until_cut(l, true);
+    judge(l);
+}
+
+/* One more of the same shape and places, if it has no parent. */
+static int
+make_other(struct life *l, const char *name, const char *parent)
+{
+    struct lsvd_create_part part[LIFE_PARTS_MAX];
+    struct lsvd_create spec = {
+        .name = name,
+        .parent = parent,
+        .journal_bytes = 1u << 20,
+    };
+
+    for (uint32_t i = 0; i < life_parts(&l->policy); i++)
+        part[i] = (struct lsvd_create_part){(char)('a' + i), l->root[i]};
+    if (!l->one_root) {
+        spec.parts = part;
+        spec.part_count = life_parts(&l->policy);
+    }
+    if (!parent) {
+        spec.size_bytes = spec.chunk_bytes = LIFE_CHUNK_BYTES;
+        spec.block_bytes = l->policy.block_bytes;
+        spec.replicas = l->policy.replicas;
+        spec.ec_data = l->policy.ec_data;
+        spec.ec_parity = l->policy.ec_parity;
+    }
+    return lsvd_create(&l->env, &spec);
+}
+
+static void
+prepare_other(struct life *l)
+{
+    if (make_other(l, "other", NULL) < 0)
+        life_fail(l, "create: %s", lsvd_error());
+    l->number = 12;
+    simio_settle(l->s);
+}
+
+/* If it is in sight it is used. */
+static void
+finish_create_beside(struct life *l, int result, bool crashed)
+{
+    if (lsvd_info(&l->env, LIFE_VOLUME, &info) < 0) {
+        finish_create(l, result, crashed);
+        return;
+    }
+    use_until_cut(l, false);
+    judge(l);
+}
+
+static int
+act_set_read_only(struct life *l)
+{
+    return lsvd_set(&l->env, LIFE_VOLUME, "read-only", "on");
+}
+
+/* What looks read-only gets a clone. */
+static void
+finish_set_read_only(struct life *l, int result, bool crashed)
+{
+    int r = make_other(l, "clone", LIFE_VOLUME);
+    struct lsvd_volume *v;
+
+    (void)result;
+    (void)crashed;
+    life_event(l, "clone: %s", r < 0 ? lsvd_error() : "made");
+    life_crash(l, true);
+    if (r < 0 || l->failed)
+        return;
+    r = lsvd_open(&l->env, "clone", 0, &v);
+    if (r < 0)
+        life_fail(l, "open of the clone: %s", lsvd_error());
+    else if (lsvd_close(v) < 0)
+        life_fail(l, "close of the clone: %s", lsvd_error());
+}
+
+static void
+prepare_two_volumes(struct life *l)
+{
+    prepare_other(l);
+    prepare_volume(l);
+}
+
+/* Another one gets the name that it has given away. */
+static void
+finish_rename_other(struct life *l, int result, bool crashed)
+{
+    static const char *const names[] = {LIFE_VOLUME, OTHER_NAME, "other"};
+    int r = lsvd_rename(&l->env, "other", LIFE_VOLUME), found = 0;
+
+    (void)result;
+    (void)crashed;
+    life_event(l, "rename of the other: %s", r < 0 ? lsvd_error() : "done");
+    life_crash(l, true);
+    for (int i = 0; i < 3; i++)
+        found += lsvd_info(&l->env, names[i], &info) == 0;
+    if (found != 2)
+        life_fail(l, "%d of 2 volumes are found", found);
+}
+
 /* ---- rollback ---- */
 
 static void
@@ -633,6 +788,55 @@ finish_discard(struct life *l, int result, bool crashed)
     l->number_due = true;
     if (!l->failed)
         finish_rollback(l, result, crashed);
+}
+
+/* What was not made, as it seems, is removed by hand; then the power goes. */
+static void
+finish_leftover(struct life *l, int result, bool crashed)
+{
+    char name[32];
+    int r;
+
+    (void)result;
+    (void)crashed;
+    snprintf(name, sizeof name, LIFE_VOLUME "@+%u", l->number + 1);
+    r = lsvd_remove(&l->env, name);
+    life_event(l, "remove of %s: %s", name, r < 0 ? lsvd_error() : "done");
+    life_crash(l, true);
+    if (!l->failed && lsvd_info(&l->env, LIFE_VOLUME, &info) < 0)
+        life_fail(l, "info: %s", lsvd_error());
+}
+
+/* After the next start each of its parts must do (SN2), or as many as have the
+ * data. */
+static void
+finish_alone(struct life *l, int result, bool crashed)
+{
+    struct lsvd_volume *v;
+    char path[64];
+    bool whole; /* an error has cost it no part */
+
+    (void)result;
+    (void)crashed;
+    l->number_due = true;
+    snapshots_find(l);
+    if (l->failed || life_open(l, 0) < 0 || life_close(l) < 0 ||
+        lsvd_open(&l->env, LIFE_VOLUME "@s0", LSVD_OPEN_READ_ONLY, &v) < 0)
+        return; /* other scenarios judge that */
+    whole = v->usable == (1u << life_parts(&l->policy)) - 1;
+    (void)lsvd_close(v);
+    for (uint32_t i = 0; whole && i < life_parts(&l->policy) && !l->failed;
+         i++) {
+        snprintf(path, sizeof path, "%s/11/%c",
+                 l->one_root ? "/data" : l->root[i], (char)('a' + i));
+        simio_hide(l->s, path, true);
+        if (lsvd_open(&l->env, LIFE_VOLUME "@s0", LSVD_OPEN_READ_ONLY, &v) < 0)
+            life_fail(l, "s0 without part %c: %s", (char)('a' + i),
+                      lsvd_error());
+        else
+            (void)lsvd_close(v);
+        simio_hide(l->s, path, false);
+    }
 }
 
 /* ---- snapshots that go ---- */
@@ -789,8 +993,6 @@ finish_dedupe_served(struct life *l, int result, bool crashed)
     finish_dedupe(l, result, crashed);
 }
 
-#define OTHER_NAME "w"
-
 static int
 act_rename(struct life *l)
 {
@@ -820,8 +1022,6 @@ finish_rename(struct life *l, int result, bool crashed)
 static void
 finish_flatten(struct life *l, int result, bool crashed)
 {
-    struct lsvd_info info;
-
     (void)crashed;
     snapshots_check(l);
     judge(l);
@@ -919,6 +1119,11 @@ finish_import(struct life *l, int result, bool crashed)
 
 static const struct scenario scenarios[] = {
     {"create", always, prepare_nothing, life_create, finish_create},
+    {"create-beside", always, prepare_other, life_create,
+     finish_create_beside},
+    {"use", always, prepare_volume, act_use, finish_use},
+    {"set-and-clone", always, prepare_volume, act_set_read_only,
+     finish_set_read_only},
     {"grow", always, prepare_volume, act_grow, finish_grow},
     {"grow-served", always, prepare_served, act_grow_served,
      finish_grow_served},
@@ -939,6 +1144,14 @@ static const struct scenario scenarios[] = {
      finish_remove_snapshot},
     {"remove-last-snapshot", always, prepare_two_snapshots, act_remove_last,
      finish_remove_snapshot},
+    {"snapshot-alone", has_redundancy, prepare_served, act_snapshot_served,
+     finish_alone},
+    {"snapshot-leftover", always, prepare_snapshot, snapshots_take_offline,
+     finish_leftover},
+    {"rollback-leftover", always, prepare_rollback, act_rollback,
+     finish_leftover},
+    {"rename-and-rename", always, prepare_two_volumes, act_rename,
+     finish_rename_other},
     {"rename", always, prepare_two_snapshots, act_rename, finish_rename},
     {"flatten", always, prepare_two_snapshots, act_flatten, finish_flatten},
     {"flatten-and-remove", always, prepare_two_snapshots, act_flatten,
@@ -962,6 +1175,10 @@ arm(struct life *l, enum interruption by, uint64_t nth)
     case BY_KILL:
         simio_arm_cut(l->s, nth);
         break;
+    case BY_BOTH:
+        simio_halt_after_failure(l->s, 1 + prng_below(&l->prng, 8));
+        simio_arm_failure(l->s, nth, -EIO);
+        break;
     case BY_ERROR: /* which: by the seed */
         simio_arm_failure(l->s, nth, prng_one_in(&l->prng, 3) ? -ENOSPC
                                                               : -EIO);
@@ -981,12 +1198,14 @@ disarm(struct life *l, enum interruption by)
 
     if (by == BY_MEMORY) {
         fired = mem_fail_after(-1);
-    } else if (by == BY_ERROR) {
+    } else if (by == BY_ERROR || by == BY_BOTH) {
         fired = simio_failure_fired(l->s);
         if (fired)
             life_event(l, "(it was a %s)",
                        simio_call_name(simio_failure_kind(l->s)));
         simio_arm_failure(l->s, 0, 0);
+        simio_halt_after_failure(l->s, 0);
+        simio_arm_cut(l->s, 0);
     } else {
         fired = simio_halted(l->s);
         simio_arm_cut(l->s, 0);
@@ -999,6 +1218,14 @@ static bool
 shares_blocks(const struct scenario *scenario)
 {
     return scenario->act == act_dedupe || scenario->act == act_dedupe_served;
+}
+
+/* Does its end judge what is left then? */
+static bool
+bears_both(const struct scenario *scenario)
+{
+    return scenario->finish == finish_use ||
+           scenario->finish == finish_leftover;
 }
 
 static bool
@@ -1026,6 +1253,8 @@ interrupt(const struct scenario *scenario, const struct sim_policy *policy,
         crashed = simio_halted(l.s);
         if (!l.failed && crashed)
             life_crash(&l, by == BY_POWER);
+        if (!l.failed && crashed && by == BY_BOTH)
+            model_crashed(l.m, true); /* a sync may have failed */
         if (!l.failed && r < 0 && !*ret_fired)
             life_fail(&l, "%s fails by itself: %s", scenario->name,
                       lsvd_error());
@@ -1082,7 +1311,7 @@ admin_run(const struct sim_policy *policy, const char *name, uint64_t every,
         if (!s->applies(policy) || (name && strcmp(name, s->name) != 0))
             continue;
         /* one kind that fails; the others may tell more */
-        for (int by = 0; by < INTERRUPTIONS; by++)
+        for (int by = 0; by < INTERRUPTIONS - !bears_both(s); by++)
             ok &= run_scenario(s, policy, (enum interruption)by, every, seed,
                                ret_cuts);
     }

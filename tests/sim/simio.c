@@ -229,6 +229,12 @@ simio_arm_failure(struct simio *s, uint64_t nth_call, int code)
     s->failed = false;
 }
 
+void
+simio_halt_after_failure(struct simio *s, uint64_t steps)
+{
+    s->steps_after_failure = steps;
+}
+
 bool
 simio_failure_fired(const struct simio *s)
 {
@@ -297,6 +303,8 @@ sim_judge(struct simio *s, enum sim_call kind, bool is_step, const char *dir,
             code = -EIO;
         s->failed = true;
         s->failed_kind = kind;
+        if (s->steps_after_failure > 0)
+            s->cut_at_step = s->stats.steps + s->steps_after_failure;
         *ret_code = err_set(code, "%s%s%s: %s (simulated)", dir, slash, name,
                             strerror(-code));
         /* reads that fail do nothing; a write may have been half done */

@@ -107,6 +107,8 @@ size_t simio_open_handles(const struct simio *s);
 /* The nth call from now (from 1) fails once; -ENOSPC turns to -EIO for calls
  * that need no space. 0: never. */
 void simio_arm_failure(struct simio *s, uint64_t nth_call, int code);
+/* And so many steps later, from 1 on, the world halts. 0: it does not. */
+void simio_halt_after_failure(struct simio *s, uint64_t steps);
 bool simio_failure_fired(const struct simio *s);
 enum sim_call simio_failure_kind(const struct simio *s);
 

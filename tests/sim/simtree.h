@@ -51,6 +51,7 @@ struct simio {
     struct sim_inode *root;
     uint64_t serial, now_ns;
     uint64_t cut_at_step, fail_at_call;
+    uint64_t steps_after_failure; /* to the halt; 0: none */
     int fail_code;
     bool halted, failed, full;
     struct sim_sick {

@@ -57,6 +57,7 @@ heal_one(struct lsvd_volume *v)
 
     pthread_mutex_lock(&v->state_lock);
     if (v->heal_count == 0) {
+        v->heal_fails = false;
         pthread_mutex_unlock(&v->state_lock);
         return false;
     }
@@ -104,7 +105,8 @@ tend_for(struct lsvd_volume *v, uint64_t ns)
     while (again) {
         v->tended_ns = v->io->ops->now_ns(v->io) - begin;
         pthread_mutex_lock(&v->state_lock);
-        again = v->tended_ns < ns && v->gone == 0;
+        /* two that can't be healed queue each other */
+        again = v->tended_ns < ns && v->gone == 0 && !v->heal_fails;
         pthread_mutex_unlock(&v->state_lock);
         again = again && !atomic_load(&v->stopping) &&
                 journal_is_settled(v) && tend_once(v);

@@ -1,6 +1,7 @@
 /* adding.c: see adding.h. */
 #include "volume/adding.h"
 #include "base/err.h"
+#include "volume/borrow.h"
 #include "volume/exchange.h"
 #include "volume/parent.h"
 #include "volume/snapshot.h"
@@ -55,6 +56,7 @@ static int
 check(const struct lsvd_volume *top, const struct lsvd_volume *c)
 {
     const char *name = meta_stored_name(&c->meta);
+    int r;
 
     if (!top->attached)
         return err_set(-EROFS, "volume %s can't be written now",
@@ -67,7 +69,8 @@ check(const struct lsvd_volume *top, const struct lsvd_volume *c)
             return err_set(-EBUSY, "%s is not yet complete on its parts: try "
                            "again when it is", meta_stored_name(&p->meta));
     }
-    return check_is_snapshot(c);
+    r = borrow_check_alone(c);
+    return r < 0 ? r : check_is_snapshot(c);
 }
 
 static int

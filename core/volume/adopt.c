@@ -2,6 +2,7 @@
 #include "volume/adopt.h"
 #include "base/err.h"
 #include "base/memory.h"
+#include "volume/borrow.h"
 #include "volume/bypass.h"
 #include "volume/exchange.h"
 #include "volume/rate_limit.h"
@@ -309,8 +310,10 @@ adopt_level(struct lsvd_volume *v, struct lsvd_volume *top,
 {
     struct end end = {.v = v, .top = top};
     struct lease chain;
-    int r = adopt_all(v, rate_bytes, cb);
+    int r = borrow_check_alone(v->parent);
 
+    if (r == 0)
+        r = adopt_all(v, rate_bytes, cb);
     if (r == 0)
         r = lsvd_flush(v);
     if (r < 0)

@@ -2,6 +2,7 @@
  * go (faults.md O7): destage all -> view with the journal detached, labels
  * clean. For what is promised on the way see open.c. */
 #include "base/err.h"
+#include "volume/borrow.h"
 #include "volume/read_cache.h"
 #include "volume/scrub.h"
 #include "volume/snapshot.h"
@@ -150,6 +151,8 @@ lsvd_close(struct lsvd_volume *v)
 void
 lsvd_abandon(struct lsvd_volume *v)
 {
+    if (borrow_give_back(v))
+        return;
     destage_stop(v);
     volume_free(v);
 }
@@ -157,6 +160,8 @@ lsvd_abandon(struct lsvd_volume *v)
 void
 volume_let_go(struct lsvd_volume *v)
 {
+    if (borrow_give_back(v)) /* the others are in no hurry */
+        return;
     lsvd_hurry(v);
     lsvd_abandon(v);
 }

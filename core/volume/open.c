@@ -6,6 +6,7 @@
  *      locked, and no view of an epoch before all members promised it. */
 #include "base/err.h"
 #include "redundancy/membership.h"
+#include "volume/borrow.h"
 #include "volume/find.h"
 #include "volume/parent.h"
 #include "volume/read_cache.h"
@@ -249,6 +250,7 @@ open_once(const struct lsvd_env *env, const struct wanted *w, unsigned flags,
     v->observer = flags & LSVD_OPEN_NO_LOCK;
     v->takes_over = flags & OPEN_TAKE_OVER;
     v->instead = w->instead;
+    v->opener = w->child;
     if (flags & OPEN_PARENT)
         v->config.ram_bytes = 0;
     if (flags >> OPEN_DEPTH_SHIFT > 1)
@@ -265,6 +267,7 @@ open_once(const struct lsvd_env *env, const struct wanted *w, unsigned flags,
         r = open_parent(v, env, w, flags);
     if (r == 0)
         r = sources_open(v, env, flags);
+    v->opener = NULL;
     if (r == 0)
         r = parts_open(v, v->exclusive);
     v->instead = NULL;
@@ -304,6 +307,10 @@ open_wanted(const struct lsvd_env *env, const struct wanted *w, unsigned flags,
 {
     int r = -EAGAIN;
 
+    *ret = w->child && !w->instead ? borrow(w->child, w->number, w->uuid)
+                                   : NULL;
+    if (*ret)
+        return 0;
     for (int tries = 0; r == -EAGAIN && tries < 5; tries++)
         r = open_once(env, w, flags, ret);
     return r == -EAGAIN ? -EBUSY : r;

@@ -244,6 +244,9 @@ struct lsvd_volume {
     struct geometry g;
     struct lsvd_volume *parent; /* parent.h; owned; NULL: none, or not there
                                  * for a tool that does without */
+    const struct lsvd_volume *opener; /* who needs it, while it is opened */
+    unsigned borrowers; /* borrow.h: more who have it; of who opens, and who
+                         * has the top of them reserved */
     atomic_uint source_count;   /* the role's to change; each has its place for
                                  * good, and as it is in the policy */
     struct source source[META_SOURCES_MAX];

@@ -350,6 +350,44 @@ def test_a_snapshot_and_the_end_of_it(place, end):
     check(volume, "vm", data)
 
 
+def test_a_snapshot_that_is_needed_twice(place):
+    """vm goes on from it, and has references to it; and what a kill left in
+    its journal can't be moved, as a part is away."""
+    volume, data = two_copies(place, "r3")
+    then = snapshot_of(volume, data)
+    server = serve(volume, "vm")
+    h = server.connect()
+    for at in range(5 * MIB, 9 * MIB, MIB):
+        h.pwrite(then[at:at + MIB], at)
+    h.flush()
+    assert dedupe(volume, "vm", "--source", "vm@then")["blocks_matched"] > 0
+    server.stop()
+    process = run_slowly(volume, "vm@then")
+    poll(lambda: list(volume.roots["a"].glob("12/a/*.refs")),
+         "a reference file")
+    process.kill()
+    process.communicate()
+    part = volume.roots["c"] / "12" / "c"
+    part.rename(part.with_name("away"))
+    for _ in range(2):
+        server = serve(volume, "vm")
+        h = server.connect()
+        assert_same(read_all(h, SIZE), then)
+        h.pwrite(b"new", 6 * MIB)
+        h.flush()
+        data[6 * MIB:6 * MIB + 3] = b"new"
+        then = bytes(data)
+        assert "needed twice" in one_line(lsvd(volume, "flatten", "vm",
+                                               code=1).stderr)
+        assert_same(read_all(h, SIZE), then)
+        server.kill()
+    part.with_name("away").rename(part)
+    check(volume, "vm", data)
+    lsvd(volume, "flatten", "vm")
+    check(volume, "vm", data)
+    assert volume.repair("verify", "vm@then", "--full").returncode == 0
+
+
 def test_a_snapshot_that_somebody_reads(place):
     """What others have open is not added to."""
     volume, data = two_copies(place, "r1")

@@ -293,6 +293,17 @@ target_load(struct target *t, const char *name, size_t max_bytes,
     return r;
 }
 
+void
+target_read_anew(struct target *t, const char *name)
+{
+    struct object *o;
+
+    if (target_open(t, name, 0, &o) < 0)
+        return;
+    object_drop_cache(o);
+    object_close(o);
+}
+
 static int
 fill_new(struct target *t, const char *name, const void *bytes, size_t count)
 {

@@ -179,6 +179,11 @@ int object_unlock(struct object *o, uint64_t at, uint64_t bytes);
 int object_is_locked(struct object *o, uint64_t at, uint64_t bytes);
 void object_close(struct object *o); /* NULL is fine */
 
+/* Clean bytes of it that are cached are forgotten: what a process before this
+ * one could not sync is there, and nowhere else. Who opens it finds out what is
+ * wrong with it. */
+void target_read_anew(struct target *t, const char *name);
+
 /* Read a whole small object. At most max_bytes, else -EBADMSG. *ret is
  * NUL-terminated for convenience (not counted) and freed by the caller. */
 int target_load(struct target *t, const char *name, size_t max_bytes,

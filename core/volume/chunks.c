@@ -404,13 +404,8 @@ chunk_read_anew(struct lsvd_volume *v, struct chunk *c)
     chunk_forget_fragments(v, c);
     fragment_name(c->number, name);
     for (uint32_t i = 0; i < v->g.part_count; i++) {
-        struct object *o;
-
-        if (!(v->usable & UINT32_C(1) << i) ||
-            target_open(v->part[i].dir, name, 0, &o) < 0)
-            continue; /* who needs it finds out why */
-        object_drop_cache(o);
-        object_close(o);
+        if (v->usable & UINT32_C(1) << i)
+            target_read_anew(v->part[i].dir, name);
     }
 }
 

@@ -259,6 +259,14 @@ tables_store(struct lsvd_volume *v, uint32_t parts)
 }
 
 int
+files_store(struct lsvd_volume *v, uint32_t parts)
+{
+    int r = names_sync(v, parts);
+
+    return r < 0 ? r : tables_store(v, parts);
+}
+
+int
 tables_set(struct lsvd_volume *v, const struct plan *plan)
 {
     struct chunk_entry entry = {plan->seq, plan->remove ? CHUNK_HOLE

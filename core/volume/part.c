@@ -632,6 +632,8 @@ part_open_table(struct lsvd_volume *v, struct part *p)
     bool missing = false;
     int r;
 
+    if (v->journal) /* after a crash; else it costs each opening a cold read */
+        target_read_anew(p->dir, CHUNK_TABLE_NAME);
     r = chunk_table_open(p->dir, &p->label.instance, chunks,
                          p->lock && v->exclusive, &p->table,
                          &p->table_damaged);

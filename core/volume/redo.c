@@ -366,7 +366,8 @@ redo_apply(struct lsvd_volume *v, struct redo_item *item)
         return r;
     /* Rows beside those of the record, which look as if they were in place, may
      * be so in the page cache alone. */
-    chunk_read_anew(v, c);
+    if (truth.seq < seq)
+        chunk_read_anew(v, c);
     parts = parts_with_file(v, c);
     item->everywhere = parts == v->usable;
     if (truth.seq >= seq) {

@@ -81,13 +81,12 @@ rebuild_parts(struct repair *p, uint32_t parts)
         p->y.progress.chunks_done++;
         p->y.progress.bytes_done += v->g.chunk_bytes;
         if (r == 0 && ++done % TABLE_STORE_EVERY == 0)
-            r = tables_store(v, parts);
+            r = files_store(v, parts);
         if (r == 0 && verify_progress(&p->y))
             r = err_set(-EINTR, "interrupted; run it again to go on");
     }
-    if (r == 0)
-        r = names_sync(v, parts); /* a run before this one may have made them */
-    return r < 0 ? r : tables_store(v, parts);
+    /* Of names also those that a run before this one has made. */
+    return r < 0 ? r : files_store(v, parts);
 }
 
 /* Out of use and out of the view, whatever it is; its directory is let go. */
@@ -102,6 +101,9 @@ leave_part(struct lsvd_volume *v, uint32_t slot, const char *why)
         (void)part_failed(v, slot, err_set(-EPIPE, "%s", why));
         v->failed = 0;
         r = volume_drop(v, bit);
+    } else {
+        r = volume_sync_labels(v); /* it may have been left by one that was
+                                    * killed before that was durable */
     }
     if (r == 0 && v->resync.is_active && v->resync.slot == slot) {
         (void)part_failed(v, slot, err_set(-EPIPE, "%s", why));

@@ -384,15 +384,6 @@ remove_file(struct lsvd_volume *v, uint32_t slot, uint64_t chunk)
     return r;
 }
 
-/* What the table says is there must not lose its name. */
-static int
-store_filled(struct lsvd_volume *v, uint32_t slot)
-{
-    int r = target_sync(v->part[slot].dir);
-
-    return r < 0 ? r : tables_store(v, UINT32_C(1) << slot);
-}
-
 static int
 copy_chunk(struct lsvd_volume *v, uint32_t slot, uint64_t chunk)
 {
@@ -418,7 +409,7 @@ copy_chunk(struct lsvd_volume *v, uint32_t slot, uint64_t chunk)
     if (++s->unstored < STORE_EVERY)
         return 0;
     s->unstored = 0;
-    return store_filled(v, slot);
+    return files_store(v, UINT32_C(1) << slot);
 }
 
 /* O6. RS5: the policy first. */
@@ -428,7 +419,7 @@ promote(struct lsvd_volume *v, uint32_t slot)
     struct part *p = &v->part[slot];
     int r;
 
-    r = store_filled(v, slot);
+    r = files_store(v, UINT32_C(1) << slot);
     if (r == 0) {
         leftovers_remove_of(v, slot);
         r = target_sync(p->dir);

@@ -347,13 +347,29 @@ volume_roll_forward(struct lsvd_volume *v)
         if (view_id_compare(&p->label.view.id, &v->view.id) == 0) {
             r = label_sync(p->dir, &p->label);
         } else {
+            struct view before = p->label.view;
+
             r = part_take_lock(v, p, true);
             if (r < 0)
                 return r;
             p->label.view = v->view;
             r = label_write(v, p);
+            if (r < 0)
+                p->label.view = before;
             (void)part_take_lock(v, p, false);
         }
+    }
+    return r;
+}
+
+int
+volume_sync_labels(struct lsvd_volume *v)
+{
+    int r = 0;
+
+    for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
+        if (v->usable & UINT32_C(1) << i)
+            r = label_sync(v->part[i].dir, &v->part[i].label);
     }
     return r;
 }

@@ -759,6 +759,9 @@ int volume_view_with(struct lsvd_volume *v, uint32_t slot);
  * cache has it. v is open with shared locks, which others may have too: -EBUSY,
  * and it can be tried again. */
 int volume_roll_forward(struct lsvd_volume *v);
+/* What the labels of the parts in use say is durable: of a volume that was left
+ * by a process that was killed, before something relies on it. */
+int volume_sync_labels(struct lsvd_volume *v);
 /* R4: the next epoch, promised by every usable part. */
 int volume_promise(struct lsvd_volume *v, uint32_t *ret_epoch);
 int volume_next_epoch(struct lsvd_volume *v, struct view_id *ret);
@@ -1140,6 +1143,9 @@ int tables_set(struct lsvd_volume *v, const struct plan *plan);
 int tables_store(struct lsvd_volume *v, uint32_t parts);
 /* Directories of the parts. */
 int names_sync(struct lsvd_volume *v, uint32_t parts);
+/* Both, of files that were made beside destage: what a table says is there must
+ * not lose its name. */
+int files_store(struct lsvd_volume *v, uint32_t parts);
 /* The parts that failed (v->failed) fail for the second time, or are gone: do
  * without them. 0: that can be. Of disks that are full writers are told when
  * that does not help, and also when too few would be left. */

@@ -236,6 +236,20 @@ open_parent(struct lsvd_volume *v, const struct lsvd_env *env,
     return 0;
 }
 
+static void
+mend_copies(struct lsvd_volume *v, int level)
+{
+    int r = volume_store_meta(v->io, &v->meta);
+
+    if (r < 0)
+        log_event(&v->log, LOG_WARNING_LEVEL, "volume %s: %s: %s; it can't be "
+                  "brought up to date: %s", v->meta.name, v->problem[0].path,
+                  v->problem[0].text, err_text());
+    else
+        log_event(&v->log, level, "volume %s: %s: %s; brought up to date",
+                  v->meta.name, v->problem[0].path, v->problem[0].text);
+}
+
 static int
 open_once(const struct lsvd_env *env, const struct wanted *w, unsigned flags,
           struct lsvd_volume **ret)
@@ -283,12 +297,8 @@ open_once(const struct lsvd_env *env, const struct wanted *w, unsigned flags,
     if (r == 0)
         r = snapshot_take_name(v);
     if (r == 0 && v->exclusive && v->problem_count > 0 &&
-        !(flags & OPEN_INSPECT)) {
-        log_event(&v->log, takes_name ? LOG_INFO_LEVEL : LOG_WARNING_LEVEL,
-                  "volume %s: %s: %s; brought up to date", v->meta.name,
-                  v->problem[0].path, v->problem[0].text);
-        (void)volume_store_meta(v->io, &v->meta);
-    }
+        !(flags & OPEN_INSPECT))
+        mend_copies(v, takes_name ? LOG_INFO_LEVEL : LOG_WARNING_LEVEL);
     if (r == 0)
         outdate_unseen(v);
     if (r < 0) {

@@ -67,6 +67,8 @@ borrow_check_alone(const struct lsvd_volume *v)
     if (v->borrowers == 0)
         return 0;
     return err_set(-EBUSY, "%s is not yet complete on its parts, and needed "
-                   "twice: start its server again when all its parts are "
-                   "there (lsvd-repair verify %s)", name, name);
+                   "twice, also for references: start its server again when "
+                   "all its parts are there (lsvd-repair verify %s), or take "
+                   "the references back (lsvd-dedupe --rehydrate)", name,
+                   name);
 }

@@ -7,7 +7,7 @@
  * snapshot below it and as a source.
  * (BO1) Only one with a journal is lent. Any other is opened once more, as then
  *       each can be renewed without the other (renew.c).
- * (BO2) It is closed when the last who has it lets it go.
+ * (BO2) It is closed, and told to hurry, when the last who has it lets it go.
  * (BO3) As long as it is lent its own parent is not taken from it (adopt.c),
  *       and it is not opened to be added to (adding.c). */
 #ifndef LSVD_VOLUME_BORROW_H

@@ -2,6 +2,8 @@
  * go (faults.md O7): destage all -> view with the journal detached, labels
  * clean. For what is promised on the way see open.c. */
 #include "base/err.h"
+#include "target/guard.h"
+#include "target/mirror.h"
 #include "volume/borrow.h"
 #include "volume/read_cache.h"
 #include "volume/scrub.h"
@@ -11,6 +13,50 @@
 #include <string.h>
 
 #define HURRIED_DRAIN_NS UINT64_C(3000000000)
+
+static void hurry(struct lsvd_volume *v, bool ends);
+
+static void
+hurry_needed(struct lsvd_volume *v, bool ends)
+{
+    if (v && (ends || v->borrowers == 0)) /* the others are in no hurry */
+        hurry(v, ends);
+}
+
+/* ends: the whole server does, and not v alone. */
+static void
+hurry(struct lsvd_volume *v, bool ends)
+{
+    pthread_mutex_lock(&v->state_lock); /* it may be let go (flatten.c) */
+    hurry_needed(v->parent, ends);
+    for (uint32_t i = 0; i < atomic_load(&v->source_count); i++)
+        hurry_needed(v->source[i].volume, ends);
+    pthread_mutex_unlock(&v->state_lock);
+    if (v->world.guard)
+        guard_set_deadline(v->world.guard, HURRIED_DEADLINE_MS);
+    if (v->world.read_guard)
+        guard_set_deadline(v->world.read_guard, HURRIED_DEADLINE_MS);
+    if (v->mirror)
+        mirror_set_patience(v->mirror, HURRIED_DEADLINE_MS);
+    for (size_t i = 0; v->mirror && v->config.cache[i]; i++) {
+        /* one that is being filled, or only looked at */
+        if (v->world.copy_guard[i] &&
+            !mirror_is_in(v->mirror, v->config.cache[i]))
+            guard_set_deadline(v->world.copy_guard[i], HURRIED_DEADLINE_MS);
+    }
+    pthread_mutex_lock(&v->state_lock);
+    if (!atomic_load(&v->hurried))
+        v->hurried_ns = v->io->ops->now_ns(v->io);
+    atomic_store(&v->hurried, true);
+    pthread_cond_broadcast(&v->progress);
+    pthread_mutex_unlock(&v->state_lock);
+}
+
+void
+lsvd_hurry(struct lsvd_volume *v)
+{
+    hurry(v, true);
+}
 
 /* Whoever stops a server may wait so long for what is in the journal. */
 static bool
@@ -160,9 +206,9 @@ lsvd_abandon(struct lsvd_volume *v)
 void
 volume_let_go(struct lsvd_volume *v)
 {
-    if (borrow_give_back(v)) /* the others are in no hurry */
+    if (borrow_give_back(v))
         return;
-    lsvd_hurry(v);
+    hurry(v, false);
     lsvd_abandon(v);
 }
 

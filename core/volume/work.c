@@ -634,37 +634,6 @@ lsvd_on_fenced(struct lsvd_volume *v, void (*cb)(void *ctx), void *ctx)
 }
 
 void
-lsvd_hurry(struct lsvd_volume *v)
-{
-    pthread_mutex_lock(&v->state_lock); /* it may be let go (flatten.c) */
-    if (v->parent)
-        lsvd_hurry(v->parent);
-    for (uint32_t i = 0; i < atomic_load(&v->source_count); i++) {
-        if (v->source[i].volume)
-            lsvd_hurry(v->source[i].volume);
-    }
-    pthread_mutex_unlock(&v->state_lock);
-    if (v->world.guard)
-        guard_set_deadline(v->world.guard, HURRIED_DEADLINE_MS);
-    if (v->world.read_guard)
-        guard_set_deadline(v->world.read_guard, HURRIED_DEADLINE_MS);
-    if (v->mirror)
-        mirror_set_patience(v->mirror, HURRIED_DEADLINE_MS);
-    for (size_t i = 0; v->mirror && v->config.cache[i]; i++) {
-        /* one that is being filled, or only looked at */
-        if (v->world.copy_guard[i] &&
-            !mirror_is_in(v->mirror, v->config.cache[i]))
-            guard_set_deadline(v->world.copy_guard[i], HURRIED_DEADLINE_MS);
-    }
-    pthread_mutex_lock(&v->state_lock);
-    if (!atomic_load(&v->hurried))
-        v->hurried_ns = v->io->ops->now_ns(v->io);
-    atomic_store(&v->hurried, true);
-    pthread_cond_broadcast(&v->progress);
-    pthread_mutex_unlock(&v->state_lock);
-}
-
-void
 destage_stop(struct lsvd_volume *v)
 {
     pthread_mutex_lock(&v->state_lock);

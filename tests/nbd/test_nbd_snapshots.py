@@ -779,7 +779,7 @@ def test_asked_meanwhile(place):
 
     asking = threading.Thread(target=ask)
     asking.start()
-    for i in range(40):
+    for i in range(16):
         snapshot(volume, f"s{i}")
     over.set()
     asking.join()

@@ -250,8 +250,9 @@ bool exhaustive_run(const struct sim_policy *policy, unsigned length,
                     unsigned subsets, bool full, uint64_t seed,
                     uint64_t *ret_cuts);
 
-/* nth.c: every call of the world, then every allocation, fails once. */
-bool nth_run(const struct sim_policy *policy, uint64_t seed,
+/* nth.c: every call of the world, then every allocation, fails once; every: or
+ * only one in so many. */
+bool nth_run(const struct sim_policy *policy, uint64_t every, uint64_t seed,
              uint64_t *ret_failures);
 
 /* admin.c: create, resize, remove, rebuild and replace, cut at every step and

@@ -156,14 +156,16 @@ one(const struct sim_policy *policy, enum nth_kind kind, uint64_t nth,
 }
 
 bool
-nth_run(const struct sim_policy *policy, uint64_t seed, uint64_t *ret_failures)
+nth_run(const struct sim_policy *policy, uint64_t every, uint64_t seed,
+        uint64_t *ret_failures)
 {
     int rounds = life_tolerated(policy) > 0 ? 2 : 1;
 
     for (int kind = 0; kind < rounds * NTH_KINDS; kind++) {
         bool fired = true;
 
-        for (uint64_t nth = 1; fired; nth++) {
+        for (uint64_t nth = 1 + (seed + (uint64_t)kind) % every; fired;
+             nth += every) {
             if (!one(policy, (enum nth_kind)(kind % NTH_KINDS), nth,
                      kind >= NTH_KINDS, seed, &fired))
                 return false;

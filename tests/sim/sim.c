@@ -67,7 +67,8 @@ static const char usage[] =
     "  --admin            create, resize, remove, rebuild, replace, cut at\n"
     "                     every step and failing at every call\n"
     "  --scenario NAME    of those this one alone\n"
-    "  --every N          at one in N of the steps (default 1: at all)\n"
+    "  --every N          of --nth and --admin: at one in N of the steps\n"
+    "                     (default 1: at all)\n"
     "  --bug NAME         break a promise of the world: journal-sync,\n"
     "                     dir-sync, table, redo; mirror, refill, settle\n"
     "                     (with --mirror); or a rule: view, stale, skip,\n"
@@ -470,7 +471,7 @@ run_one_policy(const struct options *o, const struct sim_policy *p,
 {
     switch (o->mode) {
     case MODE_NTH:
-        return nth_run(p, o->seed, count);
+        return nth_run(p, o->every, o->seed, count);
     case MODE_ADMIN:
         return admin_run(p, o->scenario, o->every, o->seed, count);
     case MODE_EXHAUSTIVE:

@@ -704,6 +704,7 @@ work(struct crew *c)
         is_time = crew_now_ns() >= until;
     }
     c->threads--;
+    c->ending++;
     (void)pthread_mutex_unlock(&c->lock);
 }
 
@@ -1086,7 +1087,7 @@ void
 crew_after_fork(struct crew *c)
 {
     struct crew_ops_list queue[LANES];
-    unsigned threads = c->threads;
+    unsigned threads = c->threads + c->ending;
 
     crew_cond_init(&c->work);
     c->waiters = NULL;
@@ -1102,6 +1103,7 @@ crew_after_fork(struct crew *c)
     lose_set_locked(c, &c->leftover);
     for (enum crew_lane lane = 0; lane < LANES; lane++)
         lose_lane_locked(c, lane, &queue[lane]);
+    c->ending = 0;
     c->threads = 0; /* C4 holds again when the next call has begun */
     (void)atomic_fetch_sub(&c->refs, threads);
 }

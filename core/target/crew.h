@@ -63,6 +63,9 @@ struct crew {
     uint64_t progress_ns;    /* when something was finished last */
     unsigned things;         /* not closed yet */
     unsigned threads, idle;
+    unsigned ending; /* threads that are done; they give back their reference
+                      * in one with this, under the roster's lock, too: a fork
+                      * finds both or neither */
     unsigned signalled;      /* of the idle: woken and not up yet */
     struct crew_ops_list queue[LANES]; /* can be begun */
     unsigned busy[LANES];          /* threads that work for a lane */

@@ -272,6 +272,9 @@ run_worker(void *arg)
 
     /* Each takes along those before it, so that they don't pile up. */
     (void)pthread_mutex_lock(&roster.lock);
+    (void)pthread_mutex_lock(&me->crew->lock);
+    me->crew->ending--;
+    (void)pthread_mutex_unlock(&me->crew->lock);
     put_locked(me->crew);
     others = roster.ended;
     me->next = NULL;

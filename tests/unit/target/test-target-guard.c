@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/wait.h"
 #include "gate-io.h"
+#include "target/crew.h"
 #include "target/guard.h"
 #include <dirent.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 
 #define SHORT_MS 30
 #define LONG_MS 60000
+#define FORKS 1000u
 #define PATH "/mnt/b/11/b"
 
 /* The fork test starts threads in the child: that is its point. */
@@ -1223,6 +1225,34 @@ a_fork_leaves_nothing_broken(void **state)
     target_close(t);
 }
 
+/* Else each who closes in the child waits for one that is not there. */
+static void
+a_fork_counts_no_thread_that_is_ending(void **state)
+{
+    struct world *w = *state;
+
+    for (unsigned i = 0; i < FORKS; i++) {
+        struct target *t;
+        int status;
+        pid_t child;
+
+        assert_int_equal(open_dir(w, "/ends", &t), 0);
+        target_close(t);
+        child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            struct crew *c;
+
+            CHECK(crew_get("/ends", &c) == 0);
+            CHECK(atomic_load(&c->refs) == 1); /* our own */
+            _exit(0);
+        }
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), 0);
+    }
+}
+
 /* ---- all at once ---- */
 
 struct crowd {
@@ -1370,6 +1400,7 @@ main(void)
         TEST(closing_what_hangs_is_quick),
         TEST(every_allocation_may_fail),
         TEST(a_fork_leaves_nothing_broken),
+        TEST(a_fork_counts_no_thread_that_is_ending),
         TEST(a_crowd_with_giving_up),
     };
 

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define NUMBER_TRIES 100u
 #define JOURNAL_DEFAULT_MIN (UINT64_C(16) << 20)
 #define JOURNAL_DEFAULT_MAX (UINT64_C(512) << 20)
 
@@ -266,6 +267,29 @@ make_part(struct lsvd_volume *v, uint32_t slot)
     return r;
 }
 
+/* What is there is locked, or has a label: somebody else chose the number at
+ * the same time, and was first. */
+static bool
+is_taken(int r)
+{
+    return r == -EBUSY || r == -EEXIST;
+}
+
+/* *ret_ours: the parts of which what is there is what we have put there. */
+static int
+make_parts(struct lsvd_volume *v, uint32_t *ret_ours)
+{
+    int r = 0;
+
+    *ret_ours = 0;
+    for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
+        r = make_part(v, i);
+        if (!is_taken(r))
+            *ret_ours |= UINT32_C(1) << i;
+    }
+    return r;
+}
+
 /* Every label LIVE, in the first view, with everything in it. */
 static int
 make_live(struct lsvd_volume *v)
@@ -303,23 +327,28 @@ first_view(struct lsvd_volume *v)
     return r;
 }
 
+/* Of these parts. A registry has the number only once all are made; before
+ * that it is somebody else's there. */
 static void
-take_back(struct lsvd_volume *v)
+take_back(struct lsvd_volume *v, uint32_t ours)
 {
     static const char *const names[] = {LABEL_NAME, CHUNK_TABLE_NAME,
                                         LOCK_NAME,  META_NAME,
                                         META_NAME ".new"};
 
     /* some roots may know the name already */
-    (void)volume_forget(v->io, &v->log, &v->meta);
+    if (ours == volume_all_parts(v))
+        (void)volume_forget(v->io, &v->log, &v->meta);
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         struct part *p = &v->part[i];
 
+        if (!(ours & UINT32_C(1) << i))
+            continue;
         for (size_t n = 0; p->dir && n < sizeof names / sizeof *names; n++)
             (void)target_remove(p->dir, names[n]);
     }
     parts_close(v);
-    volume_remove_dirs(v->io, &v->meta);
+    volume_remove_dirs(v->io, &v->meta, ours);
 }
 
 /* Whoever gives several data directories may believe that the parts are spread
@@ -373,6 +402,8 @@ static int
 make(struct lsvd_volume *v)
 {
     char text[512], name[VOLUME_NAME_BYTES_MAX + 1];
+    unsigned tries = 0;
+    uint32_t ours;
     int r;
 
     memcpy(name, v->meta.name, sizeof name);
@@ -384,17 +415,22 @@ make(struct lsvd_volume *v)
         if (r < 0)
             err_wrap(r, "volume %s", name);
     }
-    if (r == 0)
-        r = choose_number(v->io, &v->log, &v->config, &v->meta);
-    if (r == 0 && meta_is_unborn_name(name))
-        r = name_unborn(&v->meta);
     if (r < 0)
         return r;
     geometry_init(&v->g, v->meta.size_bytes, v->meta.chunk_bytes,
                   v->meta.block_bytes, v->meta.replicas, v->meta.ec_data,
                   v->meta.ec_parity);
-    for (uint32_t i = 0; i < v->g.part_count && r == 0; i++)
-        r = make_part(v, i);
+    for (;;) {
+        r = choose_number(v->io, &v->log, &v->config, &v->meta);
+        if (r == 0 && meta_is_unborn_name(name))
+            r = name_unborn(&v->meta);
+        if (r < 0)
+            return r;
+        r = make_parts(v, &ours);
+        if (!is_taken(r) || ++tries == NUMBER_TRIES)
+            break;
+        take_back(v, ours); /* who has the number goes on */
+    }
     if (r == 0)
         r = make_live(v);
     if (r == 0)
@@ -402,7 +438,7 @@ make(struct lsvd_volume *v)
     if (r == 0)
         return 0;
     snprintf(text, sizeof text, "%s", err_text());
-    take_back(v);
+    take_back(v, ours);
     return err_set(r, "volume %s: %s", name, text);
 }
 
@@ -495,7 +531,7 @@ volume_make_successor(const struct volume_meta *of,
     if (r == 0) {
         r = meta_copy(&v->meta, ret);
         if (r < 0)
-            take_back(v);
+            take_back(v, volume_all_parts(v));
     }
     volume_free(v);
     return r;

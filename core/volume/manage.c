@@ -359,7 +359,8 @@ lsvd_set(const struct lsvd_env *env, const char *name, const char *key,
 }
 
 void
-volume_remove_dirs(struct io *io, const struct volume_meta *meta)
+volume_remove_dirs(struct io *io, const struct volume_meta *meta,
+                   uint32_t parts)
 {
     char number[16];
 
@@ -368,7 +369,8 @@ volume_remove_dirs(struct io *io, const struct volume_meta *meta)
         char letter[2] = {(char)('a' + i), 0};
         struct target *root, *dir;
 
-        if (io->ops->open_dir(io, meta->part[i].root, 0, &root) < 0)
+        if (!(parts & UINT32_C(1) << i) ||
+            io->ops->open_dir(io, meta->part[i].root, 0, &root) < 0)
             continue;
         if (target_subdir(root, number, 0, &dir) == 0) {
             (void)target_remove(dir, META_NAME);
@@ -587,7 +589,7 @@ remove_all(struct lsvd_volume *v)
     if (r == 0)
         r = volume_forget(v->io, &v->log, &v->meta);
     if (r == 0)
-        volume_remove_dirs(v->io, &v->meta);
+        volume_remove_dirs(v->io, &v->meta, volume_all_parts(v));
     return r;
 }
 

@@ -443,7 +443,8 @@ void volume_sync_roots(struct io *io, const struct volume_meta *meta);
 int volume_store_meta_at(struct io *io, const struct volume_meta *meta,
                          uint32_t parts);
 /* Remove what is left of the volume's (emptied) directories. */
-void volume_remove_dirs(struct io *io, const struct volume_meta *meta);
+void volume_remove_dirs(struct io *io, const struct volume_meta *meta,
+                        uint32_t parts);
 /* Take the volume out of the registries of its roots. */
 int volume_forget(struct io *io, const struct logger *log,
                   const struct volume_meta *meta);

@@ -276,3 +276,27 @@ def test_golden_image(place, mounts):
         assert used(volume, name) < used(volume, "golden") / 2
         os.unlink(image)
     volume.verify(0, "--full")
+
+
+def test_who_clones_at_the_same_time_harms_nobody(place):
+    """Those who chose the same number, too: each that says that it is done has
+    its policy and its label, of a number of its own."""
+    volume, _ = golden(place, "r1")
+    making = {name: subprocess.Popen(
+        [str(w) for w in (LSVD, "clone", "golden", name, *volume.where())],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for name in (f"c{i}" for i in range(8))}
+    said = {name: p.communicate()[1] for name, p in making.items()}
+    done = [name for name, p in making.items() if p.returncode == 0]
+    assert done
+    for name, text in said.items():  # a number that is taken is not its end
+        assert "in use" not in text and ".label" not in text
+    root = volume.roots["a"]
+    found = {}
+    for path in root.glob("[0-9]*/.meta"):
+        name = [line.split("=")[1].strip() for line in
+                path.read_text().splitlines() if line.startswith("name")][0]
+        assert name not in found
+        assert list(path.parent.glob("*/.label")), name
+        found[name] = path
+    assert set(found) == {"golden", *done}

@@ -589,7 +589,7 @@ remove_all(struct lsvd_volume *v)
     if (r == 0)
         r = volume_forget(v->io, &v->log, &v->meta);
     if (r == 0)
-        volume_remove_dirs(v->io, &v->meta, volume_all_parts(v));
+        volume_remove_dirs(v->io, &v->meta, UINT32_MAX); /* all */
     return r;
 }
 

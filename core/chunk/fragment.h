@@ -92,6 +92,10 @@ void fragment_set_entry(struct fragment *f, uint32_t row,
  * (all are then marked bad). */
 int fragment_read(struct fragment *f, uint32_t row, uint32_t count,
                   const struct iovec *iov, int iov_count, bool *bad);
+/* The same, but what an entry says is zero is read, too, and bad if it is
+ * not. */
+int fragment_read_all(struct fragment *f, uint32_t row, uint32_t count,
+                      const struct iovec *iov, int iov_count, bool *bad);
 
 /* The same in two steps, so that fragments on several parts can be read side by
  * side; each that is begun is ended. With a cell that reads as zeroes by its
@@ -105,6 +109,7 @@ struct fragment_read {
     int iov_count;
     uint64_t patience_ns;
     bool *bad;
+    bool all;   /* cells, also those whose entry says zero */
     bool begun; /* one read gives them all; else they are read at the end */
     struct guard_read read;
 };

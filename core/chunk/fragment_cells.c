@@ -159,9 +159,10 @@ read_run(const struct fragment *f, uint32_t row, const struct run *run,
 }
 
 static bool
-must_read(const struct fragment *f, uint32_t row)
+must_read(const struct fragment_read *read, uint32_t row)
 {
-    return f->doubtful || sum_has_bytes(fragment_entry(f, row).sum);
+    return read->all || read->f->doubtful ||
+           sum_has_bytes(fragment_entry(read->f, row).sum);
 }
 
 static void
@@ -197,10 +198,10 @@ read_runs(const struct fragment_read *read)
     struct run run;
 
     for (uint32_t i = 0; i < count; i += run.count) {
-        bool stored = must_read(f, row + i);
+        bool stored = must_read(read, row + i);
         uint32_t end = i + 1;
 
-        while (end < count && must_read(f, row + end) == stored)
+        while (end < count && must_read(read, row + end) == stored)
             end++;
         take(&cursor, f->geometry->block_bytes, i, end - i, &run);
         if (!stored) {
@@ -230,7 +231,7 @@ fragment_read_begin(struct fragment *f, uint32_t row, uint32_t count,
     *ret = (struct fragment_read){
         .f = f, .row = row, .count = count, .iov = iov,
         .iov_count = iov_count, .patience_ns = patience_ns, .bad = bad};
-    while (stored < count && must_read(f, row + stored))
+    while (stored < count && must_read(ret, row + stored))
         stored++;
     if (stored < count || iov_count > IOV_MAX)
         return;
@@ -263,6 +264,20 @@ fragment_read(struct fragment *f, uint32_t row, uint32_t count,
 
     fragment_read_begin(f, row, count, iov, iov_count, 0, bad, &read);
     return fragment_read_end(&read);
+}
+
+int
+fragment_read_all(struct fragment *f, uint32_t row, uint32_t count,
+                  const struct iovec *iov, int iov_count, bool *bad)
+{
+    struct fragment_read read = {.f = f, .row = row, .count = count,
+                                 .iov = iov, .iov_count = iov_count,
+                                 .bad = bad, .all = true};
+
+    assert(row < f->geometry->rows);
+    assert(count <= f->geometry->rows - row);
+    memset(bad, 0, count * sizeof *bad);
+    return read_runs(&read);
 }
 
 int

@@ -6,7 +6,8 @@
  * of it is durable (RS2), so it is mended where it is.
  * (FI1) A cell is kept only if its entry is what the members' entries say and
  *       its bytes pass their check: an earlier fill that was cut short may have
- *       left entries whose bytes never came. They are read from the medium:
+ *       left entries whose bytes never came, or a destage bytes where the
+ *       entry says zero. They are read from the medium:
  *       after a sync that failed the page cache shows bytes that are not there
  *       and that no later sync writes.
  * (FI2) The part's own cells are never a source, whatever sequence they carry:
@@ -63,7 +64,7 @@ look(struct fill *fill, uint32_t first, uint32_t count, bool *lacks)
     memset(lacks, true, count);
     if (!rows_peek(v, fill->chunk, first, count, rows))
         return 0;
-    r = fragment_read(fill->own, first, count, &iov, 1, bad);
+    r = fragment_read_all(fill->own, first, count, &iov, 1, bad);
     if (r == -ETIMEDOUT || r == -ENOMEM)
         return r;
     for (uint32_t i = 0; i < count; i++) {

@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "volume/find.h"
 #include "volume/parent.h"
+#include "volume/root_lock.h"
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -268,7 +269,7 @@ make_part(struct lsvd_volume *v, uint32_t slot)
 }
 
 /* What is there is locked, or has a label: somebody else chose the number at
- * the same time, and was first. */
+ * the same time, and was first. Where roots can be locked that is nobody. */
 static bool
 is_taken(int r)
 {
@@ -330,7 +331,8 @@ first_view(struct lsvd_volume *v)
 /* Of these parts. A registry has the number only once all are made; before
  * that it is somebody else's there. */
 static void
-take_back(struct lsvd_volume *v, uint32_t ours)
+take_back(struct lsvd_volume *v, uint32_t ours,
+          const struct root_locks *held)
 {
     static const char *const names[] = {LABEL_NAME, CHUNK_TABLE_NAME,
                                         LOCK_NAME,  META_NAME,
@@ -338,7 +340,7 @@ take_back(struct lsvd_volume *v, uint32_t ours)
 
     /* some roots may know the name already */
     if (ours == volume_all_parts(v))
-        (void)volume_forget(v->io, &v->log, &v->meta);
+        (void)volume_forget(v->io, &v->log, &v->meta, held);
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         struct part *p = &v->part[i];
 
@@ -396,10 +398,10 @@ open_the_parent(struct lsvd_volume *v, const struct lsvd_env *env,
     return r < 0 ? r : parent_open_named(v, env, spec->parent);
 }
 
-/* From a policy that only lacks number and UUIDs: everything on the disks.
- * Nothing is left behind when it fails. */
+/* With the locks of its roots, where there are any: nobody else chooses the
+ * name or the number until the registries have it (RL1). */
 static int
-make(struct lsvd_volume *v)
+make_locked(struct lsvd_volume *v, const struct root_locks *held)
 {
     char text[512], name[VOLUME_NAME_BYTES_MAX + 1];
     unsigned tries = 0;
@@ -407,19 +409,6 @@ make(struct lsvd_volume *v)
     int r;
 
     memcpy(name, v->meta.name, sizeof name);
-    r = v->io->ops->random(v->io, v->meta.uuid.b, sizeof v->meta.uuid.b);
-    if (r == 0)
-        r = first_view(v);
-    if (r == 0) {
-        r = meta_check(&v->meta);
-        if (r < 0)
-            err_wrap(r, "volume %s", name);
-    }
-    if (r < 0)
-        return r;
-    geometry_init(&v->g, v->meta.size_bytes, v->meta.chunk_bytes,
-                  v->meta.block_bytes, v->meta.replicas, v->meta.ec_data,
-                  v->meta.ec_parity);
     for (;;) {
         r = choose_number(v->io, &v->log, &v->config, &v->meta);
         if (r == 0 && meta_is_unborn_name(name))
@@ -429,17 +418,43 @@ make(struct lsvd_volume *v)
         r = make_parts(v, &ours);
         if (!is_taken(r) || ++tries == NUMBER_TRIES)
             break;
-        take_back(v, ours); /* who has the number goes on */
+        take_back(v, ours, held); /* who has the number goes on */
     }
     if (r == 0)
         r = make_live(v);
     if (r == 0)
-        r = volume_store_meta_everywhere(v->io, &v->meta);
+        r = volume_store_meta_everywhere(v->io, &v->meta, held);
     if (r == 0)
         return 0;
     snprintf(text, sizeof text, "%s", err_text());
-    take_back(v, ours);
+    take_back(v, ours, held);
     return err_set(r, "volume %s: %s", name, text);
+}
+
+/* From a policy that only lacks number and UUIDs: everything on the disks.
+ * Nothing is left behind when it fails. */
+static int
+make(struct lsvd_volume *v)
+{
+    struct root_locks held = {.count = 0};
+    int r = v->io->ops->random(v->io, v->meta.uuid.b, sizeof v->meta.uuid.b);
+
+    if (r == 0)
+        r = first_view(v);
+    if (r < 0)
+        return r;
+    r = meta_check(&v->meta);
+    if (r < 0)
+        return err_wrap(r, "volume %s", v->meta.name);
+    geometry_init(&v->g, v->meta.size_bytes, v->meta.chunk_bytes,
+                  v->meta.block_bytes, v->meta.replicas, v->meta.ec_data,
+                  v->meta.ec_parity);
+    r = root_locks_take(v->io, &v->meta, &held);
+    if (r < 0)
+        return err_wrap(r, "data directory");
+    r = make_locked(v, &held);
+    root_locks_release(&held);
+    return r;
 }
 
 static int
@@ -531,7 +546,7 @@ volume_make_successor(const struct volume_meta *of,
     if (r == 0) {
         r = meta_copy(&v->meta, ret);
         if (r < 0)
-            take_back(v, volume_all_parts(v));
+            take_back(v, volume_all_parts(v), NULL);
     }
     volume_free(v);
     return r;

@@ -72,7 +72,7 @@ set(struct lsvd_volume *v, const char *key, const char *value)
         v->client_read_only = next.read_only;
         v->append_only = next.append_only;
     }
-    r = volume_store_meta_everywhere(v->io, &next);
+    r = volume_store_meta_everywhere(v->io, &next, NULL);
     if (r < 0) {
         take_back(v, &old);
         return -EIO;

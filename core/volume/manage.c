@@ -5,6 +5,7 @@
 #include "volume/moment.h"
 #include "volume/parent.h"
 #include "volume/read_cache.h"
+#include "volume/root_lock.h"
 #include "volume/snapshot.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -224,7 +225,7 @@ store_and_close(struct lsvd_volume *v)
     int r;
 
     v->meta.generation++;
-    r = volume_store_meta_everywhere(v->io, &v->meta);
+    r = volume_store_meta_everywhere(v->io, &v->meta, NULL);
     if (r == 0)
         return lsvd_close(v);
     lsvd_abandon(v);
@@ -300,7 +301,7 @@ lsvd_resize(const struct lsvd_env *env, const char *name, uint64_t size_bytes,
         r = resize_tables(v, size_bytes);
     if (r == 0 && size_bytes != old) {
         v->meta.generation++;
-        r = volume_store_meta_everywhere(v->io, &v->meta);
+        r = volume_store_meta_everywhere(v->io, &v->meta, NULL);
         if (r == 0 && size_bytes < old)
             r = resize_tables(v, size_bytes);
     }
@@ -430,31 +431,28 @@ empty_dir(struct target *dir)
     return r < 0 ? r : target_sync(dir);
 }
 
+static int
+remove_from_registry(void *ctx, struct target *root,
+                     struct registry *registry, bool damaged,
+                     bool *ret_changed)
+{
+    const struct volume_meta *meta = *(const struct volume_meta **)ctx;
+
+    (void)root;
+    (void)damaged;
+    *ret_changed = registry_remove(registry, meta->number);
+    return 0;
+}
+
 int
 volume_forget(struct io *io, const struct logger *log,
-              const struct volume_meta *meta)
+              const struct volume_meta *meta, const struct root_locks *held)
 {
     for (uint32_t i = 0; i < meta->part_count; i++) {
-        struct registry registry;
-        struct target *root;
-        bool damaged;
-        int r;
+        int r = registry_change(io, log, meta->part[i].root, held,
+                                remove_from_registry, &meta);
 
-        r = io->ops->open_dir(io, meta->part[i].root, 0, &root);
-        if (r == -ENOENT)
-            continue;
-        if (r < 0)
-            return r;
-        r = registry_load(root, log, &registry, &damaged);
-        if (r == 0) {
-            if (registry_remove(&registry, meta->number)) {
-                registry.generation++;
-                r = registry_store(root, &registry);
-            }
-            registry_done(&registry);
-        }
-        target_close(root);
-        if (r < 0)
+        if (r < 0 && r != -ENOENT) /* the root is not there */
             return r;
     }
     return 0;
@@ -526,37 +524,47 @@ is_gone(struct target *root, uint32_t number)
     return r == -ENOENT;
 }
 
+struct orphan {
+    const char *name;
+    bool forgotten;
+};
+
+static int
+remove_orphan(void *ctx, struct target *root, struct registry *registry,
+              bool damaged, bool *ret_changed)
+{
+    struct orphan *orphan = ctx;
+    const struct registry_entry *entry = registry_find(registry,
+                                                       orphan->name);
+
+    (void)damaged;
+    if (!entry || !is_gone(root, entry->number))
+        return 0;
+    registry_remove(registry, entry->number);
+    *ret_changed = orphan->forgotten = true;
+    return 0;
+}
+
 /* A name whose directory is gone: what an interrupted removal leaves in the
  * registry of a root that could not be reached then. */
 static int
 forget_orphan(struct lsvd_volume *v, const char *name)
 {
+    struct orphan orphan = {name, false};
     char text[512];
-    int r = 0, forgotten = 0;
+    int r = 0;
 
     snprintf(text, sizeof text, "%s", err_text()); /* why it was not found */
     for (size_t i = 0; v->config.data[i] && r == 0; i++) {
-        const struct registry_entry *entry;
-        struct registry registry;
         struct target *root;
-        bool damaged;
 
         if (v->io->ops->open_dir(v->io, v->config.data[i], 0, &root) < 0)
             continue;
-        r = registry_load(root, &v->log, &registry, &damaged);
-        if (r == 0) {
-            entry = registry_find(&registry, name);
-            if (entry && is_gone(root, entry->number)) {
-                registry_remove(&registry, entry->number);
-                registry.generation++;
-                r = registry_store(root, &registry);
-                forgotten++;
-            }
-            registry_done(&registry);
-        }
         target_close(root);
+        r = registry_change(v->io, &v->log, v->config.data[i], NULL,
+                            remove_orphan, &orphan);
     }
-    if (r == 0 && forgotten == 0)
+    if (r == 0 && !orphan.forgotten)
         return err_set(-ENOENT, "%s", text);
     return r;
 }
@@ -587,7 +595,7 @@ remove_all(struct lsvd_volume *v)
     parts_close(v);
     r = volume_remove_cache_files(v);
     if (r == 0)
-        r = volume_forget(v->io, &v->log, &v->meta);
+        r = volume_forget(v->io, &v->log, &v->meta, NULL);
     if (r == 0)
         volume_remove_dirs(v->io, &v->meta, UINT32_MAX); /* all */
     return r;

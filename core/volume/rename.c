@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "volume/find.h"
 #include "volume/parent.h"
+#include "volume/root_lock.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,17 +80,22 @@ static int
 store_renamed(const struct renaming *y, struct lsvd_volume *v)
 {
     char name[VOLUME_NAME_BYTES_MAX + 1];
+    struct root_locks held = {.count = 0};
     int r = new_name(y, v->meta.name, name);
 
     if (r == 0)
         r = check_parts(v);
     if (r == 0)
+        r = root_locks_take(v->io, &v->meta, &held);
+    if (r == 0)
         r = check_is_free(v, name);
-    if (r < 0)
-        return r;
-    memcpy(v->meta.name, name, sizeof name);
-    v->meta.generation++;
-    return volume_store_meta_everywhere(v->io, &v->meta);
+    if (r == 0) {
+        memcpy(v->meta.name, name, sizeof name);
+        v->meta.generation++;
+        r = volume_store_meta_everywhere(v->io, &v->meta, &held);
+    }
+    root_locks_release(&held);
+    return r;
 }
 
 /* Locked shared, as by who serves a clone of it: it is not being changed. */

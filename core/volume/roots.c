@@ -3,7 +3,7 @@
  * Every root carries a registry and every root and part a copy of .meta. A
  * registry is only an index: without it, the .meta files below the root tell
  * the same. Which volume is meant by a name: find.c. */
-#include "volume/volume.h"
+#include "volume/root_lock.h"
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "base/memory.h"
@@ -244,17 +244,32 @@ mend_outdated(struct target *root, struct registry *registry,
     meta_done(&meta);
 }
 
-/* Into one root: its copy, and its registry's entry. */
 static int
-store_in_root(struct io *io, const struct volume_meta *meta, const char *path,
-              const char *text, size_t bytes)
+add_to_registry(void *ctx, struct target *root, struct registry *registry,
+                bool damaged, bool *ret_changed)
 {
-    const struct logger silent = {NULL, NULL};
+    const struct volume_meta *meta = *(const struct volume_meta **)ctx;
+    const char *name = meta_stored_name(meta);
     struct registry_entry entry = {.number = meta->number,
                                    .uuid = meta->uuid};
-    struct registry registry;
-    struct target *root, *dir;
-    bool damaged;
+    const struct registry_entry *old;
+
+    mend_outdated(root, registry, name, meta->number);
+    old = registry_find(registry, name);
+    if (!damaged && old && old->number == meta->number)
+        return 0;
+    *ret_changed = true;
+    snprintf(entry.name, sizeof entry.name, "%s", name);
+    return registry_add(registry, &entry);
+}
+
+/* Into one root: its copy, and its registry's entry. held: may be NULL. */
+static int
+store_in_root(struct io *io, const struct volume_meta *meta, const char *path,
+              const char *text, size_t bytes, const struct root_locks *held)
+{
+    const struct logger silent = {NULL, NULL};
+    struct target *dir;
     int r;
 
     r = volume_dir_open(io, path, meta->number, 0, &dir);
@@ -262,29 +277,9 @@ store_in_root(struct io *io, const struct volume_meta *meta, const char *path,
         return r;
     r = target_store(dir, META_NAME, text, bytes);
     target_close(dir);
-    if (r < 0)
-        return r;
-    r = io->ops->open_dir(io, path, 0, &root);
-    if (r < 0)
-        return r;
-    r = registry_load(root, &silent, &registry, &damaged);
-    if (r == 0) {
-        const char *name = meta_stored_name(meta);
-        const struct registry_entry *old;
-
-        mend_outdated(root, &registry, name, meta->number);
-        old = registry_find(&registry, name);
-        if (damaged || !old || old->number != meta->number) {
-            snprintf(entry.name, sizeof entry.name, "%s", name);
-            r = registry_add(&registry, &entry);
-            registry.generation++;
-            if (r == 0)
-                r = registry_store(root, &registry);
-        }
-        registry_done(&registry);
-    }
-    target_close(root);
-    return r;
+    return r < 0 ? r
+                 : registry_change(io, &silent, path, held, add_to_registry,
+                                   &meta);
 }
 
 void
@@ -302,7 +297,8 @@ volume_sync_roots(struct io *io, const struct volume_meta *meta)
 }
 
 static int
-store_copies(struct io *io, const struct volume_meta *meta, int *ret_stored)
+store_copies(struct io *io, const struct volume_meta *meta,
+             const struct root_locks *held, int *ret_stored)
 {
     AUTO_FREE char *text = NULL;
     struct target *dir;
@@ -328,7 +324,7 @@ store_copies(struct io *io, const struct volume_meta *meta, int *ret_stored)
     for (uint32_t i = 0; i < meta->part_count; i++) {
         if (!volume_is_first_of_root(meta, i))
             continue;
-        r = store_in_root(io, meta, meta->part[i].root, text, bytes);
+        r = store_in_root(io, meta, meta->part[i].root, text, bytes, held);
         if (r < 0)
             failed = r;
         else
@@ -356,7 +352,8 @@ volume_store_meta_at(struct io *io, const struct volume_meta *meta,
         r = target_store(dir, META_NAME, text, bytes);
         target_close(dir);
         if (r == 0)
-            r = store_in_root(io, meta, meta->part[i].root, text, bytes);
+            r = store_in_root(io, meta, meta->part[i].root, text, bytes,
+                              NULL);
     }
     return r;
 }
@@ -364,17 +361,18 @@ volume_store_meta_at(struct io *io, const struct volume_meta *meta,
 int
 volume_store_meta(struct io *io, const struct volume_meta *meta)
 {
-    int stored, r = store_copies(io, meta, &stored);
+    int stored, r = store_copies(io, meta, NULL, &stored);
 
     return stored > 0 && !is_our_trouble(r) ? 0 : r;
 }
 
 int
-volume_store_meta_everywhere(struct io *io, const struct volume_meta *meta)
+volume_store_meta_everywhere(struct io *io, const struct volume_meta *meta,
+                             const struct root_locks *held)
 {
     int stored;
 
-    return store_copies(io, meta, &stored);
+    return store_copies(io, meta, held, &stored);
 }
 
 /* The part's own directory first: its label is there, and whoever finds the one
@@ -387,7 +385,7 @@ store_for_part(struct lsvd_volume *v, const struct volume_meta *meta,
 
     if (r < 0)
         return r;
-    r = store_in_root(v->io, meta, meta->part[slot].root, text, bytes);
+    r = store_in_root(v->io, meta, meta->part[slot].root, text, bytes, NULL);
     return r == -ENOENT ? 0 : r; /* it was found elsewhere */
 }
 
@@ -448,7 +446,8 @@ volume_store_part_meta(struct lsvd_volume *v, uint32_t slot)
         r = target_store(v->part[slot].dir, META_NAME, text, bytes);
     if (r < 0)
         return r;
-    r = store_in_root(v->io, &v->meta, v->meta.part[slot].root, text, bytes);
+    r = store_in_root(v->io, &v->meta, v->meta.part[slot].root, text, bytes,
+                      NULL);
     if (r < 0)
         log_event(&v->log, LOG_WARNING_LEVEL,
                   "volume %s: part %c: its root's copy of the policy is not "

@@ -417,6 +417,7 @@ void roots_close(struct roots *roots);
  * .meta files below it, *ret_damaged says why ("" if sound). */
 int registry_load(struct target *root, const struct logger *log,
                   struct registry *ret, bool *ret_damaged);
+/* With the root's lock: root_lock.h. */
 int registry_store(struct target *root, const struct registry *registry);
 
 /* The copy in one directory. */
@@ -431,9 +432,12 @@ bool volume_is_first_of_root(const struct volume_meta *meta, uint32_t slot);
  * into every root's registry. -EIO if not a single copy could be written;
  * -ENOMEM: some may not have been. */
 int volume_store_meta(struct io *io, const struct volume_meta *meta);
-/* As above, but an error if any copy could not be written. */
+/* As above, but an error if any copy could not be written. held: locks that
+ * the caller has (root_lock.h), or NULL. */
+struct root_locks;
 int volume_store_meta_everywhere(struct io *io,
-                                 const struct volume_meta *meta);
+                                 const struct volume_meta *meta,
+                                 const struct root_locks *held);
 /* Before a volume is written: that a registry knows it may be in memory alone,
  * where a process was killed that made it. A root that fails is as one that is
  * away: others know it, or its part is not written either. */
@@ -442,12 +446,14 @@ void volume_sync_roots(struct io *io, const struct volume_meta *meta);
  * may fail. */
 int volume_store_meta_at(struct io *io, const struct volume_meta *meta,
                          uint32_t parts);
-/* Remove what is left of the volume's (emptied) directories. */
+/* Remove what is left of the volume's (emptied) directories: of these parts,
+ * a bit for each. */
 void volume_remove_dirs(struct io *io, const struct volume_meta *meta,
                         uint32_t parts);
-/* Take the volume out of the registries of its roots. */
+/* Take the volume out of the registries of its roots. held: as above. */
 int volume_forget(struct io *io, const struct logger *log,
-                  const struct volume_meta *meta);
+                  const struct volume_meta *meta,
+                  const struct root_locks *held);
 
 /* To all parts in use and their roots, none of which may fail; to no others.
  * One that did is noted (v->behind), and gets it when the volume is closed if

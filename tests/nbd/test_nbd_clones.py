@@ -279,24 +279,34 @@ def test_golden_image(place, mounts):
 
 
 def test_who_clones_at_the_same_time_harms_nobody(place):
-    """Those who chose the same number, too: each that says that it is done has
-    its policy and its label, of a number of its own."""
-    volume, _ = golden(place, "r1")
-    making = {name: subprocess.Popen(
-        [str(w) for w in (LSVD, "clone", "golden", name, *volume.where())],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for name in (f"c{i}" for i in range(8))}
-    said = {name: p.communicate()[1] for name, p in making.items()}
-    done = [name for name, p in making.items() if p.returncode == 0]
-    assert done
-    for name, text in said.items():  # a number that is taken is not its end
-        assert "in use" not in text and ".label" not in text
-    root = volume.roots["a"]
-    found = {}
-    for path in root.glob("[0-9]*/.meta"):
-        name = [line.split("=")[1].strip() for line in
-                path.read_text().splitlines() if line.startswith("name")][0]
-        assert name not in found
-        assert list(path.parent.glob("*/.label")), name
-        found[name] = path
-    assert set(found) == {"golden", *done}
+    """All are made, and known, whatever the order of their roots; of those that
+    want one name one is."""
+    volume, _ = golden(place, "r2")
+    roots = [volume.roots[letter] for letter in "ab"]
+    wanted = [(f"c{i}", roots[::1 - i % 2 * 2]) for i in range(12)]
+    wanted += [("same", roots), ("same", roots[::-1]), ("same", roots)]
+    making = [(name, subprocess.Popen(
+        [str(w) for w in (LSVD, "clone", "golden", name,
+                          "--part", f"a={a}", "--part", f"b={b}",
+                          *volume.where())],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        for name, (a, b) in wanted]
+    done = []
+    for name, process in making:
+        text = process.communicate()[1]
+        if process.returncode == 0:
+            done.append(name)
+        else:
+            assert name == "same" and "same exists already" in one_line(text)
+    assert sorted(done) == sorted({name for name, _ in wanted})
+    listed = json.loads(lsvd(volume, "list", "--json").stdout)
+    names = {v["name"]: v["number"] for v in listed}
+    assert set(names) == {"golden", *done}
+    for root in roots:
+        assert {p.name for p in root.glob("[0-9]*")} == {
+            str(number) for number in names.values()}
+        registry = (root / ".volumesmeta").read_text()
+        assert all(f"[{name}]\n" in registry for name in names)
+        assert not list(root.glob(".volumesmeta.*"))
+    for name in done:
+        assert volume.repair("verify", name).returncode == 0

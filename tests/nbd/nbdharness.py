@@ -101,6 +101,19 @@ def tree_state(*roots):
     return state
 
 
+def has_faults():
+    """Does the plugin know fault=?"""
+    return b"\0fault\0" in PLUGIN.read_bytes()
+
+
+def set_rules(path, text):
+    """Of fault=: as a whole, for a server looks at them at any time. It does so
+    every 50 ms, when it is to do something."""
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.rename(path)
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))

@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from nbdharness import (BUILD, KIB, LSVD, MIB, PLUGIN, assert_same, one_line,
-                        poll, random_bytes, read_all, run, tree_state)
+from nbdharness import (BUILD, KIB, LSVD, MIB, assert_same, has_faults,
+                        one_line, poll, random_bytes, read_all, run,
+                        set_rules, tree_state)
 
 DEDUPE = BUILD / "dedupe" / "lsvd-dedupe"
 POLICIES = ["r1", "r3", "ec42"]
@@ -353,18 +354,17 @@ def test_a_snapshot_and_the_end_of_it(place, end):
 
 def read_slowly(volume, h, data, rules):
     """The parts answer late, yet soon enough but for a server that ends."""
-    new = rules.with_suffix(".new")
-    new.write_text("".join(f"[{letter}]\npath={volume.roots[letter]}/12/*\n"
-                           "call=read\ndelay-ms=4500\n" for letter in "ab"))
-    new.rename(rules)
-    for at in range(20 * MIB, 10 * MIB, -640 * KIB):
+    set_rules(rules, "".join(f"[{letter}]\npath={volume.roots[letter]}/12/*\n"
+                             "call=read\ndelay-ms=4500\n"
+                             for letter in "ab"))
+    for at in range(20 * MIB, 10 * MIB, -4 * KIB):
         begun = time.monotonic()
         assert_same(h.pread(4 * KIB, at), data[at:at + 4 * KIB])
         if time.monotonic() - begun > 4:  # the rules are in force
             break
     else:
         pytest.fail("no read was slow")
-    rules.write_text("")
+    set_rules(rules, "")
 
 
 def test_a_snapshot_that_is_needed_twice(place):
@@ -392,7 +392,7 @@ def test_a_snapshot_that_is_needed_twice(place):
     part.rename(part.with_name("away"))
     rules = place.path / "rules"
     rules.write_text("")
-    has_fault = b"\0fault\0" in PLUGIN.read_bytes()
+    has_fault = has_faults()
     for turn in range(2):
         server = serve(volume, "vm", *[f"fault={rules}"] * has_fault)
         h = server.connect()

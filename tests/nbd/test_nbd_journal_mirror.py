@@ -13,7 +13,7 @@ import pytest
 from conftest import need_faults, need_root
 from load import Clients
 from nbdharness import KIB, LSVD, MIB, assert_same, poll, \
-    random_bytes, read_all, run
+    random_bytes, read_all, run, set_rules
 
 SIZE = 16 * MIB
 TIMEOUT_S = 2  # part-timeout of what hangs
@@ -63,11 +63,8 @@ class World:
 
     def fail(self, which, how):
         """From now on, in these cache directories."""
-        text = "".join(f"[rule-{i}]\npath={self.caches[i]}/\n{how}\n"
-                       for i in which)
-        new = self.rules.with_suffix(".new")
-        new.write_text(text)
-        new.rename(self.rules)
+        set_rules(self.rules, "".join(
+            f"[rule-{i}]\npath={self.caches[i]}/\n{how}\n" for i in which))
 
     def crash(self):
         self.server.kill()

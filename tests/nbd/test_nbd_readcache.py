@@ -7,9 +7,10 @@ import time
 
 import pytest
 
+from conftest import need_faults
 from load import Clients
 from nbdharness import (KIB, LSVD, MIB, PLUGIN, assert_same, poll, read_all,
-                        run)
+                        run, set_rules)
 
 SIZE = 8 * MIB
 BLOCK = 4 * KIB
@@ -20,14 +21,11 @@ ALWAYS = ["ram=256K", f"cache-size={24 * MIB}", "read-cache=on"]
 @pytest.fixture
 def rules(place):
     """The file of rules for fault=; replaced as a whole."""
-    if b"\0fault\0" not in PLUGIN.read_bytes():
-        pytest.skip("built without the parameter fault=")
+    need_faults()
     path = place.path / "rules"
 
     def write(text):
-        new = path.with_suffix(".new")
-        new.write_text(text)
-        new.rename(path)
+        set_rules(path, text)
         return path
 
     write("")

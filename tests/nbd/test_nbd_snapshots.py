@@ -21,7 +21,7 @@ import pytest
 from conftest import need_faults
 from load import SECTOR, describe, sector_bytes
 from nbdharness import (KIB, LSVD, MIB, assert_same, away, back, one_line,
-                        poll, random_bytes, read_all, run)
+                        poll, random_bytes, read_all, run, set_rules)
 
 POLICIES = ["r1", "r3", "ec21"]
 WRITERS = 3
@@ -697,11 +697,6 @@ def test_nothing_is_left_in_the_cache(served):
 
 
 # ---- who asks or changes something meanwhile ----
-
-def set_rules(path, text):
-    path.with_suffix(".new").write_text(text)
-    path.with_suffix(".new").rename(path)
-
 
 def begin(volume, *words):
     return subprocess.Popen([str(LSVD), *words, *volume.where()],

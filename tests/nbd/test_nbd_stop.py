@@ -10,7 +10,7 @@ import pytest
 
 from conftest import need_faults
 from nbdharness import MIB, Opened, assert_same, away, back, poll, \
-    random_bytes, read_all
+    random_bytes, read_all, set_rules
 
 # Of the parts: so long that a stop which waits for it is seen to be too late.
 TIMEOUT = "part-timeout=30"
@@ -24,10 +24,9 @@ def rules(place):
     path = place.path / "rules"
 
     def hang(*calls):
-        new = path.with_suffix(".new")
-        new.write_text("".join(f"[{i}]\npath={where}\ncall={call}\nhang=yes\n"
-                               for i, (where, call) in enumerate(calls)))
-        new.rename(path)
+        set_rules(path, "".join(
+            f"[{i}]\npath={where}\ncall={call}\nhang=yes\n"
+            for i, (where, call) in enumerate(calls)))
 
     hang.path = path
     hang()

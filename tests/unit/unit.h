@@ -9,4 +9,12 @@
 /* cmocka last: it uses their types. */
 #include <cmocka.h>
 
+/* Turns of a test that has many. With a sanitizer each takes up to ten times as
+ * long, and it looks for other faults. */
+#if defined __SANITIZE_THREAD__ || defined __SANITIZE_ADDRESS__
+#define FEWER(n) (((n) + 3) / 4)
+#else
+#define FEWER(n) (n)
+#endif
+
 #endif

@@ -1,10 +1,5 @@
 /* Many laps of small rings under random work, killed and cut at any point. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-
+#include "unit.h"
 #include "rig.h"
 
 #include "base/err.h"
@@ -149,7 +144,7 @@ cuts_lose_nothing_flushed(void **state)
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         unsigned torn = 0;
 
-        for (uint64_t seed = 1; seed <= 8; seed++) {
+        for (uint64_t seed = 1; seed <= FEWER(8u); seed++) {
             uint64_t random = seed * 1000 + i;
             struct rig rig;
 

@@ -1250,7 +1250,7 @@ a_fork_counts_no_thread_that_is_ending(void **state)
             (void)raise(SIGKILL);
         }
         assert_int_equal(waitpid(child, &status, 0), child);
-        assert_true(WIFSIGNALED(status));
+        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     }
 }
 

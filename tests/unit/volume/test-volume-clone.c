@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { BLOCK = 4096, CHUNK = 256 << 10, BYTES = 2 << 20, STEPS = 100,
+enum { BLOCK = 4096, CHUNK = 256 << 10, BYTES = 2 << 20, STEPS = FEWER(100),
        CLONE = 12 }; /* the number that it gets */
 
 /* ---- a parent and a clone of it ---- */

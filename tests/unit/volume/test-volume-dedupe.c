@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { CHUNK = 256 << 10, BYTES = 2 << 20, STEPS = 120, COPY = 12,
+enum { CHUNK = 256 << 10, BYTES = 2 << 20, STEPS = FEWER(120), COPY = 12,
        HALF = BYTES / 2 };
 
 /* A source, v1, and a volume with much that is the same, v2. */

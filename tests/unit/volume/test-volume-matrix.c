@@ -235,9 +235,9 @@ all_of_it(const struct kind *kind)
 static void
 with_chunks_of(uint32_t chunk)
 {
-    static const uint32_t blocks[] = {512, 4096, 65536};
+    static const uint32_t blocks[] = {4096, 512, 65536};
 
-    for (unsigned i = 0; i < sizeof blocks / sizeof *blocks; i++) {
+    for (unsigned i = 0; i < FEWER(sizeof blocks / sizeof *blocks); i++) {
         struct kind kind = {.replicas = 2, .block_bytes = blocks[i],
                             .chunk_bytes = chunk,
                             .size_bytes = 3 * (uint64_t)chunk};

@@ -92,8 +92,8 @@ void fragment_set_entry(struct fragment *f, uint32_t row,
  * (all are then marked bad). */
 int fragment_read(struct fragment *f, uint32_t row, uint32_t count,
                   const struct iovec *iov, int iov_count, bool *bad);
-/* The same, but what an entry says is zero is read, too, and bad if it is
- * not. */
+/* The same, but what an entry says is zero is read, too, unless it is a hole,
+ * and bad if it is not zero. */
 int fragment_read_all(struct fragment *f, uint32_t row, uint32_t count,
                       const struct iovec *iov, int iov_count, bool *bad);
 

@@ -159,10 +159,23 @@ read_run(const struct fragment *f, uint32_t row, const struct run *run,
 }
 
 static bool
-must_read(const struct fragment_read *read, uint32_t row)
+must_read(const struct fragment *f, uint32_t row)
 {
-    return read->all || read->f->doubtful ||
-           sum_has_bytes(fragment_entry(read->f, row).sum);
+    return f->doubtful || sum_has_bytes(fragment_entry(f, row).sum);
+}
+
+/* Or can it not be told? */
+static bool
+may_have_data(const struct fragment *f, uint32_t row, uint32_t count)
+{
+    uint64_t at = geometry_cell_at(f->geometry, f->id.fragment, row);
+    uint64_t begin, end;
+    int r = object_next_data(f->object, at, &begin, &end);
+
+    if (r == -ENXIO)
+        return false;
+    return r < 0 ||
+           begin < at + (uint64_t)count * f->geometry->block_bytes;
 }
 
 static void
@@ -198,13 +211,13 @@ read_runs(const struct fragment_read *read)
     struct run run;
 
     for (uint32_t i = 0; i < count; i += run.count) {
-        bool stored = must_read(read, row + i);
+        bool stored = must_read(f, row + i);
         uint32_t end = i + 1;
 
-        while (end < count && must_read(read, row + end) == stored)
+        while (end < count && must_read(f, row + end) == stored)
             end++;
         take(&cursor, f->geometry->block_bytes, i, end - i, &run);
-        if (!stored) {
+        if (!stored && !(read->all && may_have_data(f, row + i, run.count))) {
             fill_zero(&run);
             continue;
         }
@@ -231,7 +244,7 @@ fragment_read_begin(struct fragment *f, uint32_t row, uint32_t count,
     *ret = (struct fragment_read){
         .f = f, .row = row, .count = count, .iov = iov,
         .iov_count = iov_count, .patience_ns = patience_ns, .bad = bad};
-    while (stored < count && must_read(ret, row + stored))
+    while (stored < count && must_read(f, row + stored))
         stored++;
     if (stored < count || iov_count > IOV_MAX)
         return;

@@ -269,7 +269,7 @@ make_part(struct lsvd_volume *v, uint32_t slot)
 }
 
 /* What is there is locked, or has a label: somebody else chose the number at
- * the same time, and was first. Where roots can be locked that is nobody. */
+ * the same time, and was first; where roots can't be locked (RL5). */
 static bool
 is_taken(int r)
 {
@@ -398,8 +398,7 @@ open_the_parent(struct lsvd_volume *v, const struct lsvd_env *env,
     return r < 0 ? r : parent_open_named(v, env, spec->parent);
 }
 
-/* With the locks of its roots, where there are any: nobody else chooses the
- * name or the number until the registries have it (RL1). */
+/* With the locks of its roots (RL1). */
 static int
 make_locked(struct lsvd_volume *v, const struct root_locks *held)
 {
@@ -449,7 +448,7 @@ make(struct lsvd_volume *v)
     geometry_init(&v->g, v->meta.size_bytes, v->meta.chunk_bytes,
                   v->meta.block_bytes, v->meta.replicas, v->meta.ec_data,
                   v->meta.ec_parity);
-    r = root_locks_take(v->io, &v->meta, &held);
+    r = root_locks_take(v->io, &v->meta, v->config.data, &held);
     if (r < 0)
         return err_wrap(r, "data directory");
     r = make_locked(v, &held);

@@ -449,10 +449,17 @@ volume_forget(struct io *io, const struct logger *log,
               const struct volume_meta *meta, const struct root_locks *held)
 {
     for (uint32_t i = 0; i < meta->part_count; i++) {
-        int r = registry_change(io, log, meta->part[i].root, held,
-                                remove_from_registry, &meta);
+        struct target *root;
+        int r = io->ops->open_dir(io, meta->part[i].root, 0, &root);
 
-        if (r < 0 && r != -ENOENT) /* the root is not there */
+        if (r == -ENOENT)
+            continue;
+        if (r < 0)
+            return r;
+        target_close(root);
+        r = registry_change(io, log, meta->part[i].root, held,
+                            remove_from_registry, &meta);
+        if (r < 0)
             return r;
     }
     return 0;

@@ -86,7 +86,7 @@ store_renamed(const struct renaming *y, struct lsvd_volume *v)
     if (r == 0)
         r = check_parts(v);
     if (r == 0)
-        r = root_locks_take(v->io, &v->meta, &held);
+        r = root_locks_take(v->io, &v->meta, v->config.data, &held);
     if (r == 0)
         r = check_is_free(v, name);
     if (r == 0) {

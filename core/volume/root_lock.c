@@ -1,13 +1,25 @@
 /* root_lock.c: see root_lock.h. */
 #include "volume/root_lock.h"
 #include "base/err.h"
+#include "base/memory.h"
 #include "base/wait.h"
 #include <stdlib.h>
 #include <string.h>
 
 #define LOCK_FILE REGISTRY_NAME ".lock"
-#define LOCK_TRIES 3000u /* half a minute */
-#define LOCK_PAUSE_MS 10u
+#define WAIT_NS (UINT64_C(20) * 1000000000)
+#define TRIES_MAX 4000u /* where time does not pass */
+#define TRIES_SECOND 10u
+#define PAUSE_MIN_MS 10u
+#define PAUSE_MAX_MS 100u
+
+/* The waiting of one caller, for any number of locks. */
+struct patience {
+    struct io *io;
+    uint64_t begun_ns;
+    unsigned tries;
+    const char *path; /* what it waits for */
+};
 
 static bool
 has_no_locks(int r)
@@ -15,17 +27,31 @@ has_no_locks(int r)
     return r == -ENOLCK || r == -EOPNOTSUPP || r == -ENOSYS;
 }
 
+/* *ret_made: it was not there. */
+static int
+open_file(struct root_lock *l, bool *ret_made)
+{
+    int r = target_open(l->root, LOCK_FILE,
+                        OBJECT_WRITE | OBJECT_CREATE | OBJECT_EXCL, &l->file);
+
+    *ret_made = r == 0;
+    if (r == -EEXIST)
+        r = target_open(l->root, LOCK_FILE, OBJECT_WRITE | OBJECT_CREATE,
+                        &l->file);
+    return r;
+}
+
 /* -EBUSY: somebody else has it. */
 static int
-lock_file(struct io *io, struct root_lock *l)
+lock_file(struct io *io, struct root_lock *l, bool *ret_made)
 {
     uint32_t chance;
     int r = io->ops->random(io, &chance, sizeof chance);
 
     l->mark = UINT64_C(1) + chance;
+    *ret_made = false;
     if (r == 0)
-        r = target_open(l->root, LOCK_FILE, OBJECT_WRITE | OBJECT_CREATE,
-                        &l->file);
+        r = open_file(l, ret_made);
     if (r == 0)
         r = object_lock(l->file, 0, 1, true);
     if (r == 0)
@@ -60,44 +86,83 @@ is_held_already(const struct root_locks *locks, const struct root_lock *l)
     return r;
 }
 
-/* 1: held. 0: not yet. */
+/* 1: held. 0: not yet; on NFS who has the file open may be told that it is
+ * gone (-ESTALE). */
 static int
 try_lock(struct io *io, const struct root_locks *locks, struct root_lock *l)
 {
-    int r = lock_file(io, l);
+    bool made;
+    int r = lock_file(io, l, &made);
 
     if (r == 0) {
         r = name_leads_to_it(l);
         if (r > 0)
             return r;
     } else if (has_no_locks(r)) {
-        (void)target_remove(l->root, LOCK_FILE);
+        if (made)
+            (void)target_remove(l->root, LOCK_FILE);
         r = 1;
     } else if (r == -EBUSY) {
         r = is_held_already(locks, l);
     }
     object_close(l->file);
     l->file = NULL;
-    return r;
+    return r == -ESTALE ? 0 : r;
+}
+
+/* -EBUSY: it has been enough. */
+static int
+wait_more(struct patience *p)
+{
+    uint64_t now = p->io->ops->now_ns(p->io);
+    unsigned pause = PAUSE_MIN_MS * (1 + p->tries / 10);
+
+    if (now - p->begun_ns > WAIT_NS || ++p->tries > TRIES_MAX)
+        return err_set(-EBUSY, "%s: another lsvd has been changing volumes "
+                       "there for %u seconds: try again later, or, if it is "
+                       "out of reach for good, remove %s/%s", p->path,
+                       (unsigned)((now - p->begun_ns) / 1000000000u), p->path,
+                       LOCK_FILE);
+    pause_ms(pause < PAUSE_MAX_MS ? pause : PAUSE_MAX_MS);
+    return 0;
 }
 
 static int
-lock_root(struct io *io, const char *path, struct root_locks *locks)
+make_room(struct root_locks *locks, size_t count)
+{
+    struct root_lock *grown;
+
+    if (count <= locks->room)
+        return 0;
+    grown = realloc(locks->held, count * sizeof *grown);
+    if (!grown)
+        return err_set(-ENOMEM, "out of memory");
+    locks->held = grown;
+    locks->room = count;
+    return 0;
+}
+
+/* 0: held. -EAGAIN: not after so many tries (0: any number). */
+static int
+lock_root(struct patience *p, const char *path, unsigned tries,
+          struct root_locks *locks)
 {
     struct root_lock l = {NULL, NULL, 0};
-    int r = io->ops->open_dir(io, path, 0, &l.root);
+    int r = make_room(locks, locks->count + 1);
 
+    if (r == 0)
+        r = p->io->ops->open_dir(p->io, path, 0, &l.root);
     if (r < 0)
         return r;
-    r = try_lock(io, locks, &l);
-    for (unsigned i = 1; i < LOCK_TRIES && r == 0; i++) {
-        pause_ms(LOCK_PAUSE_MS);
-        r = try_lock(io, locks, &l);
+    for (unsigned i = 1;; i++) {
+        r = try_lock(p->io, locks, &l);
+        if (r != 0)
+            break;
+        p->path = path;
+        r = i == tries ? -EAGAIN : wait_more(p);
+        if (r < 0)
+            break;
     }
-    if (r == 0)
-        r = err_set(-EBUSY, "%s/%s: another lsvd has been changing volumes "
-                    "there for %u seconds; try again later", path, LOCK_FILE,
-                    LOCK_TRIES * LOCK_PAUSE_MS / 1000);
     if (r < 0) {
         target_close(l.root);
         return r;
@@ -116,28 +181,81 @@ is_held(const struct root_locks *locks, const char *path)
     return false;
 }
 
+struct wanted {
+    const char *path;
+    bool is_data; /* of no part: goes without, if it must */
+};
+
 static int
-compare_paths(const void *a, const void *b)
+compare_wanted(const void *a, const void *b)
 {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
+    const struct wanted *x = a, *y = b;
+    int order = strcmp(x->path, y->path);
+
+    return order != 0 ? order : x->is_data - y->is_data;
+}
+
+/* -EAGAIN: not all. */
+static int
+lock_all(struct patience *p, const struct wanted *wanted, size_t count,
+         struct root_locks *locks)
+{
+    int r = 0;
+
+    for (size_t i = 0; i < count && r == 0; i++) {
+        if (is_held(locks, wanted[i].path))
+            continue;
+        r = lock_root(p, wanted[i].path, locks->count > 0 ? TRIES_SECOND : 0,
+                      locks);
+        if (r < 0 && r != -EAGAIN && r != -EBUSY && r != -ENOMEM &&
+            wanted[i].is_data)
+            r = 0;
+    }
+    if (r < 0)
+        root_locks_release(locks);
+    return r;
+}
+
+/* RL2 */
+static int
+lock_all_in_the_end(struct io *io, const struct wanted *wanted, size_t count,
+                    struct root_locks *locks)
+{
+    struct patience patience = {io, io->ops->now_ns(io), 0, NULL};
+    uint8_t chance;
+    int r;
+
+    while ((r = lock_all(&patience, wanted, count, locks)) == -EAGAIN) {
+        r = io->ops->random(io, &chance, sizeof chance);
+        if (r == 0)
+            r = wait_more(&patience);
+        if (r < 0)
+            break;
+        pause_ms(chance);
+    }
+    return r;
 }
 
 int
 root_locks_take(struct io *io, const struct volume_meta *meta,
-                struct root_locks *locks)
+                char *const *data, struct root_locks *locks)
 {
-    const char *path[PARTS_MAX];
-    int r = 0;
+    struct wanted *wanted;
+    size_t count = 0;
+    int r;
 
-    for (uint32_t i = 0; i < meta->part_count; i++)
-        path[i] = meta->part[i].root;
-    qsort(path, meta->part_count, sizeof *path, compare_paths);
-    for (uint32_t i = 0; i < meta->part_count && r == 0; i++) {
-        if (!is_held(locks, path[i]))
-            r = lock_root(io, path[i], locks);
-    }
+    while (data[count])
+        count++;
+    r = mem_new(meta->part_count + count, sizeof *wanted, &wanted);
     if (r < 0)
-        root_locks_release(locks);
+        return r;
+    for (size_t i = 0; i < count; i++)
+        wanted[i] = (struct wanted){data[i], true};
+    for (uint32_t i = 0; i < meta->part_count; i++)
+        wanted[count++] = (struct wanted){meta->part[i].root, false};
+    qsort(wanted, count, sizeof *wanted, compare_wanted);
+    r = lock_all_in_the_end(io, wanted, count, locks);
+    free(wanted);
     return r;
 }
 
@@ -152,6 +270,17 @@ root_locks_release(struct root_locks *locks)
         object_close(l->file);
         target_close(l->root);
     }
+    free(locks->held);
+    *locks = (struct root_locks){NULL, 0, 0};
+}
+
+void
+root_locks_free(struct root_locks **locks)
+{
+    if (*locks)
+        root_locks_release(*locks);
+    free(*locks);
+    *locks = NULL;
 }
 
 /* One load, and what becomes of it. */
@@ -183,6 +312,7 @@ registry_change(struct io *io, const struct logger *log, const char *path,
 {
     const struct logger silent = {NULL, NULL};
     bool has_lock = is_held(held, path), changed;
+    struct patience patience = {io, io->ops->now_ns(io), 0, NULL};
     struct root_locks own = {.count = 0};
     struct target *root;
     int r = io->ops->open_dir(io, path, 0, &root);
@@ -190,12 +320,13 @@ registry_change(struct io *io, const struct logger *log, const char *path,
     if (r < 0)
         return r;
     r = change_once(root, log, change, ctx, has_lock, &changed);
-    if (r == 0 && changed && !has_lock) { /* mostly there is nothing to do */
-        r = lock_root(io, path, &own);
-        if (r == 0)
-            r = change_once(root, &silent, change, ctx, true, &changed);
-        root_locks_release(&own);
-    }
     target_close(root);
+    if (r < 0 || !changed || has_lock) /* mostly there is nothing to do */
+        return r;
+    r = lock_root(&patience, path, 0, &own);
+    if (r == 0)
+        r = change_once(own.held[0].root, &silent, change, ctx, true,
+                        &changed);
+    root_locks_release(&own);
     return r;
 }

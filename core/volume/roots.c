@@ -385,7 +385,8 @@ store_for_part(struct lsvd_volume *v, const struct volume_meta *meta,
 
     if (r < 0)
         return r;
-    r = store_in_root(v->io, meta, meta->part[slot].root, text, bytes, NULL);
+    r = store_in_root(v->io, meta, meta->part[slot].root, text, bytes,
+                      v->root_locks);
     return r == -ENOENT ? 0 : r; /* it was found elsewhere */
 }
 

@@ -6,6 +6,7 @@
 #include "volume/moment.h"
 #include "volume/parent.h"
 #include "volume/read_cache.h"
+#include "volume/root_lock.h"
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -171,6 +172,20 @@ make_next(struct lsvd_volume *v, const struct lsvd_env *env, const char *name,
     return r;
 }
 
+/* RL6. The successor has the roots of the volume. */
+static int
+hold_roots(struct lsvd_volume *next)
+{
+    int r = mem_new(1, sizeof *next->root_locks, &next->root_locks);
+
+    if (r == 0)
+        r = root_locks_take(next->io, &next->meta, next->config.data,
+                            next->root_locks);
+    if (r < 0)
+        root_locks_free(&next->root_locks);
+    return r;
+}
+
 int
 lsvd_snapshot_begin(struct lsvd_volume *v, const struct lsvd_env *env,
                     const char *name, struct lsvd_volume **ret)
@@ -189,6 +204,8 @@ lsvd_snapshot_begin(struct lsvd_volume *v, const struct lsvd_env *env,
     if (!(*ret)->attached)
         r = err_set(-EIO, "volume %s: no snapshot: its successor can't be "
                     "written", v->meta.name);
+    if (r == 0)
+        r = hold_roots(*ret);
     if (r == 0)
         r = destage_hold(v);
     if (r == 0)
@@ -210,6 +227,7 @@ lsvd_snapshot_cancel(struct lsvd_volume *next, const struct lsvd_env *env)
     named = next->may_be_named;
     v = next->parent;
     next->parent = NULL; /* goes on */
+    root_locks_free(&next->root_locks);
     lsvd_abandon(next);
     release(v);
     if (!named)
@@ -339,13 +357,16 @@ lsvd_snapshot_commit(struct lsvd_volume *v, struct lsvd_volume *next,
         r = role_get(v, &role);
     if (r < 0)
         return r;
+    v->root_locks = next->root_locks;
     r = freeze(v, next, name);
+    v->root_locks = NULL;
     role_put(v, &role);
     if (r < 0)
         return r;
     destage_go_on(v); /* what it holds is to be moved */
     if (store_name(next) < 0)
         log_event(&next->log, LOG_WARNING_LEVEL, "%s", err_text());
+    root_locks_free(&next->root_locks);
     event_note(next, LOG_WARNING_LEVEL, "snapshot", 0, "the snapshot %s was "
                "made", name);
     return 0;

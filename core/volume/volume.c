@@ -10,6 +10,7 @@
 #include "volume/read_cache.h"
 #include "volume/refer.h"
 #include "volume/resync.h"
+#include "volume/root_lock.h"
 #include <stdlib.h>
 
 int
@@ -58,6 +59,7 @@ volume_free(struct lsvd_volume *v)
         return;
     opening_ends(v);
     moments_end(v);
+    root_locks_free(&v->root_locks);
     parent_close(v);
     sources_close(v);
     batch_free(v);

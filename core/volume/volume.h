@@ -59,6 +59,8 @@
 #define HEAL_QUEUE_MAX 256
 #define OWNER_BYTES 256 /* of the record in .lock */
 
+struct root_locks;
+
 struct part {
     uint32_t slot;
     char letter;
@@ -252,6 +254,9 @@ struct lsvd_volume {
     struct source source[META_SOURCES_MAX];
     struct uuid imported; /* import_diff.c: what is frozen next holds what this
                            * snapshot of another volume does; zero: who knows */
+    struct root_locks *root_locks; /* held for its policy (root_lock.h), or
+                                    * NULL; owned while it is unborn, else the
+                                    * role's */
     bool may_be_named; /* an unborn successor: by a policy of its parent's that
                         * could not be taken back (snapshot.c) */
     struct part part[PARTS_MAX];
@@ -434,7 +439,6 @@ bool volume_is_first_of_root(const struct volume_meta *meta, uint32_t slot);
 int volume_store_meta(struct io *io, const struct volume_meta *meta);
 /* As above, but an error if any copy could not be written. held: locks that
  * the caller has (root_lock.h), or NULL. */
-struct root_locks;
 int volume_store_meta_everywhere(struct io *io,
                                  const struct volume_meta *meta,
                                  const struct root_locks *held);

@@ -781,6 +781,24 @@ def test_asked_meanwhile(place):
     assert wrong == []
 
 
+def test_two_servers_at_once(place):
+    """They have nothing in common but what their roots say of both."""
+    volumes = [place.volume("r2", name=name, size=MIB) for name in "vw"]
+    for volume in volumes:
+        volume.serve()
+    for i in range(5):
+        making = [begin_snapshot(volume, f"{volume.name}@s{i}")
+                  for volume in volumes]
+        for process in making:
+            text = process.communicate()[1]
+            assert process.returncode == 0, text
+    for volume in volumes:
+        found = json.loads(lsvd(volume, "snapshot", "list", volume.name,
+                                "--json").stdout)
+        assert [s["name"] for s in found] == [f"{volume.name}@s{i}"
+                                              for i in range(5)]
+
+
 def test_events_go_on(served):
     volume, _, _ = served
     for how in ("on", "off"):

@@ -17,6 +17,7 @@
 #define LOCK_FILE ".volumesmeta.lock"
 
 static const struct logger silent = {NULL, NULL};
+static char *no_data[] = {NULL};
 
 struct place {
     char dir[64], root[2][80], alias[80];
@@ -34,7 +35,7 @@ set_up(void **state)
         snprintf(p->root[i], sizeof p->root[i], "%s/r%d", p->dir, i);
         assert_int_equal(mkdir(p->root[i], 0700), 0);
     }
-    snprintf(p->alias, sizeof p->alias, "%s/alias", p->dir);
+    snprintf(p->alias, sizeof p->alias, "%s/z", p->dir);
     assert_int_equal(symlink("r0", p->alias), 0);
     *state = p;
     return 0;
@@ -207,7 +208,8 @@ a_lock_of_what_has_no_name_is_none(void **state)
         faulty.on_open_ctx = &remover;
         assert_int_equal(registry_change(&faulty.io, &silent, p->root[0],
                                          NULL, add, &number), 0);
-        assert_int_equal(remover.opened, 4); /* once more, and the same file */
+        /* once more; what is there now is opened as such */
+        assert_int_equal(remover.opened, 4 + i);
     }
     assert_int_equal(count_entries(p->root[0]), 2);
 }
@@ -241,7 +243,7 @@ take_all(void *ctx)
         struct root_locks locks = {.count = 0};
         unsigned before;
 
-        if (root_locks_take(io_system(), &meta, &locks) < 0) {
+        if (root_locks_take(io_system(), &meta, no_data, &locks) < 0) {
             t->failed++;
             break; /* each would wait for half a minute */
         }
@@ -286,7 +288,7 @@ a_root_with_two_paths_is_locked_once(void **state)
     struct volume_meta meta;
 
     meta_of(&meta, p->root[0], p->alias);
-    assert_int_equal(root_locks_take(io_system(), &meta, &locks), 0);
+    assert_int_equal(root_locks_take(io_system(), &meta, no_data, &locks), 0);
     assert_int_equal(registry_change(io_system(), &silent, p->root[0], &locks,
                                      add, &number), 0);
     number++;
@@ -304,11 +306,32 @@ without_a_root_none_is_locked(void **state)
     struct volume_meta meta;
     char gone[128];
 
-    snprintf(gone, sizeof gone, "%s/zz", p->dir);
+    snprintf(gone, sizeof gone, "%s/gone", p->dir);
     meta_of(&meta, p->root[0], gone);
-    assert_int_equal(root_locks_take(io_system(), &meta, &locks), -ENOENT);
+    assert_int_equal(root_locks_take(io_system(), &meta, no_data, &locks),
+                     -ENOENT);
     assert_int_equal(locks.count, 0);
     assert_non_null(strstr(err_text(), gone));
+}
+
+/* A data directory that is not there, or can't be written, has no say. */
+static void
+data_directories_are_locked_too(void **state)
+{
+    struct root_locks locks = {.count = 0};
+    struct place *p = *state;
+    struct volume_meta meta;
+    char gone[128], path[128];
+    char *data[] = {p->root[1], gone, NULL};
+
+    snprintf(gone, sizeof gone, "%s/gone", p->dir);
+    meta_of(&meta, p->root[0], p->root[0]);
+    assert_int_equal(root_locks_take(io_system(), &meta, data, &locks), 0);
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", p->root[i], LOCK_FILE);
+        assert_int_equal(access(path, F_OK), 0);
+    }
+    root_locks_release(&locks);
 }
 
 int
@@ -329,6 +352,8 @@ main(void)
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_a_root_none_is_locked, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(data_directories_are_locked_too,
+                                        set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

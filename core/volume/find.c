@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "volume/places.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define SUCCESSORS_MAX 4096u
@@ -201,6 +202,50 @@ copies_judge(struct io *io, const struct volume_meta *meta,
     }
 }
 
+/* ---- what was looked for already ---- */
+
+struct told {
+    struct told_entry {
+        uint32_t number;
+        struct uuid uuid;
+    } *entry; /* owned */
+    size_t count, room;
+};
+
+static bool
+told_has(const struct told *told, uint32_t number, const struct uuid *uuid)
+{
+    for (size_t i = 0; i < told->count; i++) {
+        if (told->entry[i].number == number &&
+            uuid_equal(&told->entry[i].uuid, uuid))
+            return true;
+    }
+    return false;
+}
+
+/* 0: it was. */
+static int
+told_add(struct told *told, uint32_t number, const struct uuid *uuid)
+{
+    struct told_entry *grown;
+    int r;
+
+    if (told_has(told, number, uuid))
+        return 0;
+    if (told->count == told->room) {
+        r = mem_new(2 * told->room + 16, sizeof *grown, &grown);
+        if (r < 0)
+            return r;
+        if (told->count > 0)
+            memcpy(grown, told->entry, told->count * sizeof *grown);
+        free(told->entry);
+        told->entry = grown;
+        told->room = 2 * told->room + 16;
+    }
+    told->entry[told->count++] = (struct told_entry){number, *uuid};
+    return 1;
+}
+
 /* ---- by name ---- */
 
 enum reach { REACH_NAME, REACH_BASE, REACH_ALL };
@@ -210,6 +255,7 @@ struct finder {
     const char *name;
     enum reach reach;         /* which entries are followed now */
     struct volume_meta found; /* generation 0: nothing yet */
+    struct told followed;     /* they don't lead to it */
     int error;                /* of what is not found */
     char text[512];
     bool damaged; /* a registry */
@@ -261,8 +307,11 @@ follow(struct finder *f, uint32_t number, struct uuid uuid)
 
     for (unsigned hops = 0; hops < SUCCESSORS_MAX; hops++) {
         struct search s;
+        int r;
 
         if (f->found.generation > 0 && uuid_equal(&f->found.uuid, &uuid))
+            return 0;
+        if (told_has(&f->followed, number, &uuid))
             return 0;
         if (search_all(f->places, number, &uuid, &s) < 0) {
             if (f->reach != REACH_ALL || is_our_trouble(s.error))
@@ -282,13 +331,16 @@ follow(struct finder *f, uint32_t number, struct uuid uuid)
             s.best.generation++;
             return take_found(f, &s.best);
         }
+        /* an heir is none by itself, but may be one by who names it */
+        r = is_heir(&s.best, f->name)
+                ? 0 : told_add(&f->followed, number, &uuid);
         before = number;
         uuid_before = uuid;
         number = s.best.successor;
         uuid = s.best.successor_uuid;
         meta_done(&s.best);
-        if (number == 0)
-            return 0;
+        if (r < 0 || number == 0)
+            return r < 0 ? r : 0;
     }
     return 0;
 }
@@ -396,6 +448,7 @@ find_by_name(struct io *io, const struct logger *log,
         return r;
     places.settle = settled;
     r = find_name(&f, REACH_ALL);
+    free(f.followed.entry);
     places_close(&places);
     if (r < 0) {
         meta_done(&f.found);
@@ -441,6 +494,7 @@ volume_has_name(struct io *io, const struct logger *log,
         places.settle = settle;
         has = find_name(&f, REACH_BASE) == 0;
         meta_done(&f.found);
+        free(f.followed.entry);
     }
     places_close(&places);
     return has;
@@ -499,38 +553,6 @@ volume_find_number_settled(struct io *io, const struct logger *log,
 
 /* ---- all of them ---- */
 
-/* What was looked for already. */
-struct told {
-    struct registry_entry *entry; /* owned */
-    size_t count, room;
-};
-
-/* 0: it was. */
-static int
-told_add(struct told *told, const struct registry_entry *e)
-{
-    struct registry_entry *grown;
-    int r;
-
-    for (size_t i = 0; i < told->count; i++) {
-        if (told->entry[i].number == e->number &&
-            uuid_equal(&told->entry[i].uuid, &e->uuid))
-            return 0;
-    }
-    if (told->count == told->room) {
-        r = mem_new(2 * told->room + 16, sizeof *grown, &grown);
-        if (r < 0)
-            return r;
-        if (told->count > 0)
-            memcpy(grown, told->entry, told->count * sizeof *grown);
-        free(told->entry);
-        told->entry = grown;
-        told->room = 2 * told->room + 16;
-    }
-    told->entry[told->count++] = *e;
-    return 1;
-}
-
 /* -ENOENT: there is no such volume, as after a removal that could not reach the
  * root of this entry. */
 static int
@@ -563,7 +585,8 @@ each_policy_of(struct places *p, struct target *root, struct told *told,
     if (r < 0)
         return r;
     for (size_t i = 0; i < registry.count && r == 0; i++) {
-        r = told_add(told, &registry.entry[i]);
+        r = told_add(told, registry.entry[i].number,
+                     &registry.entry[i].uuid);
         if (r <= 0)
             continue;
         r = newest_of(p, &registry.entry[i], &meta);

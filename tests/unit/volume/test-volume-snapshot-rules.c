@@ -2,6 +2,7 @@
  * that are old or gone: what counts is found all the same. SN1 and SN2 are
  * those of volume/snapshot.h, FI1 and FI2 those of volume/find.h. */
 #include "unit.h"
+#include "faulty-io.h"
 #include "film.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -514,6 +515,41 @@ test_trimmed_chunks_stay_so(void **state)
     film_end(&f);
 }
 
+/* ---- many ---- */
+
+static void
+count_policies(void *ctx, const char *name)
+{
+    *(unsigned *)ctx += strcmp(name, ".meta") == 0;
+}
+
+/* Each is looked at for the next one, but not once for each of the others: so
+ * much more for each. */
+static void
+test_looks_once_at_each_of_the_others(void **state)
+{
+    static const struct kind kind = {.replicas = 1, .block_bytes = 4096,
+                                     .chunk_bytes = CHUNK, .size_bytes = BYTES};
+    unsigned read[13] = {0};
+    struct faulty_io io;
+    struct world world;
+
+    (void)state;
+    world_init(&world, &kind);
+    faulty_io_init(&io);
+    io.on_open = count_policies;
+    world.env.io = &io.io;
+    for (unsigned i = 1; i <= 12; i++) {
+        char name[16];
+
+        snprintf(name, sizeof name, "v1@s%u", i);
+        io.on_open_ctx = &read[i];
+        MUST(lsvd_snapshot_create(&world.env, name));
+    }
+    assert_int_equal(read[12] - read[8], read[8] - read[4]);
+    world_done(&world);
+}
+
 int
 main(void)
 {
@@ -530,6 +566,7 @@ main(void)
         cmocka_unit_test(test_parts_are_gone),
         cmocka_unit_test(test_trimmed_chunks_stay_so),
         cmocka_unit_test(test_a_journal_that_can_not_be_emptied_stays),
+        cmocka_unit_test(test_looks_once_at_each_of_the_others),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -509,6 +509,12 @@ freeze(struct export *e, struct wish *w)
     r = lsvd_snapshot_begin(e->volume, &env, w->name, &next);
     if (r < 0)
         return report_text(r, lsvd_error(), w->text);
+    r = lsvd_snapshot_hold(next);
+    if (r < 0) {
+        (void)report_text(r, lsvd_error(), w->text);
+        lsvd_snapshot_cancel(next, &env);
+        return r;
+    }
     begin = now_us();
     r = exchange_alone(e, next, w->name);
     w->pause_us = now_us() - begin;

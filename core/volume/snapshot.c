@@ -172,20 +172,6 @@ make_next(struct lsvd_volume *v, const struct lsvd_env *env, const char *name,
     return r;
 }
 
-/* RL6. The successor has the roots of the volume. */
-static int
-hold_roots(struct lsvd_volume *next)
-{
-    int r = mem_new(1, sizeof *next->root_locks, &next->root_locks);
-
-    if (r == 0)
-        r = root_locks_take(next->io, &next->meta, next->config.data,
-                            next->root_locks);
-    if (r < 0)
-        root_locks_free(&next->root_locks);
-    return r;
-}
-
 int
 lsvd_snapshot_begin(struct lsvd_volume *v, const struct lsvd_env *env,
                     const char *name, struct lsvd_volume **ret)
@@ -205,13 +191,30 @@ lsvd_snapshot_begin(struct lsvd_volume *v, const struct lsvd_env *env,
         r = err_set(-EIO, "volume %s: no snapshot: its successor can't be "
                     "written", v->meta.name);
     if (r == 0)
-        r = hold_roots(*ret);
-    if (r == 0)
         r = destage_hold(v);
     if (r == 0)
         r = lsvd_flush(v); /* so that little is left for the moment itself */
-    if (r < 0)
+    if (r < 0) {
         lsvd_snapshot_cancel(*ret, env);
+        *ret = NULL;
+    }
+    return r;
+}
+
+/* RL6. The successor has the roots of the volume. */
+int
+lsvd_snapshot_hold(struct lsvd_volume *next)
+{
+    int r;
+
+    if (next->root_locks)
+        return 0;
+    r = mem_new(1, sizeof *next->root_locks, &next->root_locks);
+    if (r == 0)
+        r = root_locks_take(next->io, &next->meta, next->config.data,
+                            next->root_locks);
+    if (r < 0)
+        root_locks_free(&next->root_locks);
     return r;
 }
 
@@ -351,8 +354,10 @@ lsvd_snapshot_commit(struct lsvd_volume *v, struct lsvd_volume *next,
                      const char *name)
 {
     struct lease role;
-    int r = lsvd_flush(v);
+    int r = lsvd_snapshot_hold(next);
 
+    if (r == 0)
+        r = lsvd_flush(v);
     if (r == 0)
         r = role_get(v, &role);
     if (r < 0)

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 
 #define MEM_ALIGN_BYTES 4096u
+#define ROOM_MIN 16u /* of an array that grows */
 /* Of most machines; elsewhere it does no harm. */
 #define LARGE_PAGE_BYTES ((uintptr_t)2 << 20)
 
@@ -53,6 +54,29 @@ mem_new(size_t count, size_t bytes, void *ret_pointer)
     if (p == NULL)
         return no_memory(count, bytes);
     memcpy(ret_pointer, &p, sizeof p);
+    return 0;
+}
+
+int
+mem_grow(size_t need, size_t bytes, size_t *room, void *array)
+{
+    size_t more = 2 * *room + ROOM_MIN;
+    void *old, *grown;
+    int r;
+
+    if (need <= *room)
+        return 0;
+    if (more < need)
+        more = need;
+    r = mem_new(more, bytes, &grown);
+    if (r < 0)
+        return r;
+    memcpy(&old, array, sizeof old);
+    if (*room > 0)
+        memcpy(grown, old, *room * bytes);
+    free(old);
+    memcpy(array, &grown, sizeof grown);
+    *room = more;
     return 0;
 }
 

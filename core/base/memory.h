@@ -9,6 +9,11 @@
 /* Zeroed memory of count * bytes; free with free(). */
 int mem_new(size_t count, size_t bytes, void *ret_pointer);
 
+/* Room in an array of *room items of so many bytes each (*array, a pointer to
+ * any type, may be NULL) for `need` of them: it stays as it is, or is made anew
+ * with its items and zeroes behind them, about twice as large. */
+int mem_grow(size_t need, size_t bytes, size_t *room, void *array);
+
 /* Uninitialised memory aligned to 4096; free with free(). bytes > 0. */
 int mem_new_aligned(size_t bytes, void *ret_pointer);
 

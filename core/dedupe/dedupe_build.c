@@ -13,7 +13,6 @@
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define RUNS_MAX 1024u
 #define OUT_PAGES 64u /* written at once */
@@ -148,20 +147,11 @@ static int
 add_fence(struct output *o)
 {
     size_t at = (size_t)o->pages * sizeof(struct dedupe_hash);
+    int r = mem_grow(at + sizeof(struct dedupe_hash), 1, &o->fences_room,
+                     &o->fences);
 
-    if (at + sizeof(struct dedupe_hash) > o->fences_room) {
-        size_t room = 2 * o->fences_room + 4096;
-        uint8_t *grown;
-        int r = mem_new(room, 1, &grown);
-
-        if (r < 0)
-            return r;
-        if (at > 0)
-            memcpy(grown, o->fences, at);
-        free(o->fences);
-        o->fences = grown;
-        o->fences_room = room;
-    }
+    if (r < 0)
+        return r;
     dedupe_fence_put(o->fences, o->pages, &o->entry[0].hash);
     return 0;
 }

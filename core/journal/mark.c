@@ -4,30 +4,16 @@
 
 #include "base/memory.h"
 #include <assert.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define ROOM_MIN 16u
 
 int
 mark_reserve_locked(struct journal *j)
 {
-    size_t room = j->bypass_room ? 2 * j->bypass_room : ROOM_MIN;
-    struct bypass_mark *marks;
-    int r;
+    int r = mem_grow(j->bypass_count + j->bypass_reserved + 1,
+                     sizeof *j->bypass, &j->bypass_room, &j->bypass);
 
-    if (j->bypass_count + j->bypass_reserved == j->bypass_room) {
-        r = mem_new(room, sizeof *marks, &marks);
-        if (r < 0)
-            return r;
-        if (j->bypass_count > 0)
-            memcpy(marks, j->bypass, j->bypass_count * sizeof *marks);
-        free(j->bypass);
-        j->bypass = marks;
-        j->bypass_room = room;
-    }
-    j->bypass_reserved++;
-    return 0;
+    if (r == 0)
+        j->bypass_reserved++;
+    return r;
 }
 
 struct bypass_mark *

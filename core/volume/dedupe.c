@@ -309,20 +309,11 @@ clear(struct dedupe *d, uint64_t chunk)
 static int
 note_touched(struct dedupe *d, uint64_t chunk)
 {
-    struct dedupe_touched *grown;
-    size_t room = 2 * d->touched_room + 16;
-    int r;
+    int r = mem_grow(d->touched_count + 1, sizeof *d->touched,
+                     &d->touched_room, &d->touched);
 
-    if (d->touched_count == d->touched_room) {
-        r = mem_new(room, sizeof *grown, &grown);
-        if (r < 0)
-            return r;
-        if (d->touched_count > 0)
-            memcpy(grown, d->touched, d->touched_count * sizeof *grown);
-        free(d->touched);
-        d->touched = grown;
-        d->touched_room = room;
-    }
+    if (r < 0)
+        return r;
     d->touched[d->touched_count++] = (struct dedupe_touched){
         chunk, allocated(d->v, chunk)};
     return 0;

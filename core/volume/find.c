@@ -227,21 +227,14 @@ told_has(const struct told *told, uint32_t number, const struct uuid *uuid)
 static int
 told_add(struct told *told, uint32_t number, const struct uuid *uuid)
 {
-    struct told_entry *grown;
     int r;
 
     if (told_has(told, number, uuid))
         return 0;
-    if (told->count == told->room) {
-        r = mem_new(2 * told->room + 16, sizeof *grown, &grown);
-        if (r < 0)
-            return r;
-        if (told->count > 0)
-            memcpy(grown, told->entry, told->count * sizeof *grown);
-        free(told->entry);
-        told->entry = grown;
-        told->room = 2 * told->room + 16;
-    }
+    r = mem_grow(told->count + 1, sizeof *told->entry, &told->room,
+                 &told->entry);
+    if (r < 0)
+        return r;
     told->entry[told->count++] = (struct told_entry){number, *uuid};
     return 1;
 }
@@ -409,6 +402,8 @@ find_name(struct finder *f, enum reach furthest)
          f->reach <= furthest && r == 0 && f->found.generation == 0;
          f->reach++)
         r = look_in_registries(f);
+    free(f->followed.entry);
+    f->followed = (struct told){0};
     if (r < 0 || f->found.generation > 0)
         return r;
     if (f->error)
@@ -448,7 +443,6 @@ find_by_name(struct io *io, const struct logger *log,
         return r;
     places.settle = settled;
     r = find_name(&f, REACH_ALL);
-    free(f.followed.entry);
     places_close(&places);
     if (r < 0) {
         meta_done(&f.found);
@@ -494,7 +488,6 @@ volume_has_name(struct io *io, const struct logger *log,
         places.settle = settle;
         has = find_name(&f, REACH_BASE) == 0;
         meta_done(&f.found);
-        free(f.followed.entry);
     }
     places_close(&places);
     return has;

@@ -6,36 +6,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int
-grow(struct places *p)
-{
-    size_t room = 2 * p->room + 8;
-    struct place *grown;
-    int r = mem_new(room, sizeof *grown, &grown);
-
-    if (r < 0)
-        return r;
-    if (p->count > 0)
-        memcpy(grown, p->place, p->count * sizeof *grown);
-    free(p->place);
-    p->place = grown;
-    p->room = room;
-    return 0;
-}
-
 int
 places_get(struct places *p, const char *path, struct place **ret)
 {
     struct place *place;
-    int r = 0;
+    int r;
 
     for (size_t i = 0; i < p->count; i++) {
         *ret = &p->place[i];
         if (strcmp((*ret)->path, path) == 0)
             return 0;
     }
-    if (p->count == p->room)
-        r = grow(p);
+    r = mem_grow(p->count + 1, sizeof *p->place, &p->room, &p->place);
     if (r < 0)
         return r;
     place = &p->place[p->count];

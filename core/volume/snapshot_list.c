@@ -1,5 +1,5 @@
 /* snapshot_list.c: which snapshots a volume has. */
-#include "base/err.h"
+#include "base/memory.h"
 #include "volume/find.h"
 #include <stdlib.h>
 #include <string.h>
@@ -20,23 +20,18 @@ note_snapshot(void *ctx, const struct volume_meta *meta)
 {
     char base[VOLUME_NAME_BYTES_MAX + 1];
     struct listing *l = ctx;
-    struct found *grown;
+    struct found *found;
+    int r;
 
     meta_base_name(meta->name, base);
     if (!meta->successor || strcmp(base, l->base) != 0 || meta->removing)
         return 0;
-    if (l->count == l->room) {
-        size_t room = 2 * l->room + 16;
-
-        grown = realloc(l->found, room * sizeof *grown);
-        if (!grown)
-            return err_set(-ENOMEM, "out of memory");
-        l->found = grown;
-        l->room = room;
-    }
-    grown = &l->found[l->count++];
-    memcpy(grown->name, meta->name, sizeof grown->name);
-    grown->snapshot = (struct lsvd_snapshot){
+    r = mem_grow(l->count + 1, sizeof *found, &l->room, &l->found);
+    if (r < 0)
+        return r;
+    found = &l->found[l->count++];
+    memcpy(found->name, meta->name, sizeof found->name);
+    found->snapshot = (struct lsvd_snapshot){
         .number = meta->number,
         .size_bytes = meta->size_bytes,
         .frozen_at = meta->frozen_at,

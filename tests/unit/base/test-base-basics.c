@@ -260,6 +260,35 @@ memory_refuses_the_impossible(void **state)
 }
 
 static void
+an_array_grows_with_what_it_holds(void **state)
+{
+    AUTO_FREE uint32_t *item = NULL;
+    uint32_t *before;
+    size_t room = 0;
+
+    (void)state;
+    for (uint32_t i = 0; i < 1000; i++) {
+        assert_int_equal(mem_grow(i + 1, sizeof *item, &room, &item), 0);
+        assert_true(room > i);
+        assert_true(sum_all_zero((uint8_t *)&item[i],
+                                 (room - i) * sizeof *item));
+        item[i] = i + 1;
+    }
+    for (uint32_t i = 0; i < 1000; i++)
+        assert_int_equal(item[i], i + 1);
+    before = item;
+    assert_int_equal(mem_grow(room, sizeof *item, &room, &item), 0);
+    assert_ptr_equal(item, before);
+    (void)mem_fail_after(0);
+    assert_int_equal(mem_grow(room + 1, sizeof *item, &room, &item), -ENOMEM);
+    assert_ptr_equal(item, before);
+    assert_true(mem_fail_after(-1));
+    assert_int_equal(mem_grow(5000, sizeof *item, &room, &item), 0);
+    assert_int_equal(room, 5000);
+    assert_int_equal(item[999], 1000);
+}
+
+static void
 seq_orders_epochs_first(void **state)
 {
     (void)state;
@@ -283,6 +312,7 @@ main(void)
         cmocka_unit_test(zero_test_sees_every_byte),
         cmocka_unit_test(memory_fails_when_told),
         cmocka_unit_test(memory_refuses_the_impossible),
+        cmocka_unit_test(an_array_grows_with_what_it_holds),
         cmocka_unit_test(seq_orders_epochs_first),
     };
 

@@ -86,24 +86,15 @@ struct entries {
 static int
 add_entry(struct entries *all, const struct registry_entry *e)
 {
-    struct registry_entry *grown;
+    int r;
 
     for (size_t i = 0; i < all->count; i++) {
         if (uuid_equal(&all->entry[i].uuid, &e->uuid))
             return 0;
     }
-    if (all->count == all->room) {
-        size_t room = 2 * all->room + 16;
-        int r = mem_new(room, sizeof *grown, &grown);
-
-        if (r < 0)
-            return r;
-        if (all->count > 0)
-            memcpy(grown, all->entry, all->count * sizeof *grown);
-        free(all->entry);
-        all->entry = grown;
-        all->room = room;
-    }
+    r = mem_grow(all->count + 1, sizeof *all->entry, &all->room, &all->entry);
+    if (r < 0)
+        return r;
     all->entry[all->count++] = *e;
     return 0;
 }
@@ -449,17 +440,10 @@ volume_forget(struct io *io, const struct logger *log,
               const struct volume_meta *meta, const struct root_locks *held)
 {
     for (uint32_t i = 0; i < meta->part_count; i++) {
-        struct target *root;
-        int r = io->ops->open_dir(io, meta->part[i].root, 0, &root);
+        int r = registry_change(io, log, meta->part[i].root, held,
+                                remove_from_registry, &meta);
 
-        if (r == -ENOENT)
-            continue;
-        if (r < 0)
-            return r;
-        target_close(root);
-        r = registry_change(io, log, meta->part[i].root, held,
-                            remove_from_registry, &meta);
-        if (r < 0)
+        if (r < 0 && r != -ENOENT)
             return r;
     }
     return 0;
@@ -563,13 +547,10 @@ forget_orphan(struct lsvd_volume *v, const char *name)
 
     snprintf(text, sizeof text, "%s", err_text()); /* why it was not found */
     for (size_t i = 0; v->config.data[i] && r == 0; i++) {
-        struct target *root;
-
-        if (v->io->ops->open_dir(v->io, v->config.data[i], 0, &root) < 0)
-            continue;
-        target_close(root);
         r = registry_change(v->io, &v->log, v->config.data[i], NULL,
                             remove_orphan, &orphan);
+        if (r == -ENOENT || !orphan.forgotten) /* known elsewhere, or not */
+            r = 0;
     }
     if (r == 0 && !orphan.forgotten)
         return err_set(-ENOENT, "%s", text);

@@ -5,6 +5,7 @@
  * last. Interrupted, some snapshots have the new name already; called again, it
  * goes on. */
 #include "base/err.h"
+#include "base/memory.h"
 #include "volume/find.h"
 #include "volume/parent.h"
 #include "volume/root_lock.h"
@@ -39,18 +40,12 @@ note_snapshot(void *ctx, const struct lsvd_snapshot *s)
 {
     struct renaming *y = ctx;
     char renamed[VOLUME_NAME_BYTES_MAX + 1];
-    void *grown;
     int r = new_name(y, s->name, renamed);
 
+    if (r == 0)
+        r = mem_grow(y->count + 1, sizeof *y->name, &y->room, &y->name);
     if (r < 0)
         return r;
-    if (y->count == y->room) {
-        y->room = 2 * y->room + 16;
-        grown = realloc(y->name, y->room * sizeof *y->name);
-        if (!grown)
-            return err_set(-ENOMEM, "out of memory");
-        y->name = grown;
-    }
     snprintf(y->name[y->count++], sizeof *y->name, "%s", s->name);
     return 0;
 }
@@ -85,8 +80,11 @@ store_renamed(const struct renaming *y, struct lsvd_volume *v)
 
     if (r == 0)
         r = check_parts(v);
-    if (r == 0)
+    if (r == 0) {
         r = root_locks_take(v->io, &v->meta, v->config.data, &held);
+        if (r < 0)
+            return err_wrap(r, "volume %s", v->meta.name);
+    }
     if (r == 0)
         r = check_is_free(v, name);
     if (r == 0) {

@@ -45,7 +45,7 @@ open_file(struct root_lock *l, bool *ret_made)
 static int
 lock_file(struct io *io, struct root_lock *l, bool *ret_made)
 {
-    uint32_t chance;
+    uint32_t chance = 0;
     int r = io->ops->random(io, &chance, sizeof chance);
 
     l->mark = UINT64_C(1) + chance;
@@ -127,28 +127,14 @@ wait_more(struct patience *p)
     return 0;
 }
 
-static int
-make_room(struct root_locks *locks, size_t count)
-{
-    struct root_lock *grown;
-
-    if (count <= locks->room)
-        return 0;
-    grown = realloc(locks->held, count * sizeof *grown);
-    if (!grown)
-        return err_set(-ENOMEM, "out of memory");
-    locks->held = grown;
-    locks->room = count;
-    return 0;
-}
-
 /* 0: held. -EAGAIN: not after so many tries (0: any number). */
 static int
 lock_root(struct patience *p, const char *path, unsigned tries,
           struct root_locks *locks)
 {
     struct root_lock l = {NULL, NULL, 0};
-    int r = make_room(locks, locks->count + 1);
+    int r = mem_grow(locks->count + 1, sizeof *locks->held, &locks->room,
+                     &locks->held);
 
     if (r == 0)
         r = p->io->ops->open_dir(p->io, path, 0, &l.root);
@@ -171,14 +157,14 @@ lock_root(struct patience *p, const char *path, unsigned tries,
     return 0;
 }
 
-static bool
-is_held(const struct root_locks *locks, const char *path)
+static struct root_lock *
+find_held(const struct root_locks *locks, const char *path)
 {
     for (size_t i = 0; locks && i < locks->count; i++) {
         if (strcmp(locks->held[i].root->path, path) == 0)
-            return true;
+            return &locks->held[i];
     }
-    return false;
+    return NULL;
 }
 
 struct wanted {
@@ -203,7 +189,7 @@ lock_all(struct patience *p, const struct wanted *wanted, size_t count,
     int r = 0;
 
     for (size_t i = 0; i < count && r == 0; i++) {
-        if (is_held(locks, wanted[i].path))
+        if (find_held(locks, wanted[i].path))
             continue;
         r = lock_root(p, wanted[i].path, locks->count > 0 ? TRIES_SECOND : 0,
                       locks);
@@ -311,17 +297,21 @@ registry_change(struct io *io, const struct logger *log, const char *path,
                 void *ctx)
 {
     const struct logger silent = {NULL, NULL};
-    bool has_lock = is_held(held, path), changed;
     struct patience patience = {io, io->ops->now_ns(io), 0, NULL};
+    const struct root_lock *have = find_held(held, path);
     struct root_locks own = {.count = 0};
     struct target *root;
-    int r = io->ops->open_dir(io, path, 0, &root);
+    bool changed;
+    int r;
 
+    if (have)
+        return change_once(have->root, log, change, ctx, true, &changed);
+    r = io->ops->open_dir(io, path, 0, &root);
     if (r < 0)
         return r;
-    r = change_once(root, log, change, ctx, has_lock, &changed);
+    r = change_once(root, log, change, ctx, false, &changed);
     target_close(root);
-    if (r < 0 || !changed || has_lock) /* mostly there is nothing to do */
+    if (r < 0 || !changed) /* mostly there is nothing to do */
         return r;
     r = lock_root(&patience, path, 0, &own);
     if (r == 0)

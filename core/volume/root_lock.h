@@ -47,7 +47,8 @@ void root_locks_free(struct root_locks **locks);
 
 /* Load the registry of the root at path, let change have it, and store it if
  * *ret_changed; change is called again under the lock if it wants something, so
- * it decides by what it is given. held: locks of the caller's, or NULL. */
+ * it decides by what it is given. held: locks of the caller's, or NULL.
+ * -ENOENT: there is no such root. */
 typedef int registry_change_fn(void *ctx, struct target *root,
                                struct registry *registry, bool damaged,
                                bool *ret_changed);

@@ -473,9 +473,10 @@ exchange(struct export *e, struct lsvd_volume *next, const char *name)
     return 0;
 }
 
-/* Who asks at the control socket waits, too: for what the volume is then. */
+/* Who asks at the control socket waits, too: for what the volume is then. Why
+ * it failed is in the wish. */
 static int
-exchange_alone(struct export *e, struct lsvd_volume *next, const char *name)
+exchange_alone(struct export *e, struct lsvd_volume *next, struct wish *w)
 {
     char text[CONTROL_ERROR_BYTES];
     int r;
@@ -485,9 +486,12 @@ exchange_alone(struct export *e, struct lsvd_volume *next, const char *name)
     if (!gate_try_shut(&e->gate, SHUT_MS)) {
         if (e->control != NULL)
             control_server_resume(e->control);
-        return -EBUSY;
+        return report_text(-EBUSY, "requests are under way that do not end "
+                           "(see lsvd status): no snapshot now", w->text);
     }
-    r = exchange(e, next, name);
+    r = exchange(e, next, w->name);
+    if (r < 0)
+        (void)report_text(r, lsvd_error(), w->text);
     if (e->control != NULL && r < 0)
         control_server_resume(e->control);
     else if (e->control != NULL &&
@@ -510,23 +514,17 @@ freeze(struct export *e, struct wish *w)
     if (r < 0)
         return report_text(r, lsvd_error(), w->text);
     r = lsvd_snapshot_hold(next);
-    if (r < 0) {
-        (void)report_text(r, lsvd_error(), w->text);
-        lsvd_snapshot_cancel(next, &env);
-        return r;
-    }
     begin = now_us();
-    r = exchange_alone(e, next, w->name);
+    if (r < 0)
+        (void)report_text(r, lsvd_error(), w->text);
+    else
+        r = exchange_alone(e, next, w);
     w->pause_us = now_us() - begin;
-    if (r < 0) {
-        (void)report_text(r, r == -EBUSY ? "requests are under way that do not "
-                          "end (see lsvd status): no snapshot now"
-                          : lsvd_error(), w->text);
+    if (r < 0)
         lsvd_snapshot_cancel(next, &env);
-        return r;
-    }
-    (void)lsvd_snapshot_finish(next); /* or tend_locked */
-    return 0;
+    else
+        (void)lsvd_snapshot_finish(next); /* or tend_locked */
+    return r;
 }
 
 /* On the exchanging thread. */

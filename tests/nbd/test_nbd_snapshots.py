@@ -6,6 +6,7 @@ number of the write in every sector. So after M writes it is known what is in
 every cell, and a snapshot is consistent if there is an M for each writer.
 """
 
+import fcntl
 import json
 import os
 import random
@@ -797,6 +798,33 @@ def test_two_servers_at_once(place):
                                 "--json").stdout)
         assert [s["name"] for s in found] == [f"{volume.name}@s{i}"
                                               for i in range(5)]
+
+
+def test_who_holds_a_root_holds_up_no_client(place):
+    """A snapshot waits for its lock before the moment of the snapshot, and not
+    for ever: then all is as before."""
+    volume = place.volume("r1", name="v", size=SIZE)
+    load = Load(volume.serve(), BLOCK)
+    name = volume.roots["a"] / ".volumesmeta.lock"
+    with open(name, "wb") as held:
+        fcntl.lockf(held, fcntl.LOCK_EX, 1)
+        making, rounds = begin_snapshot(volume, "v@s1"), 0
+        while runs_for(making, 1):
+            load.wait_more(CELLS)
+            rounds += 1
+        assert rounds > 3
+        out, text = making.communicate()
+        assert (making.returncode, out) == (1, "")
+        assert f"remove {name}" in one_line(text)
+        making = begin_snapshot(volume, "v@s2")
+        load.wait_more(10 * CELLS)
+        assert making.poll() is None
+    assert making.wait() == 0
+    found = json.loads(lsvd(volume, "snapshot", "list", "v", "--json").stdout)
+    assert [s["name"] for s in found] == ["v@s2"]
+    load.wait_more(CELLS)
+    load.stop()
+    assert not name.exists()
 
 
 def test_events_go_on(served):

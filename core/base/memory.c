@@ -61,7 +61,7 @@ int
 mem_grow(size_t need, size_t bytes, size_t *room, void *array)
 {
     size_t more = 2 * *room + ROOM_MIN;
-    void *old, *grown;
+    void *old, *grown = NULL;
     int r;
 
     if (need <= *room)

@@ -785,7 +785,8 @@ struct lsvd_report {
 /* Check a volume. quick: listings and chunk tables alone; full: every
  * checksum, parity against data, parts against each other. Beside a running
  * server it re-reads what looks wrong. Members of cb may be NULL. A return of
- * 0 means that the check ran: the report says what it found. */
+ * 0 means that the check ran: the report says what it found. An error, too: its
+ * parent is unknown, or not read-only any more. */
 int lsvd_verify(const struct lsvd_env *env, const char *name, bool full,
                 const struct lsvd_repair_callbacks *cb,
                 struct lsvd_report *ret);

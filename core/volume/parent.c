@@ -180,6 +180,24 @@ parent_close(struct lsvd_volume *v)
     v->parent = NULL;
 }
 
+int
+parent_check_known(struct lsvd_volume *v)
+{
+    struct volume_meta meta;
+    int r;
+
+    if (!volume_is_clone(v))
+        return 0;
+    r = volume_find_number(v->io, &v->log, &v->config, &v->meta,
+                           v->meta.parent, &v->meta.parent_uuid, &meta, NULL);
+    if (r == 0) {
+        if (!meta.read_only)
+            r = err_set(-EROFS, "volume %s is not read-only", meta.name);
+        meta_done(&meta);
+    }
+    return r < 0 ? err_wrap(r, "volume %s: its parent", v->meta.name) : 0;
+}
+
 /* ---- what it has ---- */
 
 /* Bytes of the clone that the parent may have. */

@@ -37,6 +37,9 @@ int parent_open_again(struct lsvd_volume *v, const struct lsvd_env *env,
 int parent_open_named(struct lsvd_volume *v, const struct lsvd_env *env,
                       const char *name);
 void parent_close(struct lsvd_volume *v);
+/* Of a volume that was opened without: is it known, and read-only? 0 also if
+ * there is none. */
+int parent_check_known(struct lsvd_volume *v);
 /* What it is called, for messages. */
 int parent_find_name(struct lsvd_volume *v, char *name, size_t bytes);
 

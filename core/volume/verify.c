@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "base/sum.h"
 #include "base/wait.h"
+#include "volume/parent.h"
 #include "volume/refer.h"
 #include <ctype.h>
 #include <stdio.h>
@@ -840,7 +841,8 @@ lsvd_verify(const struct lsvd_env *env, const char *name, bool full,
         return r;
     if (full)
         sources_open_late(y.v, env);
-    if (y.v->attached)
+    r = parent_check_known(y.v);
+    if (r == 0 && y.v->attached)
         r = volume_drain(y.v);
     if (r == 0)
         r = verify_volume(&y);

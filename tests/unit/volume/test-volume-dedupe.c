@@ -123,6 +123,15 @@ check_sound(struct pair *p, const char *name)
 }
 
 static void
+drop(struct pair *p)
+{
+    world_done(&p->world);
+    free(p->source);
+    free(p->model);
+    free(p->found);
+}
+
+static void
 end(struct pair *p)
 {
     struct lsvd_volume *v;
@@ -135,10 +144,7 @@ end(struct pair *p)
     MUST(lsvd_pread(v, p->found, BYTES, 0));
     assert_memory_equal(p->found, p->source, BYTES);
     MUST(lsvd_close(v));
-    world_done(&p->world);
-    free(p->source);
-    free(p->model);
-    free(p->found);
+    drop(p);
 }
 
 static void
@@ -461,6 +467,7 @@ test_a_source_stays_as_it_is(void **state)
 static void
 test_a_source_is_gone(void **state)
 {
+    struct lsvd_report report;
     char there[600], away[600];
     struct pair p;
 
@@ -475,10 +482,77 @@ test_a_source_is_gone(void **state)
     assert_true(lsvd_open(&p.world.env, "v2", 0, &p.copy) < 0);
     assert_non_null(strstr(lsvd_error(), "volume v2: volume 11"));
     p.copy = NULL;
+    MUST(lsvd_verify(&p.world.env, "v2", true, NULL, &report));
+    assert_true(report.data_lost);
+    assert_int_equal(report.lost_bytes, HALF - 4096); /* one is of zeroes */
     assert_int_equal(rename(away, there), 0);
     open_copy(&p);
     check(&p);
     end(&p);
+}
+
+/* By whoever does not see the copy, so that nothing refuses it. */
+static void
+change_source(struct pair *p, bool writable, uint64_t bytes, uint64_t at)
+{
+    const struct lsvd_env *env = &p->world.env;
+    char there[600], away[600];
+    struct lsvd_volume *v;
+
+    (void)snprintf(there, sizeof there, "%s/%d", p->world.data, COPY);
+    (void)snprintf(away, sizeof away, "%s/away", p->world.path);
+    assert_int_equal(rename(there, away), 0);
+    MUST(lsvd_set(env, NAME, "read-only", "off"));
+    MUST(lsvd_resize(env, NAME, bytes, true));
+    MUST(lsvd_open(env, NAME, 0, &v));
+    MUST(lsvd_pwrite(v, "changed", 7, at, 0));
+    MUST(lsvd_close(v));
+    if (!writable)
+        MUST(lsvd_set(env, NAME, "read-only", "on"));
+    assert_int_equal(rename(away, there), 0);
+}
+
+/* What verify says is lost is what can't be read. */
+static void
+check_lost(struct pair *p, uint64_t begin, uint64_t end)
+{
+    struct lsvd_report report;
+    struct lsvd_volume *v;
+
+    MUST(lsvd_verify(&p->world.env, "v2", true, NULL, &report));
+    assert_true(report.data_lost);
+    assert_int_equal(report.lost_bytes, end - begin);
+    if (lsvd_open(&p->world.env, "v2", LSVD_OPEN_READ_ONLY, &v) < 0)
+        return;
+    for (uint64_t at = 0; at < BYTES; at += p->block) {
+        int r = lsvd_pread(v, p->found, p->block, at);
+
+        assert_int_equal(r < 0, at >= begin && at < end);
+        if (r == 0)
+            assert_memory_equal(p->found, p->model + at, p->block);
+    }
+    MUST(lsvd_close(v));
+}
+
+static void
+test_a_source_was_changed(void **state)
+{
+    struct pair p;
+
+    (void)state;
+    begin(&p, &one, &one);
+    write_at(&p, p.source + HALF / 2, HALF / 2, 0);
+    assert_int_equal(dedupe(&p).blocks_matched, HALF / 2 / 4096);
+    close_copy(&p);
+    check_sound(&p, "v2");
+    change_source(&p, true, BYTES, HALF - 4096);
+    check_lost(&p, 0, HALF / 2);
+    change_source(&p, false, BYTES, HALF - 4096);
+    check_lost(&p, HALF / 2 - 4096, HALF / 2);
+    /* references behind its end */
+    change_source(&p, false, HALF - 2 * CHUNK, 0);
+    check_lost(&p, 0, HALF / 2);
+    drop(&p);
 }
 
 static void
@@ -842,6 +916,7 @@ main(void)
         cmocka_unit_test(test_collisions),
         cmocka_unit_test(test_a_source_stays_as_it_is),
         cmocka_unit_test(test_a_source_is_gone),
+        cmocka_unit_test(test_a_source_was_changed),
         cmocka_unit_test(test_what_is_no_source),
         cmocka_unit_test(test_a_reference_file_is_damaged_or_gone),
         cmocka_unit_test(test_all_reference_files_are_gone),

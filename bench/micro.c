@@ -33,6 +33,7 @@
 #define JOURNAL_BYTES (48u << 20) /* of a target in memory */
 #define JOURNAL_DISK_BYTES (256u << 20)
 #define RECORD_BLOCKS 32u
+#define REPLAY_BLOCKS 8192u       /* in one journal of those */
 
 static unsigned batches = 101;
 static bool as_json, printed;
@@ -435,6 +436,58 @@ commit_piece(void *ctx, unsigned i)
     must(journal_sync(j->journal), "journal_sync");
 }
 
+static uint64_t
+seed_of(void *ctx, uint64_t block)
+{
+    const struct journaling *j = ctx;
+
+    return sum_seed(&j->volume, block / CHUNK_BLOCKS, block % CHUNK_BLOCKS);
+}
+
+/* A server was killed: what it left is checked and indexed, and the rest of the
+ * file is looked through, too. */
+static void
+replay_piece(void *ctx, unsigned i)
+{
+    const struct replay_callbacks callbacks = { .seed = seed_of, .ctx = ctx };
+    struct journaling *j = ctx;
+    struct replay_stats found;
+
+    (void)i;
+    must(journal_open(j->target, "micro.journal", 0, &j->journal),
+         "journal_open");
+    journal_set_chunk_blocks(j->journal, CHUNK_BLOCKS);
+    journal_set_volume_blocks(j->journal, VOLUME_BLOCKS);
+    must(journal_replay(j->journal, &callbacks, &found), "journal_replay");
+    must(found.blocks == REPLAY_BLOCKS ? 0 : -EPROTO, "journal_replay");
+    journal_close(j->journal);
+    j->journal = NULL;
+}
+
+static void
+time_replay(struct journaling *j, const char *where, uint32_t record_blocks)
+{
+    uint64_t sums[RECORD_BLOCKS];
+    char name[64];
+
+    journal_anew(j);
+    for (uint64_t at = 0; at < REPLAY_BLOCKS; at += record_blocks) {
+        uint64_t first = next_random() % (VOLUME_BLOCKS - RECORD_BLOCKS);
+
+        for (uint32_t b = 0; b < record_blocks; b++)
+            sums[b] = sum_block(seed_of(j, first + b),
+                                j->data + (size_t)b * BLOCK, BLOCK);
+        must(journal_append_write(j->journal, first, record_blocks, sums,
+                                  j->data), "journal_append_write");
+    }
+    must(journal_sync(j->journal), "journal_sync");
+    journal_close(j->journal);
+    j->journal = NULL;
+    snprintf(name, sizeof(name), "journal: replay, records of %u KiB, %s",
+             record_blocks * BLOCK / 1024, where);
+    measure(name, 1, j->file_bytes, replay_piece, NULL, j);
+}
+
 static void
 time_appends(const char *where, struct target *target, uint64_t file_bytes,
              bool commits)
@@ -447,6 +500,7 @@ time_appends(const char *where, struct target *target, uint64_t file_bytes,
     unsigned all = batches;
     char name[64];
 
+    memset(j.volume.b, 7, sizeof(j.volume.b));
     batches = batches < 11 ? batches : 11; /* the ring is made each time */
     j.record_blocks = 1;
     snprintf(name, sizeof(name), "journal: append 4 KiB, %s", where);
@@ -461,6 +515,8 @@ time_appends(const char *where, struct target *target, uint64_t file_bytes,
                  where);
         measure(name, 64, BLOCK, commit_piece, journal_anew, &j);
     }
+    time_replay(&j, where, 1);
+    time_replay(&j, where, RECORD_BLOCKS);
     journal_close(j.journal);
     free(j.data);
     batches = all;

@@ -13,6 +13,10 @@ from nbdharness import (BUILD, KIB, LSVD, MIB, assert_same, one_line, poll,
 from test_nbd_clients import Fuse
 
 POLICIES = ["r1", "r3", "ec42"]
+# The image of test_golden_image, which may be as large as in real life, and
+# have as many clones (up to 20).
+GOLDEN_MIB = int(os.environ.get("GOLDEN_MIB", "96"))
+GOLDEN_CLONES = int(os.environ.get("GOLDEN_CLONES", "3"))
 
 
 def lsvd(volume, *words, code=0):
@@ -160,7 +164,8 @@ def make_golden_ext4(place, volume, mounts):
         fuse.end()
         pytest.skip(f"mount -o loop: {done.stderr}")
     mounts.append(mountpoint)
-    files = {f"file{i}": random_bytes(300000 + i, i) for i in range(20)}
+    size = GOLDEN_MIB * MIB // 320
+    files = {f"file{i}": random_bytes(size + i, i) for i in range(32)}
     for name, data in files.items():
         (mountpoint / name).write_bytes(data)
     run("umount", mountpoint)
@@ -170,8 +175,12 @@ def make_golden_ext4(place, volume, mounts):
     return files
 
 
+LOAD = "load"
+
+
 def change_files(place, volume, name, seed):
-    """In a clone: one changed, one gone, one new; the server is killed."""
+    """In a clone: one changed, one gone, one new; the server is killed while
+    another one is being written."""
     server = serve(volume, name)
     fuse = Fuse(place, server)
     mountpoint = place.root("mnt")
@@ -180,7 +189,14 @@ def change_files(place, volume, name, seed):
     (mountpoint / f"file{seed + 10}").unlink()
     (mountpoint / "new").write_bytes(random_bytes(500000, 90 + seed))
     run("sync", "-f", mountpoint)
+    load = mountpoint / LOAD
+    writing = subprocess.Popen(
+        ["dd", "if=/dev/zero", f"of={load}", "bs=64K", "oflag=dsync"],
+        stderr=subprocess.DEVNULL)
+    poll(lambda: load.exists() and load.stat().st_size > 0, "it is written")
+    assert writing.poll() is None
     server.kill()
+    writing.wait(60)
     run("umount", "-l", mountpoint)
     subprocess.run(["fusermount3", "-u", "-z", fuse.dir], check=False)
     fuse.process.wait(60)
@@ -247,9 +263,9 @@ def test_part_of_a_parent_fails_and_recovers(place, faultfs, policy, how):
 def test_golden_image(place, mounts):
     """A file system, its clones, kill -9: each is clean and right."""
     need_root()
-    volume = place.volume("r3", name="golden", size=96 * MIB)
+    volume = place.volume("r3", name="golden", size=GOLDEN_MIB * MIB)
     files = make_golden_ext4(place, volume, mounts)
-    clones = ["vm%d" % i for i in range(3)]
+    clones = ["vm%d" % i for i in range(GOLDEN_CLONES)]
     for name in clones:
         lsvd(volume, "clone", "golden", name)
     for i, name in enumerate(clones):
@@ -270,7 +286,7 @@ def test_golden_image(place, mounts):
         want["new"] = random_bytes(500000, 90 + i)
         del want[f"file{i + 10}"]
         found = {p.name: p.read_bytes() for p in mountpoint.iterdir()
-                 if p.is_file()}
+                 if p.is_file() and p.name != LOAD}
         run("umount", mountpoint)
         assert found == want
         assert used(volume, name) < used(volume, "golden") / 2

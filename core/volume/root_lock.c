@@ -251,7 +251,7 @@ root_locks_release(struct root_locks *locks)
     while (locks->count > 0) {
         struct root_lock *l = &locks->held[--locks->count];
 
-        if (l->file)
+        if (l->file && name_leads_to_it(l) > 0)
             (void)target_remove(l->root, LOCK_FILE);
         object_close(l->file);
         target_close(l->root);

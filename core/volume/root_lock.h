@@ -14,7 +14,8 @@
  * (RL3) Who lets go removes the file first. A lock is one only if, once it is
  *       had, the name still leads to that file. One that a kill has left is
  *       nobody's, and used again; who removes one whose owner is out of reach
- *       (a host that is gone) has taken its lock away.
+ *       (a host that is gone) has taken its lock away. Should that owner come
+ *       back, he leaves alone what the name leads to by then.
  * (RL4) Two paths may lead to one root: it is locked once.
  * (RL5) Where a file system has no locks there are none here; whether a volume
  *       may be there is asked about its parts.

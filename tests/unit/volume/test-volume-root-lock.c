@@ -208,8 +208,9 @@ a_lock_of_what_has_no_name_is_none(void **state)
         faulty.on_open_ctx = &remover;
         assert_int_equal(registry_change(&faulty.io, &silent, p->root[0],
                                          NULL, add, &number), 0);
-        /* once more; what is there now is opened as such */
-        assert_int_equal(remover.opened, 4 + i);
+        /* once more, and before it is removed; what is there now is opened as
+         * such */
+        assert_int_equal(remover.opened, 5 + i);
     }
     assert_int_equal(count_entries(p->root[0]), 2);
 }
@@ -314,6 +315,27 @@ without_a_root_none_is_locked(void **state)
     assert_non_null(strstr(err_text(), gone));
 }
 
+/* Somebody has removed it meanwhile, as he was told to; now it is his. */
+static void
+who_has_lost_a_lock_leaves_that_of_the_next(void **state)
+{
+    struct root_locks mine = {.count = 0}, next = {.count = 0};
+    struct place *p = *state;
+    struct volume_meta meta;
+    char path[128];
+    struct stat st;
+
+    snprintf(path, sizeof path, "%s/%s", p->root[0], LOCK_FILE);
+    meta_of(&meta, p->root[0], p->root[0]);
+    assert_int_equal(root_locks_take(io_system(), &meta, no_data, &mine), 0);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(root_locks_take(io_system(), &meta, no_data, &next), 0);
+    root_locks_release(&mine);
+    assert_int_equal(stat(path, &st), 0);
+    root_locks_release(&next);
+    assert_int_not_equal(stat(path, &st), 0);
+}
+
 /* A data directory that is not there, or can't be written, has no say. */
 static void
 data_directories_are_locked_too(void **state)
@@ -352,6 +374,8 @@ main(void)
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_a_root_none_is_locked, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(
+            who_has_lost_a_lock_leaves_that_of_the_next, set_up, tear_down),
         cmocka_unit_test_setup_teardown(data_directories_are_locked_too,
                                         set_up, tear_down),
     };

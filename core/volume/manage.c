@@ -365,8 +365,10 @@ volume_remove_dirs(struct io *io, const struct volume_meta *meta,
             io->ops->open_dir(io, meta->part[i].root, 0, &root) < 0)
             continue;
         if (target_subdir(root, number, 0, &dir) == 0) {
-            (void)target_remove(dir, META_NAME);
-            (void)target_remove(dir, META_NAME ".new");
+            if (volume_check_dir(dir, meta) == 0) {
+                (void)target_remove(dir, META_NAME);
+                (void)target_remove(dir, META_NAME ".new");
+            }
             (void)target_remove_dir(dir, letter);
             (void)target_sync(dir);
             target_close(dir);
@@ -431,7 +433,10 @@ remove_from_registry(void *ctx, struct target *root,
 
     (void)root;
     (void)damaged;
-    *ret_changed = registry_remove(registry, meta->number);
+    for (size_t i = 0; i < registry->count && !*ret_changed; i++) {
+        if (uuid_equal(&registry->entry[i].uuid, &meta->uuid))
+            *ret_changed = registry_remove(registry, meta->number);
+    }
     return 0;
 }
 
@@ -669,10 +674,13 @@ lsvd_remove(const struct lsvd_env *env, const char *name)
 
         p->letter = (char)('a' + i);
         r = part_dir_open(v->io, &v->meta, i, 0, &p->dir);
-        if (r == 0)
-            r = part_take_lock(v, p, true);
-        else if (r == -ENOENT) /* away: what is there can't be removed */
+        if (r == 0) {
+            r = part_check_dir(p->dir, &v->meta);
+            if (r == 0)
+                r = part_take_lock(v, p, true);
+        } else if (r == -ENOENT) { /* away: what is there can't be removed */
             r = 0;
+        }
     }
     if (r == 0)
         r = volume_check_policy(v);

@@ -178,18 +178,17 @@ check_place(struct lsvd_volume *v, struct target *dir)
     struct label label;
     int damaged;
 
-    if (label_load(dir, &label, &damaged) < 0)
-        return 0;
-    if (uuid_equal(&label.volume, &v->meta.uuid)) {
-        for (uint32_t i = 0; i < v->g.part_count; i++) {
-            if ((v->usable & UINT32_C(1) << i) &&
-                uuid_equal(&label.instance, &v->part[i].label.instance))
-                return err_set(-EEXIST, "%s holds part %c, which is in use",
-                               dir->path, (char)('a' + i));
-        }
-        return 0;
+    int r = part_check_dir(dir, &v->meta);
+
+    if (r < 0 || label_load(dir, &label, &damaged) < 0)
+        return r;
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        if ((v->usable & UINT32_C(1) << i) &&
+            uuid_equal(&label.instance, &v->part[i].label.instance))
+            return err_set(-EEXIST, "%s holds part %c, which is in use",
+                           dir->path, (char)('a' + i));
     }
-    return err_set(-EEXIST, "%s holds a part of another volume", dir->path);
+    return 0;
 }
 
 static int
@@ -208,7 +207,9 @@ make_dirs(struct lsvd_volume *v, const char *root, uint32_t slot,
     target_close(top);
     if (r < 0)
         return r;
-    r = target_subdir(dir, letter, DIR_CREATE, ret);
+    r = volume_check_dir(dir, &v->meta);
+    if (r == 0)
+        r = target_subdir(dir, letter, DIR_CREATE, ret);
     target_close(dir);
     return r;
 }

@@ -66,6 +66,36 @@ volume_load_meta(struct target *dir, struct volume_meta *ret)
     return 0;
 }
 
+int
+volume_check_dir(struct target *dir, const struct volume_meta *meta)
+{
+    struct volume_meta found;
+    int r = volume_load_meta(dir, &found);
+
+    if (r < 0) /* none, or nobody can tell whose it is */
+        return 0;
+    if (!uuid_equal(&found.uuid, &meta->uuid))
+        r = err_set(-EEXIST, "volume %s: %s is of another volume, %s (%s): was "
+                    "its disk exchanged?", meta_stored_name(meta), dir->path,
+                    found.name, META_NAME);
+    meta_done(&found);
+    return r;
+}
+
+int
+part_check_dir(struct target *dir, const struct volume_meta *meta)
+{
+    struct label label;
+    int damaged;
+
+    if (label_load(dir, &label, &damaged) < 0)
+        return volume_check_dir(dir, meta);
+    if (uuid_equal(&label.volume, &meta->uuid))
+        return 0;
+    return err_set(-EEXIST, "volume %s: %s holds a part of another volume: was "
+                   "its disk exchanged?", meta_stored_name(meta), dir->path);
+}
+
 struct rebuild_registry {
     struct target *root;
     struct registry *registry;
@@ -263,6 +293,17 @@ add_to_registry(void *ctx, struct target *root, struct registry *registry,
     return registry_add(registry, &entry);
 }
 
+/* Not over that of another volume of this number: the disk that was there may
+ * have been exchanged for another host's. */
+static int
+store_policy(struct target *dir, const struct volume_meta *meta,
+             const char *text, size_t bytes)
+{
+    int r = volume_check_dir(dir, meta);
+
+    return r < 0 ? r : target_store(dir, META_NAME, text, bytes);
+}
+
 /* Into one root: its copy, and its registry's entry. held: may be NULL. */
 static int
 store_in_root(struct io *io, const struct volume_meta *meta, const char *path,
@@ -275,7 +316,7 @@ store_in_root(struct io *io, const struct volume_meta *meta, const char *path,
     r = volume_dir_open(io, path, meta->number, 0, &dir);
     if (r < 0)
         return r;
-    r = target_store(dir, META_NAME, text, bytes);
+    r = store_policy(dir, meta, text, bytes);
     target_close(dir);
     return r < 0 ? r
                  : registry_change(io, &silent, path, held, add_to_registry,
@@ -313,7 +354,7 @@ store_copies(struct io *io, const struct volume_meta *meta,
     for (uint32_t i = 0; i < meta->part_count; i++) {
         r = part_dir_open(io, meta, i, 0, &dir);
         if (r == 0) {
-            r = target_store(dir, META_NAME, text, bytes);
+            r = store_policy(dir, meta, text, bytes);
             target_close(dir);
         }
         if (r < 0)
@@ -349,7 +390,7 @@ volume_store_meta_at(struct io *io, const struct volume_meta *meta,
         r = part_dir_open(io, meta, i, 0, &dir);
         if (r < 0)
             break;
-        r = target_store(dir, META_NAME, text, bytes);
+        r = store_policy(dir, meta, text, bytes);
         target_close(dir);
         if (r == 0)
             r = store_in_root(io, meta, meta->part[i].root, text, bytes,
@@ -387,7 +428,8 @@ store_for_part(struct lsvd_volume *v, const struct volume_meta *meta,
         return r;
     r = store_in_root(v->io, meta, meta->part[slot].root, text, bytes,
                       v->root_locks);
-    return r == -ENOENT ? 0 : r; /* it was found elsewhere */
+    /* it was found elsewhere, or another volume has that number there */
+    return r == -ENOENT || r == -EEXIST ? 0 : r;
 }
 
 int

@@ -427,6 +427,11 @@ int registry_store(struct target *root, const struct registry *registry);
 
 /* The copy in one directory. */
 int volume_load_meta(struct target *dir, struct volume_meta *ret);
+/* -EEXIST: the directory has that of another volume; it may be of another
+ * host's, which has the same number there. */
+int volume_check_dir(struct target *dir, const struct volume_meta *meta);
+/* The same of a part's, by its label if that can be read. */
+int part_check_dir(struct target *dir, const struct volume_meta *meta);
 /* <root>/<number>, opened. */
 int volume_dir_open(struct io *io, const char *path, uint32_t number,
                     unsigned flags, struct target **ret);

@@ -124,8 +124,8 @@ int lsvd_snapshot_create(const struct lsvd_env *env, const char *name);
 int lsvd_snapshot_begin(struct lsvd_volume *v, const struct lsvd_env *env,
                         const char *name, struct lsvd_volume **ret_next);
 /* Beside requests, just before the moment: who else changes volumes in the same
- * directories is waited for here, not by clients. -EBUSY: too long. Without it
- * the moment itself does it. */
+ * directories is waited for here, not by clients, and what was written is made
+ * durable. -EBUSY: too long. Without it the moment itself does it. */
 int lsvd_snapshot_hold(struct lsvd_volume *next);
 /* While no request is under way: v is the snapshot from here on, and belongs to
  * next, which is to be used, started and closed in its place. On an error v

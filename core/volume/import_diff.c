@@ -28,6 +28,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define HOLD_TRIES 15u /* of 20 s */
+
 typedef unsigned long long ull;
 
 struct import {
@@ -324,11 +326,25 @@ prepare(struct import *y)
 
 /* ---- the end, well or not ---- */
 
+/* What may have taken hours is not given up because somebody else changes
+ * volumes in the same directories. */
+static int
+hold(struct import *y)
+{
+    int r = lsvd_snapshot_hold(y->next);
+
+    for (unsigned i = 1; i < HOLD_TRIES && r == -EBUSY; i++)
+        r = lsvd_snapshot_hold(y->next);
+    return r;
+}
+
 static int
 finish(struct import *y)
 {
     int r = lsvd_flush(y->v);
 
+    if (r == 0 && y->next)
+        r = hold(y);
     if (r == 0 && y->next) {
         y->v->imported = y->header.to_uuid;
         r = lsvd_snapshot_commit(y->v, y->next, y->to);

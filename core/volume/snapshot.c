@@ -190,10 +190,6 @@ lsvd_snapshot_begin(struct lsvd_volume *v, const struct lsvd_env *env,
     if (!(*ret)->attached)
         r = err_set(-EIO, "volume %s: no snapshot: its successor can't be "
                     "written", v->meta.name);
-    if (r == 0)
-        r = destage_hold(v);
-    if (r == 0)
-        r = lsvd_flush(v); /* so that little is left for the moment itself */
     if (r < 0) {
         lsvd_snapshot_cancel(*ret, env);
         *ret = NULL;
@@ -213,6 +209,11 @@ lsvd_snapshot_hold(struct lsvd_volume *next)
     if (r == 0)
         r = root_locks_take(next->io, &next->meta, next->config.data,
                             next->root_locks);
+    /* only now, so that little is left for the moment itself */
+    if (r == 0)
+        r = destage_hold(next->parent);
+    if (r == 0)
+        r = lsvd_flush(next->parent);
     if (r < 0)
         root_locks_free(&next->root_locks);
     return r;

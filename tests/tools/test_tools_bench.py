@@ -230,10 +230,13 @@ def test_failures_measures_each_phase(tmp_path, work):
 
 def test_scale_makes_and_verifies(tmp_path, work):
     done = run(SOURCES / "bench" / "scale", "--build", BUILD, "--dir", work,
-               "--tib", 1, "--files", 96, "--runs", 1, "--json",
+               "--tib", 1, "--files", 96, "--runs", 1, "--volumes", 3,
+               "--requests", 1000, "--seconds", 1, "--journal", 16, "--json",
                tmp_path / "json")
     assert done.code == 0, done.err
     found = json.loads((tmp_path / "json").read_text())
     assert set(found["took"]) == {"create", "first open, new journal",
-                                  "open", "trim"}
+                                  "open", "trim", "write zeroes"}
+    assert len(found["costs_us"]) == 2 and len(found["written_mib"]) == 3
+    assert found["volumes"]["open_s"] > 0
     assert len(found["verify"]) == 1

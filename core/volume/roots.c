@@ -428,8 +428,7 @@ store_for_part(struct lsvd_volume *v, const struct volume_meta *meta,
         return r;
     r = store_in_root(v->io, meta, meta->part[slot].root, text, bytes,
                       v->root_locks);
-    /* it was found elsewhere, or another volume has that number there */
-    return r == -ENOENT || r == -EEXIST ? 0 : r;
+    return r == -ENOENT ? 0 : r; /* it was found elsewhere */
 }
 
 int

@@ -194,6 +194,7 @@ class System:
 
 class Lsvd(System):
     needs = ("nbdkit",)
+    volumes = ("v",)
     durability = "a flush is an fdatasync of the journal"
 
     def __init__(self, key, name, scale, build, policy):
@@ -214,9 +215,10 @@ class Lsvd(System):
 
     def create(self):
         (self.root / "cache").mkdir()
-        call(self.program, "create", "v", "%dM" % self.scale.size,
-             *self.options, "--journal-size", "%dM" % self.scale.journal,
-             *self.where())
+        for name in self.volumes:
+            call(self.program, "create", name, "%dM" % self.scale.size,
+                 *self.options, "--journal-size", "%dM" % self.scale.journal,
+                 *self.where())
 
     def start(self):
         server = self.nbdkit(self.plugin, "v", "data=%s" % self.root,

@@ -313,6 +313,14 @@ end_offer(struct readcache *rc, uint64_t first, uint32_t run,
         atomic_fetch_add(&rc->admitted, run);
 }
 
+static enum slots_reason
+reason_of(const struct readcache_block *block, bool is_change)
+{
+    if (block->is_guess)
+        return SLOTS_GUESS;
+    return is_change ? SLOTS_CHANGE : SLOTS_MISS;
+}
+
 int
 readcache_offer(struct readcache *rc, uint64_t first, uint32_t count,
                 const struct readcache_block *blocks, const void *data,
@@ -331,7 +339,7 @@ readcache_offer(struct readcache *rc, uint64_t first, uint32_t count,
         if (blocks[i].sum != 0)
             slot[i] = slots_admit(&rc->index, first + i,
                                   readcache_tag(blocks[i].sum),
-                                  is_change ? SLOTS_CHANGE : SLOTS_MISS);
+                                  reason_of(&blocks[i], is_change));
     }
     pthread_mutex_unlock(&rc->lock);
     for (uint32_t i = 0, run; i < count; i += run) {
@@ -344,6 +352,19 @@ readcache_offer(struct readcache *rc, uint64_t first, uint32_t count,
         end_offer(rc, first + i, run, blocks + i, slot[i], r == 0);
     }
     return r;
+}
+
+bool
+readcache_has_room(struct readcache *rc)
+{
+    bool has;
+
+    if (atomic_load(&rc->loaded) < rc->pages)
+        return false;
+    pthread_mutex_lock(&rc->lock);
+    has = slots_have_room(&rc->index);
+    pthread_mutex_unlock(&rc->lock);
+    return has;
 }
 
 void

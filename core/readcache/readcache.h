@@ -47,6 +47,7 @@ struct readcache_shape {
 struct readcache_block {
     uint64_t seed; /* of the volume, the chunk and the block */
     uint64_t sum;  /* what its bytes must sum up to; 0: not wanted */
+    bool is_guess; /* offered: nobody has asked for it yet; slots.h */
 };
 
 struct readcache_counts {
@@ -83,6 +84,8 @@ int readcache_get(struct readcache *rc, uint64_t first, uint32_t count,
 int readcache_offer(struct readcache *rc, uint64_t first, uint32_t count,
                     const struct readcache_block *blocks, const void *data,
                     bool is_change);
+/* Would guesses be let in? */
+bool readcache_has_room(struct readcache *rc);
 /* It has become zeroes. */
 void readcache_drop(struct readcache *rc, uint64_t block);
 

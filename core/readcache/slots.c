@@ -10,8 +10,10 @@
 #define USES_MAX 3u /* two bits, as in the paper */
 #define USED 4u     /* a block's */
 #define BUSY 8u     /* a writer's */
+#define GUESS 16u   /* never found since it was let in as one */
 #define GHOST_WAYS 4u
 #define HAND_STEPS_MAX 256u /* at a time: then who has uses goes, too */
+#define GUESS_STEPS_MAX 4096u /* the same, of the hand that looks for guesses */
 
 static_assert(sizeof(struct slot_entry) + 2 * sizeof(uint32_t) <=
                   SLOT_INDEX_BYTES, "RI1");
@@ -133,12 +135,33 @@ ghost_add(struct slots *ix, uint64_t block)
 
 /* ---- the hand ---- */
 
+/* A slot that is as good as one never used, or SLOT_NONE. As guesses go into
+ * the latter only, there are none before the hand when all are used. */
+static uint32_t
+take_free(struct slots *ix)
+{
+    if (ix->fresh < ix->slot_count)
+        return ix->fresh++;
+    for (uint32_t step = 0; step < GUESS_STEPS_MAX; step++) {
+        uint32_t at = ix->guess_hand;
+        struct slot_entry *s = &ix->slot[at];
+
+        if (at == ix->slot_count)
+            break;
+        ix->guess_hand++;
+        if (s->state != (USED | GUESS))
+            continue;
+        unlink_at(ix, look_up(ix, block_of(s)));
+        ix->evicted++;
+        return at;
+    }
+    return SLOT_NONE;
+}
+
 /* SLOT_NONE: all that it saw are writers'. */
 static uint32_t
 make_room(struct slots *ix)
 {
-    if (ix->fresh < ix->slot_count)
-        return ix->fresh++;
     for (uint32_t step = 0; step < 2 * HAND_STEPS_MAX; step++) {
         uint32_t at = ix->hand;
         struct slot_entry *s = &ix->slot[at];
@@ -161,6 +184,12 @@ make_room(struct slots *ix)
 
 /* ---- for readcache.c ---- */
 
+bool
+slots_have_room(const struct slots *ix)
+{
+    return ix->fresh < ix->slot_count;
+}
+
 uint32_t
 slots_find(struct slots *ix, uint64_t block, uint16_t tag)
 {
@@ -177,6 +206,7 @@ slots_find(struct slots *ix, uint64_t block, uint16_t tag)
     }
     if ((s->state & USES_MAX) < USES_MAX)
         s->state++;
+    s->state &= (uint8_t)~GUESS;
     return slot;
 }
 
@@ -199,14 +229,18 @@ slots_admit(struct slots *ix, uint64_t block, uint16_t tag,
         ix->slot[slot].state = BUSY;
         return slot;
     }
-    if (ix->fresh == ix->slot_count && !ghost_take(ix, block)) {
+    if (reason == SLOTS_GUESS && !slots_have_room(ix))
+        return SLOT_NONE;
+    slot = take_free(ix);
+    if (slot == SLOT_NONE && !ghost_take(ix, block)) {
         if (reason == SLOTS_MISS)
             ghost_add(ix, block);
         return SLOT_NONE;
     }
-    slot = make_room(ix);
+    if (slot == SLOT_NONE)
+        slot = make_room(ix);
     if (slot != SLOT_NONE)
-        ix->slot[slot].state = BUSY;
+        ix->slot[slot].state = reason == SLOTS_GUESS ? BUSY | GUESS : BUSY;
     return slot;
 }
 
@@ -216,7 +250,7 @@ slots_publish(struct slots *ix, uint32_t slot, uint64_t block, uint16_t tag)
     struct slot_entry *s = &ix->slot[slot];
     uint32_t *at = look_up(ix, block), *bucket;
 
-    assert(s->state == BUSY);
+    assert((s->state | GUESS) == (BUSY | GUESS));
     if (*at != SLOT_NONE) /* somebody else did it meanwhile */
         unlink_at(ix, at);
     bucket = bucket_of(ix, block);
@@ -225,7 +259,7 @@ slots_publish(struct slots *ix, uint32_t slot, uint64_t block, uint16_t tag)
         .block_high = (uint8_t)(block >> 32),
         .next = *bucket,
         .tag = tag,
-        .state = USED,
+        .state = USED | (s->state & GUESS),
     };
     *bucket = slot;
     ix->used++;
@@ -234,7 +268,7 @@ slots_publish(struct slots *ix, uint32_t slot, uint64_t block, uint16_t tag)
 void
 slots_release(struct slots *ix, uint32_t slot)
 {
-    assert(ix->slot[slot].state == BUSY);
+    assert((ix->slot[slot].state | GUESS) == (BUSY | GUESS));
     ix->slot[slot].state = 0;
 }
 

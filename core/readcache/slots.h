@@ -10,7 +10,9 @@
  * them, takes a use off each block that has some, and the slot of the first
  * that has none. So what is read once costs the device no write, and slots are
  * written one behind the other. While there are slots that were never used,
- * any block is let in.
+ * any block is let in; also one that nobody has asked for yet: a guess. Guesses
+ * that are still that when all slots are used make room for what is missed as
+ * if they were free, each once.
  *
  * (RI1) Memory is bounded and known at the start: SLOT_INDEX_BYTES a slot.
  * (RI2) A slot belongs to at most one of: nobody, a block (found by it), a
@@ -45,6 +47,7 @@ struct slots {
     uint32_t slot_count, bucket_mask, ghost_sets;
     uint32_t fresh; /* slots from here on were never used */
     uint32_t hand;
+    uint32_t guess_hand; /* slots from here on may hold guesses */
     uint32_t used;
     uint64_t evicted;
 };
@@ -52,6 +55,9 @@ struct slots {
 /* slots > 0. -ENOMEM. */
 int slots_new(uint32_t slots, struct slots *ret);
 void slots_done(struct slots *ix); /* zeroed is fine */
+
+/* Are there slots that were never used? */
+bool slots_have_room(const struct slots *ix);
 
 /* The slot of the block, if its bytes should have this tag; it has been used
  * once more then. One with another tag is out of date, and is forgotten. */
@@ -61,6 +67,7 @@ enum slots_reason {
     SLOTS_MISS,   /* a read did not find it */
     SLOTS_CHANGE, /* it has just got new bytes: one that is known is kept up to
                    * date, one that is missed now and then is let in */
+    SLOTS_GUESS,  /* it may be asked for: into a slot that was never used */
 };
 
 /* Shall the block be kept, and where? SLOT_NONE: no (or it is there already,

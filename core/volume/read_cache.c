@@ -15,6 +15,8 @@
 #define SMALL_BYTES (64u << 10)  /* reads up to this are timed */
 #define SCAN_BYTES (256u << 10)  /* such long ones are a copy's or a scan's */
 #define BULK_BYTES (256u << 10)  /* of a chunk at destage: the same */
+#define AROUND_BYTES SMALL_BYTES /* a block and its neighbours (RV5) */
+#define FAR_SAMPLES_MIN 4u       /* to call the parts far; a guess may err */
 #define QUEUED_MAX 64u           /* its writes behind: it can't keep up */
 #define PROBE_NS UINT64_C(1000000000)
 #define PROBE_REQUESTS 64u
@@ -263,14 +265,13 @@ took(struct lsvd_volume *v, bool is_part, uint64_t begin_ns)
 
     if (is_part)
         atomic_store(&rc->part_ns, now);
-    if (v->config.read_cache != READ_CACHE_AUTO)
-        return;
     pthread_mutex_lock(&rc->lock);
     if (is_part)
         note(&rc->rate.part_ns, &rc->rate.part_samples, now - begin_ns);
     else
         note(&rc->rate.cache_ns, &rc->rate.cache_samples, now - begin_ns);
-    rests = read_cache_should_rest(&rc->rate, rc->rests, rc->since_ns, now);
+    rests = v->config.read_cache == READ_CACHE_AUTO &&
+            read_cache_should_rest(&rc->rate, rc->rests, rc->since_ns, now);
     changed = rests != rc->rests;
     if (changed)
         rc->since_ns = now;
@@ -358,20 +359,28 @@ get(struct lsvd_volume *v, uint64_t first, uint32_t count,
     }
 }
 
+/* Has it time for what is offered? */
+static bool
+takes_offers(struct lsvd_volume *v)
+{
+    struct read_cache *rc = v->read_cache;
+    struct guard_stats stats;
+
+    return !is_off(v) && !atomic_load(&rc->resting) &&
+           !(guard_stats(rc->dir, &stats) && stats.queued >= QUEUED_MAX);
+}
+
 static void
 offer(struct lsvd_volume *v, uint64_t first, uint32_t count,
       const struct readcache_block *blocks, const uint8_t *data,
       bool is_change)
 {
-    struct read_cache *rc = v->read_cache;
-    struct guard_stats stats;
     int r;
 
-    if (is_off(v) || atomic_load(&rc->resting))
+    if (!takes_offers(v))
         return;
-    if (guard_stats(rc->dir, &stats) && stats.queued >= QUEUED_MAX)
-        return;
-    r = readcache_offer(rc->cache, first, count, blocks, data, is_change);
+    r = readcache_offer(v->read_cache->cache, first, count, blocks, data,
+                        is_change);
     if (r < 0)
         turn_off(v, r);
 }
@@ -385,6 +394,98 @@ read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
 
     if (r == 0 && count * (size_t)v->g.block_bytes <= SMALL_BYTES)
         took(v, true, begin);
+    return r;
+}
+
+/* RV5. */
+static bool
+is_far(struct lsvd_volume *v)
+{
+    struct read_cache *rc = v->read_cache;
+    bool far;
+
+    pthread_mutex_lock(&rc->lock);
+    far = rc->rate.part_samples >= FAR_SAMPLES_MIN &&
+          rc->rate.part_ns >= READ_CACHE_FAR_NS;
+    pthread_mutex_unlock(&rc->lock);
+    return far;
+}
+
+/* Blocks [low, low + count) of a chunk, and what each must be. */
+struct around {
+    uint32_t low, count;
+    struct readcache_block want[RUN_BLOCKS_MAX];
+};
+
+/* The blocks with bytes that are next to these within AROUND_BYTES, these
+ * included. False: there are none. */
+static bool
+find_neighbours(struct lsvd_volume *v, struct chunk *c, uint32_t block,
+                uint32_t count, struct around *ret)
+{
+    uint32_t at_once = AROUND_BYTES / v->g.block_bytes;
+    uint32_t begin = block / at_once * at_once, end = begin + at_once;
+    uint32_t low = block, high = block + count;
+    struct readcache_block *want = ret->want;
+
+    if (end > geometry_blocks_in(&v->g, c->number))
+        end = geometry_blocks_in(&v->g, c->number);
+    if (high > end)
+        return false;
+    fill_wants(v, c, begin, end - begin, want);
+    while (low > begin && want[low - 1 - begin].sum != SUM_ZERO_BLOCK)
+        want[--low - begin].is_guess = true;
+    while (high < end && want[high - begin].sum != SUM_ZERO_BLOCK)
+        want[high++ - begin].is_guess = true;
+    ret->low = low;
+    ret->count = high - low;
+    memmove(want, want + (low - begin), ret->count * sizeof *want);
+    return ret->count > count;
+}
+
+/* RV5. False: what was asked for has to be read by itself. While a destage is
+ * changing rows of the chunk some may be read in vain: it is left alone. */
+static bool
+read_around(struct lsvd_volume *v, struct chunk *c, uint32_t block,
+            uint32_t count, uint8_t *to, uint8_t *said)
+{
+    size_t bytes = v->g.block_bytes;
+    uint8_t *all, said_all[RUN_BLOCKS_MAX];
+    struct around around;
+    bool done;
+
+    if (count * bytes >= AROUND_BYTES || atomic_load(&c->in_flight) ||
+        !is_far(v) || !takes_offers(v) ||
+        !readcache_has_room(v->read_cache->cache) ||
+        !find_neighbours(v, c, block, count, &around) ||
+        mem_new_aligned(around.count * bytes, &all) < 0)
+        return false;
+    done = read_parts(v, c, around.low, around.count, all, said_all) == 0;
+    if (done) {
+        memcpy(to, all + (block - around.low) * bytes, count * bytes);
+        if (said)
+            memcpy(said, said_all + (block - around.low), count);
+        offer(v, (c->number - 1) * v->g.chunk_blocks + around.low,
+              around.count, around.want, all, false);
+    }
+    free(all);
+    return done;
+}
+
+/* The parts are to give these blocks, and the cache to keep them. */
+static int
+read_missed(struct lsvd_volume *v, struct chunk *c, uint32_t block,
+            uint32_t count, struct readcache_block *want, uint8_t *to,
+            uint8_t *said)
+{
+    int r;
+
+    if (read_around(v, c, block, count, to, said))
+        return 0;
+    r = read_parts(v, c, block, count, to, said);
+    if (r == 0)
+        offer(v, (c->number - 1) * v->g.chunk_blocks + block, count, want, to,
+              false);
     return r;
 }
 
@@ -406,6 +507,8 @@ read_cache_fetch(struct lsvd_volume *v, struct chunk *c, uint32_t block,
         return read_parts(v, c, block, count, to, said);
     fill_wants(v, c, block, count, want);
     get(v, first, count, want, to, have);
+    for (uint32_t i = 0; i < count; i++)
+        want[i].is_guess = is_scan;
     for (uint32_t i = 0, run; i < count && r == 0; i += run) {
         for (run = 1; i + run < count && have[i + run] == have[i]; run++)
             ;
@@ -413,10 +516,8 @@ read_cache_fetch(struct lsvd_volume *v, struct chunk *c, uint32_t block,
             memset(said + i, SAID_BYTES, run);
         if (have[i])
             continue;
-        r = read_parts(v, c, block + i, run, to + i * bytes,
-                       said ? said + i : NULL);
-        if (r == 0 && !is_scan)
-            offer(v, first + i, run, want + i, to + i * bytes, false);
+        r = read_missed(v, c, block + i, run, want + i, to + i * bytes,
+                        said ? said + i : NULL);
     }
     return r;
 }
@@ -433,7 +534,7 @@ offer_cells(struct lsvd_volume *v, const struct plan *plan, uint32_t slot)
         uint64_t block = chunk_first +
                          geometry_block_of(&v->g, slot, cell->row);
         struct readcache_block offered = {volume_block_seed(v, block),
-                                          cell->entry.sum};
+                                          cell->entry.sum, false};
 
         if (cell->data)
             offer(v, block, 1, &offered, cell->data, true);

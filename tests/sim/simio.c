@@ -53,6 +53,7 @@ simio_clone(const struct simio *s, uint64_t seed)
     copy->root = sim_tree_clone(s->root);
     copy->serial = s->serial;
     copy->now_ns = s->now_ns;
+    copy->read_ns = s->read_ns;
     copy->bugs = s->bugs;
     copy->table_bytes = s->table_bytes;
     copy->trace = s->trace;
@@ -281,7 +282,7 @@ sim_judge(struct simio *s, enum sim_call kind, bool is_step, const char *dir,
         *ret_code = err_set(-EIO, "%s%s%s: halted", dir, slash, name);
         return SIM_REFUSE;
     }
-    s->now_ns += 20000;
+    s->now_ns += 20000 + (kind == SIM_CALL_READ ? s->read_ns : 0);
     s->stats.calls[kind]++;
     s->stats.all_calls++;
     if (is_step) {
@@ -423,6 +424,12 @@ void
 simio_set_full(struct simio *s, bool is_full)
 {
     s->full = is_full;
+}
+
+void
+simio_set_read_ns(struct simio *s, uint64_t ns)
+{
+    s->read_ns = ns;
 }
 
 void

@@ -94,6 +94,9 @@ void simio_set_witness(struct simio *s,
                        void (*witness)(void *ctx, const struct sim_seen *seen),
                        void *ctx);
 
+/* By its clock a read takes so much longer than other calls. */
+void simio_set_read_ns(struct simio *s, uint64_t ns);
+
 /* What comes after a halt (or at any time that no handle is open). The cut
  * draws what it keeps; simio_power_cut_with is told. */
 void simio_power_cut(struct simio *s);

@@ -49,7 +49,7 @@ struct simio {
     struct io io; /* first: it is what the engine holds */
     struct prng prng;
     struct sim_inode *root;
-    uint64_t serial, now_ns;
+    uint64_t serial, now_ns, read_ns;
     uint64_t cut_at_step, fail_at_call;
     uint64_t steps_after_failure; /* to the halt; 0: none */
     int fail_code;

@@ -87,7 +87,7 @@ want(const struct place *p, uint64_t block)
     uint8_t bytes[BLOCK];
 
     make(p, block, bytes);
-    return (struct readcache_block){seed, sum_block(seed, bytes, BLOCK)};
+    return (struct readcache_block){seed, sum_block(seed, bytes, BLOCK), false};
 }
 
 /* As volume does it. True: it came from the cache, and was right. */

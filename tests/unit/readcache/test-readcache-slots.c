@@ -108,7 +108,7 @@ test_rules(void **state)
         case 3:
         case 4: /* one begins */
             slot = slots_admit(&ix, block, w->tag[block],
-                               next(&random) % 2 ? SLOTS_MISS : SLOTS_CHANGE);
+                               (enum slots_reason)(next(&random) % 3));
             if (slot == SLOT_NONE)
                 break;
             assert_true(slot < SLOTS);
@@ -370,13 +370,60 @@ test_scan(void **state)
     slots_done(&ix);
 }
 
+/* A guess: a block that nobody has asked for yet. */
+static bool
+guess(struct slots *ix, uint64_t block)
+{
+    uint32_t slot = slots_admit(ix, block, 0, SLOTS_GUESS);
+
+    if (slot != SLOT_NONE)
+        slots_publish(ix, slot, block, 0);
+    return slot != SLOT_NONE;
+}
+
+/* Guesses have the room that is free, and no other; those that were found stay,
+ * the others make room for what is missed once. */
+static void
+test_guesses(void **state)
+{
+    enum { FEW = 1000 };
+    struct slots ix;
+    unsigned kept = 0;
+
+    (void)state;
+    assert_int_equal(slots_new(ROOM, &ix), 0);
+    for (uint64_t b = 0; b < FEW; b++)
+        (void)request(&ix, b, 0);
+    for (uint64_t b = FEW; b < ROOM; b++) {
+        assert_true(slots_have_room(&ix));
+        assert_true(guess(&ix, b));
+    }
+    assert_false(slots_have_room(&ix));
+    assert_false(guess(&ix, ITEMS));
+    for (uint64_t b = 0; b < 2 * FEW; b++)
+        assert_true(request(&ix, b, 0));
+    assert_int_equal(ix.evicted, 0);
+    for (uint64_t b = 0; b < ROOM - 2 * FEW; b++) {
+        assert_false(request(&ix, ITEMS + b, 0));
+        assert_true(request(&ix, ITEMS + b, 0)); /* let in at once */
+    }
+    assert_int_equal(ix.evicted, ROOM - 2 * FEW);
+    assert_false(guess(&ix, 3 * ITEMS));
+    assert_false(request(&ix, 2 * ITEMS, 0)); /* from here on all is as ever */
+    assert_false(request(&ix, 2 * ITEMS, 0));
+    for (uint64_t b = 0; b < 2 * FEW; b++)
+        kept += slots_find(&ix, b, 0) != SLOT_NONE;
+    assert_true(kept >= 2 * FEW - 1);
+    slots_done(&ix);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rules),  cmocka_unit_test(test_all_busy),
         cmocka_unit_test(test_pack),   cmocka_unit_test(test_choice),
-        cmocka_unit_test(test_scan),
+        cmocka_unit_test(test_scan),   cmocka_unit_test(test_guesses),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

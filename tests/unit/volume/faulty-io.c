@@ -210,6 +210,7 @@ op_readv(struct object *o, const struct iovec *iov, int count, uint64_t at)
     ASK_OBJECT(o, REFUSE_READS | REFUSE_BYTES);
     if (is_of_chunk(o)) {
         world->reads++;
+        world->ahead_ns += world->read_ns;
         meet(world, &world->together_reads);
     }
     return object_readv(real(o), iov, count, at);

@@ -31,6 +31,7 @@ struct faulty_io {
     atomic_uint_fast64_t ahead_ns; /* of the real clock is ours */
     bool stopped;                  /* the real one: it counts for nothing */
     atomic_uint_fast64_t sync_ns;  /* that a sync takes, by our clock */
+    atomic_uint_fast64_t read_ns;  /* the same for reads of chunk files */
     atomic_uint syncs_begun;       /* before they were asked for */
     atomic_uint together; /* so many writes to chunk files must be under way at
                            * once before any goes on, or one gives up waiting:

@@ -4,6 +4,7 @@
 #include "unit.h"
 #include "volume/read_cache.h"
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -341,6 +342,120 @@ test_removed(void **state)
     rig_free(rig);
 }
 
+/* Long reads of all of it; then it is all there, if there is room. */
+static void
+check_scanned(const char *size, bool fits)
+{
+    struct rig *rig = rig_new(&one);
+    unsigned before;
+
+    rig_set(rig, size);
+    rig_set(rig, "read-cache=on");
+    rig_open_filled(rig);
+    rig_check(rig);
+    before = rig->io.reads;
+    check_blocks(rig);
+    if (fits)
+        assert_true(rig->io.reads - before < BLOCKS / 100);
+    else
+        assert_true(rig->io.reads - before > BLOCKS / 4);
+    rig_end(rig);
+}
+
+/* RV5: a scan gets what room there is. */
+static void
+test_scan(void **state)
+{
+    (void)state;
+    check_scanned("cache-size=5M", true);
+    check_scanned("cache-size=1280K", false);
+}
+
+/* Reads of chunk files, for one of each block in an order that jumps. */
+static unsigned
+reads_of_all(struct rig *rig)
+{
+    unsigned before = rig->io.reads;
+
+    for (uint64_t i = 0; i < BLOCKS; i++) {
+        uint64_t at = i * 77 % BLOCKS * BLOCK;
+
+        MUST(lsvd_pread(rig->world.volume, rig->found + at, BLOCK, at));
+        assert_memory_equal(rig->found + at, rig->model + at, BLOCK);
+    }
+    return rig->io.reads - before;
+}
+
+static void
+check_far(const struct kind *kind, uint64_t read_ns, bool is_far)
+{
+    struct rig *rig = begin(kind);
+    unsigned reads;
+
+    rig->io.read_ns = read_ns;
+    reads = reads_of_all(rig);
+    if (is_far)
+        assert_true(reads < BLOCKS / 5);
+    else
+        assert_true(reads > BLOCKS / 2);
+    assert_true(cache_status(rig)->used_bytes > BYTES * 8 / 10);
+    for (unsigned i = 0; i < 3; i++) {
+        rig_touch(rig, 0, CHUNKS);
+        MUST(rig_trim(rig, CHUNK / 2, CHUNK));
+        (void)reads_of_all(rig);
+        world_drain(&rig->world);
+        (void)reads_of_all(rig);
+    }
+    rig_end(rig);
+}
+
+/* RV5: of parts that are far a block's neighbours come with it. */
+static void
+test_far(void **state)
+{
+    (void)state;
+    check_far(&one, 10000000, true);
+    check_far(&two, 10000000, true);
+    check_far(&ec, 10000000, true);
+    check_far(&one, 500000, false);
+}
+
+static int
+read_block(struct rig *rig, uint64_t block)
+{
+    uint64_t at = block * BLOCK;
+    int r = lsvd_pread(rig->world.volume, rig->found + at, BLOCK, at);
+
+    if (r == 0)
+        assert_memory_equal(rig->found + at, rig->model + at, BLOCK);
+    return r;
+}
+
+/* RV5: a block whose neighbour no part has is read all the same. */
+static void
+test_far_and_rotten(void **state)
+{
+    struct rig *rig = begin(&one);
+    uint64_t last = 3 * (CHUNK / BLOCK) - 1;
+    unsigned before;
+
+    (void)state;
+    rig->io.read_ns = 10000000;
+    for (uint64_t i = 0; i < READ_CACHE_SAMPLES_MIN; i++)
+        MUST(read_block(rig, i));
+    world_flip(&rig->world, "a/3", -100);
+    before = rig->io.reads;
+    MUST(read_block(rig, last - 3));
+    assert_true(rig->io.reads - before >= 2);
+    before = rig->io.reads;
+    MUST(read_block(rig, last - 20)); /* those are sound */
+    MUST(read_block(rig, last - 21));
+    assert_int_equal(rig->io.reads - before, 1);
+    assert_int_equal(read_block(rig, last), -EIO);
+    MUST(rig_write(rig, last * BLOCK, BLOCK));
+    rig_end(rig);
+}
+
 /* RV4. */
 static void
 test_rest(void **state)
@@ -385,6 +500,9 @@ main(void)
         cmocka_unit_test(test_large),
         cmocka_unit_test(test_settings),
         cmocka_unit_test(test_removed),
+        cmocka_unit_test(test_scan),
+        cmocka_unit_test(test_far),
+        cmocka_unit_test(test_far_and_rotten),
         cmocka_unit_test(test_rest),
     };
 

@@ -136,7 +136,8 @@ ghost_add(struct slots *ix, uint64_t block)
 /* ---- the hand ---- */
 
 /* A slot that is as good as one never used, or SLOT_NONE. As guesses go into
- * the latter only, there are none before the hand when all are used. */
+ * the latter only, there are none before the hand when all are used, but those
+ * that a writer had when it came by: they go as any block does. */
 static uint32_t
 take_free(struct slots *ix)
 {
@@ -149,6 +150,8 @@ take_free(struct slots *ix)
         if (at == ix->slot_count)
             break;
         ix->guess_hand++;
+        if (s->state == 0)
+            return at;
         if (s->state != (USED | GUESS))
             continue;
         unlink_at(ix, look_up(ix, block_of(s)));
@@ -249,17 +252,22 @@ slots_publish(struct slots *ix, uint32_t slot, uint64_t block, uint16_t tag)
 {
     struct slot_entry *s = &ix->slot[slot];
     uint32_t *at = look_up(ix, block), *bucket;
+    uint8_t state = USED | (s->state & GUESS);
 
     assert((s->state | GUESS) == (BUSY | GUESS));
-    if (*at != SLOT_NONE) /* somebody else did it meanwhile */
+    if (*at != SLOT_NONE) { /* somebody else did it meanwhile */
+        uint8_t known = ix->slot[*at].state;
+
+        state = USED | (known & USES_MAX) | (state & known & GUESS);
         unlink_at(ix, at);
+    }
     bucket = bucket_of(ix, block);
     *s = (struct slot_entry){
         .block_low = (uint32_t)block,
         .block_high = (uint8_t)(block >> 32),
         .next = *bucket,
         .tag = tag,
-        .state = USED | (s->state & GUESS),
+        .state = state,
     };
     *bucket = slot;
     ix->used++;

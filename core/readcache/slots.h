@@ -11,8 +11,8 @@
  * that has none. So what is read once costs the device no write, and slots are
  * written one behind the other. While there are slots that were never used,
  * any block is let in; also one that nobody has asked for yet: a guess. Guesses
- * that are still that when all slots are used make room for what is missed as
- * if they were free, each once.
+ * that are still that when all slots are used make room as if they were free,
+ * each once.
  *
  * (RI1) Memory is bounded and known at the start: SLOT_INDEX_BYTES a slot.
  * (RI2) A slot belongs to at most one of: nobody, a block (found by it), a

@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "readcache/readcache.h"
 #include "target/guard.h"
+#include "volume/around.h"
 #include "volume/volume.h"
 #include <assert.h>
 #include <stdio.h>
@@ -15,9 +16,9 @@
 #define SMALL_BYTES (64u << 10)  /* reads up to this are timed */
 #define SCAN_BYTES (256u << 10)  /* such long ones are a copy's or a scan's */
 #define BULK_BYTES (256u << 10)  /* of a chunk at destage: the same */
-#define AROUND_BYTES SMALL_BYTES /* a block and its neighbours (RV5) */
-#define FAR_SAMPLES_MIN 4u       /* to call the parts far; a guess may err */
 #define QUEUED_MAX 64u           /* its writes behind: it can't keep up */
+#define OFFER_BYTES (64u << 10)  /* so much at a time: the queue has room for
+                                  * QUEUED_MAX of them */
 #define PROBE_NS UINT64_C(1000000000)
 #define PROBE_REQUESTS 64u
 #define LOAD_AT_OPEN 256u /* pages: 0.5 GiB of blocks of 4 KiB, < 0.1 s */
@@ -28,6 +29,7 @@ struct read_cache {
     struct target *dir;      /* owned */
     struct readcache *cache; /* owned */
     struct pace pace;        /* of its reads (RV2) */
+    struct around around;    /* RV5 */
     atomic_bool off;         /* RV3 */
     bool unloaded;           /* there is more to load: by the thread */
     bool threaded;
@@ -107,6 +109,7 @@ read_cache_open(struct lsvd_volume *v)
     r = mem_new(1, sizeof *rc, &rc);
     if (r == 0) {
         pthread_mutex_init(&rc->lock, NULL);
+        around_init(&rc->around);
         v->read_cache = rc;
         r = open_directory(v, &rc->dir);
     }
@@ -220,6 +223,7 @@ read_cache_close(struct lsvd_volume *v)
     readcache_close(rc->cache);
     target_close(rc->dir);
     pthread_mutex_destroy(&rc->lock);
+    around_done(&rc->around);
     free(rc);
     v->read_cache = NULL;
 }
@@ -375,12 +379,15 @@ offer(struct lsvd_volume *v, uint64_t first, uint32_t count,
       const struct readcache_block *blocks, const uint8_t *data,
       bool is_change)
 {
-    int r;
+    uint32_t at_once = OFFER_BYTES / v->g.block_bytes;
+    int r = 0;
 
-    if (!takes_offers(v))
-        return;
-    r = readcache_offer(v->read_cache->cache, first, count, blocks, data,
-                        is_change);
+    for (uint32_t i = 0, run; i < count && r == 0 && takes_offers(v);
+         i += run) {
+        run = count - i < at_once ? count - i : at_once;
+        r = readcache_offer(v->read_cache->cache, first + i, run, blocks + i,
+                            data + i * (size_t)v->g.block_bytes, is_change);
+    }
     if (r < 0)
         turn_off(v, r);
 }
@@ -398,41 +405,34 @@ read_parts(struct lsvd_volume *v, struct chunk *c, uint32_t block,
 }
 
 /* RV5. */
-static bool
-is_far(struct lsvd_volume *v)
-{
-    struct read_cache *rc = v->read_cache;
-    bool far;
 
-    pthread_mutex_lock(&rc->lock);
-    far = rc->rate.part_samples >= FAR_SAMPLES_MIN &&
-          rc->rate.part_ns >= READ_CACHE_FAR_NS;
-    pthread_mutex_unlock(&rc->lock);
-    return far;
-}
-
-/* Blocks [low, low + count) of a chunk, and what each must be. */
-struct around {
+/* The blocks with bytes that are next to these within AROUND_BYTES, these
+ * included, and what each must be. */
+struct neighbours {
     uint32_t low, count;
     struct readcache_block want[RUN_BLOCKS_MAX];
 };
 
-/* The blocks with bytes that are next to these within AROUND_BYTES, these
- * included. False: there are none. */
+/* False: there are none, or a block that is asked for needs no part. */
 static bool
 find_neighbours(struct lsvd_volume *v, struct chunk *c, uint32_t block,
-                uint32_t count, struct around *ret)
+                uint32_t count, struct neighbours *ret)
 {
     uint32_t at_once = AROUND_BYTES / v->g.block_bytes;
     uint32_t begin = block / at_once * at_once, end = begin + at_once;
+    uint32_t blocks = geometry_blocks_in(&v->g, c->number);
     uint32_t low = block, high = block + count;
     struct readcache_block *want = ret->want;
 
-    if (end > geometry_blocks_in(&v->g, c->number))
-        end = geometry_blocks_in(&v->g, c->number);
+    if (end > blocks)
+        end = blocks;
     if (high > end)
         return false;
     fill_wants(v, c, begin, end - begin, want);
+    for (uint32_t i = low; i < high; i++) {
+        if (want[i - begin].sum == SUM_ZERO_BLOCK)
+            return false;
+    }
     while (low > begin && want[low - 1 - begin].sum != SUM_ZERO_BLOCK)
         want[--low - begin].is_guess = true;
     while (high < end && want[high - begin].sum != SUM_ZERO_BLOCK)
@@ -443,32 +443,76 @@ find_neighbours(struct lsvd_volume *v, struct chunk *c, uint32_t block,
     return ret->count > count;
 }
 
-/* RV5. False: what was asked for has to be read by itself. While a destage is
+/* With EC the neighbours lie on other parts: may all of them be asked without
+ * delay? */
+static bool
+parts_are_quick(struct lsvd_volume *v)
+{
+    uint64_t now = v->io->ops->now_ns(v->io);
+
+    for (uint32_t i = 0; v->g.is_ec && i < v->g.data_count; i++) {
+        if (atomic_load(&v->part[i].slow) ||
+            pace_is_avoided(&v->part[i].pace, now))
+            return false;
+    }
+    return true;
+}
+
+static uint64_t
+small_read_ns(struct lsvd_volume *v)
+{
+    struct read_cache *rc = v->read_cache;
+    uint64_t ns;
+
+    pthread_mutex_lock(&rc->lock);
+    ns = rc->rate.part_samples < AROUND_SAMPLES_MIN ? 0 : rc->rate.part_ns;
+    pthread_mutex_unlock(&rc->lock);
+    return ns;
+}
+
+/* The time that it took counts for around.h, and not as that of a small read.
+ */
+static bool
+read_window(struct lsvd_volume *v, struct chunk *c, uint64_t window,
+            const struct neighbours *all, uint8_t *to, uint8_t *said)
+{
+    uint64_t began = v->io->ops->now_ns(v->io), took;
+    int r = volume_read_parts(v, c, all->low, all->count, to, said);
+
+    took = v->io->ops->now_ns(v->io) - began;
+    around_end(&v->read_cache->around, window, r < 0 ? 0 : took + 1);
+    return r == 0;
+}
+
+/* False: what was asked for has to be read by itself. While a destage is
  * changing rows of the chunk some may be read in vain: it is left alone. */
 static bool
 read_around(struct lsvd_volume *v, struct chunk *c, uint32_t block,
             uint32_t count, uint8_t *to, uint8_t *said)
 {
-    size_t bytes = v->g.block_bytes;
-    uint8_t *all, said_all[RUN_BLOCKS_MAX];
-    struct around around;
+    struct read_cache *rc = v->read_cache;
+    uint64_t first = (c->number - 1) * v->g.chunk_blocks;
+    uint8_t *bytes, said_all[RUN_BLOCKS_MAX];
+    size_t block_bytes = v->g.block_bytes;
+    uint64_t window = (first + block) * block_bytes / AROUND_BYTES;
+    struct neighbours all;
     bool done;
 
-    if (count * bytes >= AROUND_BYTES || atomic_load(&c->in_flight) ||
-        !is_far(v) || !takes_offers(v) ||
-        !readcache_has_room(v->read_cache->cache) ||
-        !find_neighbours(v, c, block, count, &around) ||
-        mem_new_aligned(around.count * bytes, &all) < 0)
+    if (count * block_bytes >= AROUND_BYTES || atomic_load(&c->in_flight) ||
+        !takes_offers(v) || !readcache_has_room(rc->cache) ||
+        !parts_are_quick(v) || !find_neighbours(v, c, block, count, &all) ||
+        mem_new_aligned(all.count * block_bytes, &bytes) < 0)
         return false;
-    done = read_parts(v, c, around.low, around.count, all, said_all) == 0;
+    done = around_begin(&rc->around, window, small_read_ns(v)) &&
+           read_window(v, c, window, &all, bytes, said_all);
     if (done) {
-        memcpy(to, all + (block - around.low) * bytes, count * bytes);
+        memcpy(to, bytes + (block - all.low) * block_bytes,
+               count * block_bytes);
         if (said)
-            memcpy(said, said_all + (block - around.low), count);
-        offer(v, (c->number - 1) * v->g.chunk_blocks + around.low,
-              around.count, around.want, all, false);
+            memcpy(said, said_all + (block - all.low), count);
+        offer(v, first + all.low, all.count, all.want, bytes, false);
     }
-    free(all);
+    free(bytes);
     return done;
 }
 
@@ -480,7 +524,7 @@ read_missed(struct lsvd_volume *v, struct chunk *c, uint32_t block,
 {
     int r;
 
-    if (read_around(v, c, block, count, to, said))
+    if (!want[0].is_guess && read_around(v, c, block, count, to, said))
         return 0;
     r = read_parts(v, c, block, count, to, said);
     if (r == 0)

@@ -18,9 +18,9 @@
  *       takes different ratios, and some seconds). It keeps what it has. Both
  *       are still tried now and then, so that the figures stay true.
  * (RV5) While it has slots that were never used, it takes what comes by: of a
- *       scan, too, and of parts to which it is a long way (READ_CACHE_FAR_NS)
- *       the neighbours of a block that is missed, which are read with it. All
- *       these are guesses (slots.h). More than the cache holds is not read so.
+ *       scan, too, and of parts to which it is a long way the neighbours of a
+ *       block that is missed, which are read with it (around.h). All these are
+ *       guesses (slots.h), so about as much is read in vain as the cache holds.
  *       A neighbour is judged as any block; one that can't be read costs a
  *       second read, of what was asked for. */
 #ifndef LSVD_VOLUME_READ_CACHE_H
@@ -65,8 +65,6 @@ void read_cache_name(const struct lsvd_volume *v, char *text, size_t bytes);
 
 #define READ_CACHE_SAMPLES_MIN 32u
 #define READ_CACHE_DWELL_NS UINT64_C(5000000000)
-
-#define READ_CACHE_FAR_NS UINT64_C(2000000) /* 64 KiB cost little more */
 
 struct read_cache_rate { /* any thread; approximate */
     uint64_t cache_ns, part_ns;           /* means; 0: none yet */

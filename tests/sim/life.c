@@ -5,7 +5,7 @@
 #include "members.h"
 #include "snapshots.h"
 #include "streams.h"
-#include "volume/read_cache.h"
+#include "volume/around.h"
 #include <assert.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -297,7 +297,7 @@ life_begin_empty(struct life *l, const struct sim_policy *policy,
         l->settings[1] = "read-cache=on"; /* parts are as fast as it is */
         l->env.settings = l->settings;
         if (seed & 1) /* it takes neighbours, too (RV5) */
-            simio_set_read_ns(l->s, 2 * READ_CACHE_FAR_NS);
+            simio_set_read_ns(l->s, 2 * AROUND_FAR_NS);
     }
     l->env.io = simio_io(l->s);
     l->env.log = engine_log;

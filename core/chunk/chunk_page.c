@@ -86,6 +86,16 @@ chunk_page_judge(const struct uuid *instance, uint64_t page,
     return 0;
 }
 
+/* The greatest number up to seq with this lower half; 0: none, or none is
+ * meant. */
+static uint64_t
+references_seq_of(uint64_t seq, uint32_t low)
+{
+    uint32_t less = (uint32_t)seq - low;
+
+    return low == 0 || less > seq ? 0 : seq - less;
+}
+
 struct chunk_entry
 chunk_page_get(const uint8_t *bytes, uint32_t i)
 {
@@ -95,6 +105,7 @@ chunk_page_get(const uint8_t *bytes, uint32_t i)
     assert(i < CHUNK_PAGE_ENTRIES);
     entry.seq = get_le64(p);
     entry.state = get_le32(p + 8);
+    entry.references_seq = references_seq_of(entry.seq, get_le32(p + 12));
     return entry;
 }
 
@@ -102,10 +113,13 @@ void
 chunk_page_set(uint8_t *bytes, uint32_t i, struct chunk_entry entry)
 {
     uint8_t *p = bytes + HEADER_BYTES + i * ENTRY_BYTES;
+    uint32_t low = (uint32_t)entry.references_seq;
 
     assert(i < CHUNK_PAGE_ENTRIES);
     assert(entry.state <= CHUNK_BAD);
+    if (references_seq_of(entry.seq, low) != entry.references_seq)
+        low = 0;
     put_le64(p, entry.seq);
     put_le32(p + 8, entry.state);
-    put_le32(p + 12, 0);
+    put_le32(p + 12, low);
 }

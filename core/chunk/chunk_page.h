@@ -8,7 +8,8 @@
  *    16     8  generation of the table with which the page was written, from 1
  *    24     8  sum of bytes 0 … 23 and 32 … 4095, seeded with the instance
  *              UUID and the page number
- *    32  4064  254 entries: seq u64, state u32, zero u32
+ *    32  4064  254 entries: seq u64, state u32, the lower half of
+ *              references_seq u32, which is less than seq by less than 2^32
  * Entry i of page p is chunk p * 254 + i + 1. */
 #ifndef LSVD_CHUNK_CHUNK_PAGE_H
 #define LSVD_CHUNK_CHUNK_PAGE_H

@@ -324,7 +324,7 @@ chunk_table_open(struct target *part, const struct uuid *instance,
 struct chunk_entry
 chunk_table_get(const struct chunk_table *t, uint64_t chunk)
 {
-    const struct chunk_entry none = {0, CHUNK_HOLE};
+    const struct chunk_entry none = {.state = CHUNK_HOLE};
     const struct table_page *p;
 
     assert(chunk >= 1);
@@ -482,7 +482,7 @@ forget_pages(struct chunk_table *t, size_t from)
 static void
 forget_entries(struct chunk_table *t, uint64_t end)
 {
-    const struct chunk_entry none = {0, CHUNK_HOLE};
+    const struct chunk_entry none = {.state = CHUNK_HOLE};
     uint32_t first = (uint32_t)(end % CHUNK_PAGE_ENTRIES);
     struct table_page *p = t->pages[(end - 1) / CHUNK_PAGE_ENTRIES];
 

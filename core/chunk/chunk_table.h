@@ -32,6 +32,10 @@ enum chunk_state {
 struct chunk_entry {
     uint64_t seq; /* 0: never changed */
     uint32_t state;
+    /* 0, or of the reference file that says all there is to say of the chunk
+     * (RF6, volume/refer.h); if it is not less than seq by 2^32, or its lower
+     * 32 bits are 0, it becomes 0 when it is set. */
+    uint64_t references_seq;
 };
 
 struct chunk_table;

@@ -27,6 +27,7 @@
 #include "volume/batch.h"
 #include "volume/parent.h"
 #include "volume/read_cache.h"
+#include "volume/refer.h"
 #include "volume/resync.h"
 #include "base/err.h"
 #include "base/parallel.h"
@@ -269,12 +270,14 @@ files_store(struct lsvd_volume *v, uint32_t parts)
 int
 tables_set(struct lsvd_volume *v, const struct plan *plan)
 {
-    struct chunk_entry entry = {plan->seq, plan->remove ? CHUNK_HOLE
-                                                        : CHUNK_PRESENT};
+    struct chunk_entry entry = {
+        .seq = plan->seq,
+        .state = plan->remove ? CHUNK_HOLE : CHUNK_PRESENT};
     struct lease lease;
     int r = 0;
 
     lease_get(&v->chunk_leases, &lease, plan->chunk, plan->chunk + 1, true);
+    entry.references_seq = refer_exact_seq(v, plan);
     pthread_mutex_lock(&v->table_lock);
     for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
         if ((v->usable | plan->also) & UINT32_C(1) << i)

@@ -222,7 +222,7 @@ find_chunk(void *ctx, const char *name)
         return 0;
     if (f->seq > truth.seq)
         r = chunk_table_set(p->table, id.chunk,
-                            (struct chunk_entry){f->seq, CHUNK_PRESENT});
+                            (struct chunk_entry){f->seq, CHUNK_PRESENT, 0});
     fragment_close(f);
     return r;
 }

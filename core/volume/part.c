@@ -609,8 +609,7 @@ table_raise(void *ctx, const char *name)
     entry = chunk_table_get(scan->p->table, id.chunk);
     if (f->seq > entry.seq ||
         (f->seq == entry.seq && entry.state != CHUNK_PRESENT)) {
-        entry.seq = f->seq;
-        entry.state = CHUNK_PRESENT;
+        entry = (struct chunk_entry){.seq = f->seq, .state = CHUNK_PRESENT};
         r = chunk_table_set(scan->p->table, id.chunk, entry);
     }
     fragment_close(f);
@@ -662,7 +661,7 @@ part_open_table(struct lsvd_volume *v, struct part *p)
 static struct chunk_entry
 tables_truth_locked(struct lsvd_volume *v, uint64_t chunk)
 {
-    struct chunk_entry best = {0, CHUNK_HOLE};
+    struct chunk_entry best = {.state = CHUNK_HOLE};
     bool known = false;
 
     for (uint32_t i = 0; i < v->g.part_count; i++) {
@@ -694,7 +693,7 @@ tables_truth(struct lsvd_volume *v, uint64_t chunk)
 struct chunk_entry
 chunk_truth(struct lsvd_volume *v, uint64_t chunk)
 {
-    struct chunk_entry truth = {0, CHUNK_PRESENT};
+    struct chunk_entry truth = {.state = CHUNK_PRESENT};
 
     pthread_mutex_lock(&v->table_lock);
     if (!bypass_is_open_locked(v, chunk, &truth.seq))

@@ -523,6 +523,23 @@ fetch_below(struct lsvd_volume *v, const uint8_t *said,
     return r;
 }
 
+/* Bytes, zeroes, and what the blocks are. Caller holds the chunk lease. */
+static int
+look_into_chunk(struct lsvd_volume *v, struct chunk *c,
+                const struct chunk_entry *truth, uint32_t block,
+                uint32_t count, uint8_t *to, uint8_t *said,
+                struct reference *references)
+{
+    int r;
+
+    if (refer_look_exact(v, c, truth, block, count, said, references)) {
+        memset(to, 0, (size_t)count * v->g.block_bytes);
+        return 0;
+    }
+    r = read_cache_fetch(v, c, block, count, to, said);
+    return r == 0 ? refer_look(v, c, block, count, said, references) : r;
+}
+
 /* The chunk's lease is not kept while others are asked: what the volume says
  * nothing of, or that a block is a reference, stays so as long as the caller
  * has its lease on the blocks. */
@@ -542,9 +559,7 @@ fetch_leased_chunk(struct lsvd_volume *v, struct chunk *c, uint64_t first,
     /* It may have been removed while we waited. */
     truth = chunk_truth(v, number);
     if (truth.state == CHUNK_PRESENT)
-        r = read_cache_fetch(v, c, block, count, to, said);
-    if (truth.state == CHUNK_PRESENT && r == 0)
-        r = refer_look(v, c, block, count, said, references);
+        r = look_into_chunk(v, c, &truth, block, count, to, said, references);
     lease_put(&v->chunk_leases, &lease);
     if (truth.state != CHUNK_PRESENT)
         return fetch_from_hole(v, &truth, first, count, to);

@@ -392,7 +392,7 @@ static int
 mark_applied(struct lsvd_volume *v, const struct redo_item *item)
 {
     struct byte_reader in = {item->body, item->bytes, false};
-    struct chunk_entry entry = {0, CHUNK_PRESENT};
+    struct chunk_entry entry = {.state = CHUNK_PRESENT};
     uint64_t chunk;
     uint32_t rows;
     int r;

@@ -19,7 +19,14 @@
  *       must have the sum that stands beside it: a source that was changed all
  *       the same gives an error.
  * (RF5) A chunk with a reference has its chunk file: one that is a hole has
- *       none, whatever lies beside it. */
+ *       none, whatever lies beside it.
+ * (RF6) The entry of a chunk in the chunk tables may name a sequence: then the
+ *       chunk has no bytes of its own, and the reference file of that sequence
+ *       has those blocks that are references, and no other. So the chunk file
+ *       need not be opened to read it. The journal forgets a block only when an
+ *       entry of a newer sequence is in force, and durable; and who changes
+ *       the file gives it another sequence: one that is not the entry's says
+ *       no more than RE2 (references.h). */
 #ifndef LSVD_VOLUME_REFER_H
 #define LSVD_VOLUME_REFER_H
 
@@ -72,6 +79,14 @@ bool refer_cell_says_so(struct lsvd_volume *v, struct chunk *c,
  * holds the chunk lease, or has the role. -EIO: a block has none. */
 int refer_look(struct lsvd_volume *v, struct chunk *c, uint32_t block,
                uint32_t count, const uint8_t *said, struct reference *ret);
+/* RF6: the sequence for the entry of a chunk as the plan, which is in place,
+ * has made it, or 0. Caller holds the chunk lease. */
+uint64_t refer_exact_seq(struct lsvd_volume *v, const struct plan *plan);
+/* RF6: what blocks of the chunk are, of which the tables say this. False: that
+ * is not known; ask the cells. Caller holds the chunk lease. */
+bool refer_look_exact(struct lsvd_volume *v, struct chunk *c,
+                      const struct chunk_entry *truth, uint32_t block,
+                      uint32_t count, uint8_t *said, struct reference *ret);
 /* The same of one chunk's blocks that the journal says are references. */
 int refer_look_up(struct lsvd_volume *v, uint64_t first, uint32_t count,
                   struct reference *ret);

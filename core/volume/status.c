@@ -74,7 +74,8 @@ fill_place(struct lsvd_volume *v, uint32_t slot, struct lsvd_part_status *ret)
 static bool
 lacks(struct lsvd_volume *v, uint32_t slot, uint64_t chunk, uint64_t ckpt)
 {
-    struct chunk_entry truth = chunk_truth(v, chunk), own = {0, CHUNK_HOLE};
+    struct chunk_entry truth = chunk_truth(v, chunk);
+    struct chunk_entry own = {.state = CHUNK_HOLE};
     bool known = false;
 
     pthread_mutex_lock(&v->table_lock);

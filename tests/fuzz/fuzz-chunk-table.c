@@ -48,7 +48,7 @@ changeable(const struct chunk_table *table)
 static void
 check_store(struct memory_target *t, struct chunk_table *table)
 {
-    struct chunk_entry entry = {UINT64_MAX, CHUNK_BAD};
+    struct chunk_entry entry = {.seq = UINT64_MAX, .state = CHUNK_BAD};
     uint64_t chunk = changeable(table), damaged, generation, stored;
     struct chunk_table *again;
 
@@ -123,8 +123,9 @@ seed_stores(struct chunk_table *table)
 {
     for (uint64_t round = 1; round <= 3; round++) {
         for (uint64_t chunk = round; chunk <= CHUNKS; chunk += 100) {
-            struct chunk_entry entry = {round * 1000 + chunk,
-                                        (uint32_t)(chunk % 3)};
+            struct chunk_entry entry = {.seq = round * 1000 + chunk,
+                                        .state = (uint32_t)(chunk % 3),
+                                        .references_seq = round * 999};
 
             FUZZ_CHECK(chunk_table_set(table, chunk, entry) == 0);
         }

@@ -18,7 +18,7 @@ static const struct uuid theirs = {{0x43, 1, 2, 3}};
 static void
 set(struct chunk_table *t, uint64_t chunk, uint64_t seq, uint32_t state)
 {
-    struct chunk_entry entry = {seq, state};
+    struct chunk_entry entry = {.seq = seq, .state = state};
 
     assert_int_equal(chunk_table_set(t, chunk, entry), 0);
 }
@@ -113,7 +113,7 @@ test_round_trip(void **state)
 static void
 test_sequence_grows(void **state)
 {
-    struct chunk_entry older = {4, CHUNK_PRESENT};
+    struct chunk_entry older = {.seq = 4, .state = CHUNK_PRESENT};
     struct memory_target m;
     struct chunk_table *t;
 
@@ -533,7 +533,7 @@ test_no_memory(void **state)
     set(t, 1, 1, CHUNK_PRESENT);
     assert_int_equal(chunk_table_store(t), 0);
     (void)mem_fail_after(0);
-    assert_int_equal(chunk_table_set(t, 600, (struct chunk_entry){1, 1}),
+    assert_int_equal(chunk_table_set(t, 600, (struct chunk_entry){1, 1, 0}),
                      -ENOMEM);
     (void)mem_fail_after(0);
     assert_int_equal(chunk_table_resize(t, 70000), -ENOMEM);
@@ -644,10 +644,54 @@ test_golden(void **state)
     memory_target_done(&m);
 }
 
+/* What is kept of references_seq, with half of its bits. */
+static void
+test_references_seq(void **state)
+{
+    const uint64_t half = UINT64_C(1) << 32;
+    const struct {
+        uint64_t seq, references_seq, kept;
+    } cases[] = {
+        {0, 0, 0},
+        {7, 6, 6},
+        {7, 0, 0},
+        {half + 3, half - 2, half - 2},
+        {half + 3, half, 0}, /* its lower half is 0 */
+        {5 * half, 4 * half + 1, 4 * half + 1},
+        {5 * half + 1, 4 * half + 1, 0}, /* too far */
+        {9, 10, 0}, /* not before it */
+        {UINT64_MAX, UINT64_MAX - half + 1, 0},
+        {UINT64_MAX, UINT64_MAX - half + 2, UINT64_MAX - half + 2},
+    };
+    struct memory_target m;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct chunk_entry entry = {.seq = cases[i].seq,
+                                    .state = CHUNK_PRESENT,
+                                    .references_seq = cases[i].references_seq};
+        struct chunk_table *t;
+
+        memory_target_init(&m);
+        t = make(&m.base, 10);
+        assert_int_equal(chunk_table_set(t, 3, entry), 0);
+        assert_int_equal(chunk_table_store(t), 0);
+        chunk_table_close(t);
+        t = load(&m.base, 10, 0);
+        check(t, 3, cases[i].seq, CHUNK_PRESENT);
+        assert_int_equal(chunk_table_get(t, 3).references_seq, cases[i].kept);
+        set(t, 3, cases[i].seq, CHUNK_PRESENT);
+        assert_int_equal(chunk_table_get(t, 3).references_seq, 0);
+        chunk_table_close(t);
+        memory_target_done(&m);
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_references_seq),
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_sequence_grows),
         cmocka_unit_test(test_against_model),

@@ -1,6 +1,7 @@
 /* References: a volume whose blocks lie in another one reads as before, costs
  * what it changed, and loses nothing, whatever happens to it. */
 #include "unit.h"
+#include "volume/refer.h"
 #include "world.h"
 #include <errno.h>
 #include <stdbool.h>
@@ -694,6 +695,115 @@ test_all_reference_files_are_gone(void **state)
     end(&p);
 }
 
+/* The chunk file of a part, to another place; or back. */
+static void
+hide_chunk(struct pair *p, char part, unsigned chunk, bool hidden)
+{
+    char path[600], away[600];
+
+    (void)snprintf(path, sizeof path, "%s/%d/%c/%u", p->world.data, COPY, part,
+                   chunk);
+    (void)snprintf(away, sizeof away, "%s/away-%c-%u", p->world.path, part,
+                   chunk);
+    assert_int_equal(hidden ? rename(path, away) : rename(away, path), 0);
+}
+
+static int
+read_found(struct pair *p, uint64_t at, size_t count)
+{
+    int r = lsvd_pread(p->copy, p->found, count, at);
+
+    if (r == 0)
+        assert_memory_equal(p->found, p->model + at, count);
+    return r;
+}
+
+/* RF6: who reads a chunk that is nothing but references, and zeroes, does not
+ * open its file; a block that is overwritten or trimmed is seen. */
+static void
+without_chunk_files(const struct kind *kind, unsigned parts)
+{
+    static const uint8_t zeroes[65536];
+    struct pair p;
+
+    begin(&p, kind, kind);
+    write_at(&p, p.source, HALF, 0);
+    (void)dedupe(&p);
+    drain(&p);
+    for (unsigned step = 0; step < 4; step++) {
+        bool alike = step % 2 == 0;
+
+        close_copy(&p);
+        for (unsigned i = 0; i < parts; i++)
+            hide_chunk(&p, (char)('a' + i), 1, true);
+        open_copy(&p);
+        if (alike)
+            MUST(read_found(&p, 0, CHUNK));
+        else
+            assert_int_equal(read_found(&p, 0, CHUNK), -EIO);
+        close_copy(&p);
+        for (unsigned i = 0; i < parts; i++)
+            hide_chunk(&p, (char)('a' + i), 1, false);
+        open_copy(&p);
+        check(&p);
+        if (step == 0) { /* a byte of its own */
+            write_at(&p, "x", 1, 5 * p.block + 3);
+        } else if (step == 1) { /* all references once more */
+            write_at(&p, p.source + 5 * p.block, p.block, 5 * p.block);
+            assert_int_equal(dedupe(&p).blocks_matched, 1);
+        } else if (step == 2) { /* zeroes where the file has a reference */
+            memcpy(p.model + 6 * p.block, zeroes, p.block);
+            MUST(lsvd_zero(p.copy, p.block, 6 * p.block, 0));
+        }
+        check(&p);
+        drain(&p);
+        check(&p);
+    }
+    end(&p);
+}
+
+static void
+test_without_chunk_files(void **state)
+{
+    (void)state;
+    without_chunk_files(&one, 1);
+    without_chunk_files(&three, 3);
+    without_chunk_files(&ec21, 3);
+}
+
+/* RF6: a reference file that was made later, for what a cut then lost. */
+static void
+test_a_newer_reference_file(void **state)
+{
+    struct references *all;
+    struct geometry g;
+    struct uuid uuid;
+    char path[600];
+    struct target *dir;
+    struct pair p;
+
+    (void)state;
+    begin(&p, &one, &one);
+    write_at(&p, p.source, HALF, 0);
+    (void)dedupe(&p);
+    drain(&p);
+    g = p.copy->g;
+    uuid = p.copy->meta.uuid;
+    close_copy(&p);
+    (void)snprintf(path, sizeof path, "%s/%d/a", p.world.data, COPY);
+    MUST(io_system()->ops->open_dir(io_system(), path, 0, &dir));
+    MUST(references_load(dir, &g, &uuid, 1, &all));
+    assert_int_equal(all->block[1].volume, 0); /* it is zeroes */
+    all->block[1] = all->block[0];
+    all->seq++;
+    MUST(references_store(dir, all));
+    references_free(all);
+    target_close(dir);
+    open_copy(&p);
+    check(&p);
+    end(&p);
+}
+
 /* A cut while a chunk is destaged leaves a table that does not tell which cells
  * are references: those that it had stay so, whatever comes first. */
 static void
@@ -920,6 +1030,8 @@ main(void)
         cmocka_unit_test(test_what_is_no_source),
         cmocka_unit_test(test_a_reference_file_is_damaged_or_gone),
         cmocka_unit_test(test_all_reference_files_are_gone),
+        cmocka_unit_test(test_without_chunk_files),
+        cmocka_unit_test(test_a_newer_reference_file),
         cmocka_unit_test(test_a_table_that_was_torn),
         cmocka_unit_test(test_below_a_snapshot),
         cmocka_unit_test(test_of_snapshots),

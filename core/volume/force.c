@@ -241,6 +241,38 @@ force_find_chunks(struct lsvd_volume *v)
     return r;
 }
 
+/* What the tables say of references (RF6) counts on a journal that has what
+ * cells are ahead of them. Durable at once: a start after a kill would not know
+ * that this one was forced. */
+static int
+forget_references(struct chunk_table *t)
+{
+    int r = 0;
+
+    for (uint64_t c = chunk_table_next(t, 1); c && r == 0;
+         c = chunk_table_next(t, c + 1)) {
+        struct chunk_entry entry = chunk_table_get(t, c);
+
+        if (entry.references_seq == 0)
+            continue;
+        entry.references_seq = 0;
+        r = chunk_table_set(t, c, entry);
+    }
+    return r;
+}
+
+int
+force_forget_references(struct lsvd_volume *v)
+{
+    int r = 0;
+
+    for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
+        if ((v->usable & UINT32_C(1) << i) && v->part[i].table)
+            r = forget_references(v->part[i].table);
+    }
+    return r < 0 ? r : tables_store(v, v->usable);
+}
+
 /* ---- verify, and make alike ---- */
 
 static bool

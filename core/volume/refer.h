@@ -24,9 +24,10 @@
  *       chunk has no bytes of its own, and the reference file of that sequence
  *       has those blocks that are references, and no other. So the chunk file
  *       need not be opened to read it. The journal forgets a block only when an
- *       entry of a newer sequence is in force, and durable; and who changes
- *       the file gives it another sequence: one that is not the entry's says
- *       no more than RE2 (references.h). */
+ *       entry of a newer sequence is in force, and durable (a start without
+ *       the journal takes these marks away); and who changes the file gives it
+ *       another sequence: one that is not the entry's says no more than RE2
+ *       (references.h). */
 #ifndef LSVD_VOLUME_REFER_H
 #define LSVD_VOLUME_REFER_H
 

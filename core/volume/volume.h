@@ -716,6 +716,9 @@ int takeover_lock(struct lsvd_volume *v, struct part *p);
 void force_doubt_absent(struct lsvd_volume *v, struct view *next);
 /* Replicas, without the journal: chunk files that no table knows. */
 int force_find_chunks(struct lsvd_volume *v);
+/* Without the journal: RF6 is not to be relied on. Before the volume is ours.
+ */
+int force_forget_references(struct lsvd_volume *v);
 bool volume_has_accepted_loss(struct lsvd_volume *v);
 
 /* ---- live.c ---- */

@@ -771,6 +771,39 @@ test_without_chunk_files(void **state)
     without_chunk_files(&ec21, 3);
 }
 
+/* RF6: with the journal gone cells may be ahead of the tables, and count. */
+static void
+test_without_the_journal(void **state)
+{
+    struct lsvd_report report;
+    char path[600], uuid[37];
+    struct pair p;
+
+    (void)state;
+    begin(&p, &one, &three);
+    write_at(&p, p.source, HALF, 0);
+    (void)dedupe(&p);
+    drain(&p);
+    uuid_format(&p.copy->meta.uuid, uuid);
+    lsvd_abandon(p.copy);
+    p.copy = NULL;
+    (void)snprintf(path, sizeof path, "%s/%s.journal", p.world.cache, uuid);
+    assert_int_equal(unlink(path), 0);
+    MUST(lsvd_force_start(&p.world.env, "v2", "somebody", "a test", NULL,
+                          &report));
+    assert_true(report.journal_given_up);
+    for (char part = 'a'; part <= 'c'; part++)
+        hide_chunk(&p, part, 1, true);
+    open_copy(&p);
+    assert_int_equal(read_found(&p, 0, CHUNK), -EIO);
+    close_copy(&p);
+    for (char part = 'a'; part <= 'c'; part++)
+        hide_chunk(&p, part, 1, false);
+    open_copy(&p);
+    check(&p);
+    end(&p);
+}
+
 /* RF6: a reference file that was made later, for what a cut then lost. */
 static void
 test_a_newer_reference_file(void **state)
@@ -1031,6 +1064,7 @@ main(void)
         cmocka_unit_test(test_a_reference_file_is_damaged_or_gone),
         cmocka_unit_test(test_all_reference_files_are_gone),
         cmocka_unit_test(test_without_chunk_files),
+        cmocka_unit_test(test_without_the_journal),
         cmocka_unit_test(test_a_newer_reference_file),
         cmocka_unit_test(test_a_table_that_was_torn),
         cmocka_unit_test(test_below_a_snapshot),

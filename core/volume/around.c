@@ -44,9 +44,7 @@ exchange(struct around *a, uint64_t old, uint64_t next)
 static bool
 is_worth_it(struct around *a, uint64_t small_ns)
 {
-    if (small_ns < AROUND_FAR_NS)
-        return false;
-    return a->samples < AROUND_SAMPLES_MIN || a->mean_ns <= 3 * small_ns ||
+    return a->samples < AROUND_WINDOW_SAMPLES || a->mean_ns <= 3 * small_ns ||
            a->refused++ % AROUND_RETRY == 0;
 }
 
@@ -56,7 +54,8 @@ around_begin(struct around *a, uint64_t window, uint64_t small_ns)
     bool may;
 
     pthread_mutex_lock(&a->lock);
-    may = !is_among(a->reading, AROUND_AT_ONCE, window) &&
+    may = around_is_far(small_ns) &&
+          !is_among(a->reading, AROUND_AT_ONCE, window) &&
           !is_among(a->failed, AROUND_FAILED, window) &&
           is_worth_it(a, small_ns) && exchange(a, 0, window + 1);
     pthread_mutex_unlock(&a->lock);

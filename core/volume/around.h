@@ -22,7 +22,8 @@
 #define AROUND_AT_ONCE 4u
 #define AROUND_RETRY 64u
 #define AROUND_FAILED 16u
-#define AROUND_SAMPLES_MIN 4u
+#define AROUND_SMALL_SAMPLES 4u  /* until the time of a small read is known */
+#define AROUND_WINDOW_SAMPLES 4u /* and that of a window */
 
 struct around {
     pthread_mutex_t lock; /* guards all; memory only */
@@ -35,8 +36,14 @@ struct around {
 void around_init(struct around *a);
 void around_done(struct around *a);
 
-/* small_ns: mean of small reads of the parts, 0: not known yet. True: read it,
- * then around_end. */
+/* small_ns, here and below: mean of small reads of the parts, 0: not known. */
+static inline bool
+around_is_far(uint64_t small_ns)
+{
+    return small_ns >= AROUND_FAR_NS;
+}
+
+/* True: read it, then around_end. */
 bool around_begin(struct around *a, uint64_t window, uint64_t small_ns);
 /* took_ns: 0: it could not be read. */
 void around_end(struct around *a, uint64_t window, uint64_t took_ns);

@@ -465,7 +465,7 @@ small_read_ns(struct lsvd_volume *v)
     uint64_t ns;
 
     pthread_mutex_lock(&rc->lock);
-    ns = rc->rate.part_samples < AROUND_SAMPLES_MIN ? 0 : rc->rate.part_ns;
+    ns = rc->rate.part_samples < AROUND_SMALL_SAMPLES ? 0 : rc->rate.part_ns;
     pthread_mutex_unlock(&rc->lock);
     return ns;
 }
@@ -494,16 +494,18 @@ read_around(struct lsvd_volume *v, struct chunk *c, uint32_t block,
     uint64_t first = (c->number - 1) * v->g.chunk_blocks;
     uint8_t *bytes, said_all[RUN_BLOCKS_MAX];
     size_t block_bytes = v->g.block_bytes;
+    uint64_t small_ns = small_read_ns(v);
     uint64_t window = (first + block) * block_bytes / AROUND_BYTES;
     struct neighbours all;
     bool done;
 
-    if (count * block_bytes >= AROUND_BYTES || atomic_load(&c->in_flight) ||
-        !takes_offers(v) || !readcache_has_room(rc->cache) ||
-        !parts_are_quick(v) || !find_neighbours(v, c, block, count, &all) ||
+    if (!around_is_far(small_ns) || count * block_bytes >= AROUND_BYTES ||
+        atomic_load(&c->in_flight) || !takes_offers(v) ||
+        !readcache_has_room(rc->cache) || !parts_are_quick(v) ||
+        !find_neighbours(v, c, block, count, &all) ||
         mem_new_aligned(all.count * block_bytes, &bytes) < 0)
         return false;
-    done = around_begin(&rc->around, window, small_read_ns(v)) &&
+    done = around_begin(&rc->around, window, small_ns) &&
            read_window(v, c, window, &all, bytes, said_all);
     if (done) {
         memcpy(to, bytes + (block - all.low) * block_bytes,

@@ -146,6 +146,16 @@ rig_trim(struct rig *rig, uint64_t at, size_t count)
     return r;
 }
 
+int
+rig_read(struct rig *rig, uint64_t at, size_t count)
+{
+    int r = lsvd_pread(rig->world.volume, rig->found + at, count, at);
+
+    if (r == 0)
+        assert_memory_equal(rig->found + at, rig->model + at, count);
+    return r;
+}
+
 void
 rig_fill(struct rig *rig)
 {

@@ -49,6 +49,8 @@ void rig_kill(struct rig *rig);
 /* 0, or the error; the model follows what was answered. */
 int rig_write(struct rig *rig, uint64_t at, size_t count);
 int rig_trim(struct rig *rig, uint64_t at, size_t count);
+/* 0, and it was as the model says, or the error. */
+int rig_read(struct rig *rig, uint64_t at, size_t count);
 /* All of it, and flushed. */
 void rig_fill(struct rig *rig);
 /* Opened without a thread and filled, and all of that is on the parts. */

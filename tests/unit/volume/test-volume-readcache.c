@@ -45,11 +45,8 @@ cache_status(struct rig *rig)
 static void
 check_blocks(struct rig *rig)
 {
-    for (uint64_t at = 0; at < BYTES; at += BLOCK) {
-        MUST(lsvd_pread(rig->world.volume, rig->found + at, BLOCK, at));
-        if (memcmp(rig->found + at, rig->model + at, BLOCK) != 0)
-            fail_msg("block %d is wrong", (int)(at / BLOCK));
-    }
+    for (uint64_t at = 0; at < BYTES; at += BLOCK)
+        MUST(rig_read(rig, at, BLOCK));
 }
 
 static void
@@ -377,12 +374,8 @@ reads_of_all(struct rig *rig)
 {
     unsigned before = rig->io.reads;
 
-    for (uint64_t i = 0; i < BLOCKS; i++) {
-        uint64_t at = i * 77 % BLOCKS * BLOCK;
-
-        MUST(lsvd_pread(rig->world.volume, rig->found + at, BLOCK, at));
-        assert_memory_equal(rig->found + at, rig->model + at, BLOCK);
-    }
+    for (uint64_t i = 0; i < BLOCKS; i++)
+        MUST(rig_read(rig, i * 77 % BLOCKS * BLOCK, BLOCK));
     return rig->io.reads - before;
 }
 
@@ -420,17 +413,6 @@ test_far(void **state)
     check_far(&one, 500000, false);
 }
 
-static int
-read_block(struct rig *rig, uint64_t block)
-{
-    uint64_t at = block * BLOCK;
-    int r = lsvd_pread(rig->world.volume, rig->found + at, BLOCK, at);
-
-    if (r == 0)
-        assert_memory_equal(rig->found + at, rig->model + at, BLOCK);
-    return r;
-}
-
 /* RV5: a block whose neighbour no part has is read all the same. */
 static void
 test_far_and_rotten(void **state)
@@ -442,16 +424,16 @@ test_far_and_rotten(void **state)
     (void)state;
     rig->io.read_ns = 10000000;
     for (uint64_t i = 0; i < READ_CACHE_SAMPLES_MIN; i++)
-        MUST(read_block(rig, i));
+        MUST(rig_read(rig, i * BLOCK, BLOCK));
     world_flip(&rig->world, "a/3", -100);
     before = rig->io.reads;
-    MUST(read_block(rig, last - 3));
+    MUST(rig_read(rig, (last - 3) * BLOCK, BLOCK));
     assert_true(rig->io.reads - before >= 2);
     before = rig->io.reads;
-    MUST(read_block(rig, last - 20)); /* those are sound */
-    MUST(read_block(rig, last - 21));
+    MUST(rig_read(rig, (last - 20) * BLOCK, BLOCK)); /* those are sound */
+    MUST(rig_read(rig, (last - 21) * BLOCK, BLOCK));
     assert_int_equal(rig->io.reads - before, 1);
-    assert_int_equal(read_block(rig, last), -EIO);
+    assert_int_equal(rig_read(rig, last * BLOCK, BLOCK), -EIO);
     MUST(rig_write(rig, last * BLOCK, BLOCK));
     rig_end(rig);
 }

@@ -21,17 +21,6 @@ cold(const struct kind *kind, unsigned deadline_ms)
     return rig;
 }
 
-static int
-read_chunk(struct rig *rig, uint64_t chunk)
-{
-    uint64_t at = chunk * CHUNK;
-    int r = lsvd_pread(rig->world.volume, rig->found + at, CHUNK, at);
-
-    if (r == 0)
-        assert_memory_equal(rig->found + at, rig->model + at, CHUNK);
-    return r;
-}
-
 static void
 flip(struct rig *rig, char part, unsigned chunk, int64_t at)
 {
@@ -70,9 +59,9 @@ test_rows_are_computed_together(void **state)
     (void)state;
     rig_take_away(rig, 'b');
     rig_until(rig, rig_has_dropped, 1);
-    MUST(read_chunk(rig, 0)); /* its files are open now */
+    MUST(rig_read(rig, 0, CHUNK)); /* its files are open now */
     before = rig->io.reads;
-    MUST(read_chunk(rig, 1));
+    MUST(rig_read(rig, CHUNK, CHUNK));
     before = rig->io.reads;
     MUST(lsvd_pread(rig->world.volume, rig->found, CHUNK / 2, 0));
     assert_memory_equal(rig->found, rig->model, CHUNK / 2);
@@ -100,8 +89,8 @@ test_any_parity_will_do(void **state)
     rig_open(rig, false);
     rig_take_away(rig, 'b');
     rig_until(rig, rig_has_dropped, 1);
-    MUST(read_chunk(rig, 0));
-    MUST(read_chunk(rig, 1));
+    MUST(rig_read(rig, 0, CHUNK));
+    MUST(rig_read(rig, CHUNK, CHUNK));
     rig_close(rig);
     rig_free(rig);
 }
@@ -120,14 +109,14 @@ test_a_row_is_lost_alone(void **state)
     for (char part = 'a'; part < 'a' + WIDE_PARITY + 1; part++)
         flip(rig, part, 1, -BLOCK - 17);
     rig_open(rig, false);
-    assert_int_equal(read_chunk(rig, 0), -EIO);
+    assert_int_equal(rig_read(rig, 0, CHUNK), -EIO);
     assert_non_null(strstr(lsvd_error(), "chunk 1, block 5"));
     assert_int_equal(rig_status(rig)->counters.lost_blocks, WIDE_PARITY + 1);
     MUST(lsvd_pread(rig->world.volume, rig->found, lost, 0));
     assert_memory_equal(rig->found, rig->model, lost);
     MUST(lsvd_pread(rig->world.volume, rig->found, CHUNK - after, after));
     assert_memory_equal(rig->found, rig->model + after, CHUNK - after);
-    MUST(read_chunk(rig, 1));
+    MUST(rig_read(rig, CHUNK, CHUNK));
     rig_close(rig);
     rig_free(rig);
 }
@@ -141,7 +130,8 @@ test_one_replica_is_asked(void **state)
 
     (void)state;
     rig->io.refuse[1] = REFUSE_READS;
-    MUST(read_chunk(rig, 1)); /* the second, of which a is asked first */
+    /* the second, of which a is asked first */
+    MUST(rig_read(rig, CHUNK, CHUNK));
     assert_int_equal(rig->io.refused, before);
     rig->io.refuse[1] = 0;
     rig_end(rig);
@@ -154,11 +144,11 @@ test_two_parts_refuse(void **state)
 
     (void)state;
     rig->io.refuse[0] = rig->io.refuse[1] = REFUSE_READS | REFUSE_BYTES;
-    MUST(read_chunk(rig, 0));
+    MUST(rig_read(rig, 0, CHUNK));
     rig->io.refuse[2] = REFUSE_READS | REFUSE_BYTES;
-    assert_int_equal(read_chunk(rig, 1), -EIO);
+    assert_int_equal(rig_read(rig, CHUNK, CHUNK), -EIO);
     rig->io.refuse[0] = rig->io.refuse[1] = rig->io.refuse[2] = 0;
-    MUST(read_chunk(rig, 1));
+    MUST(rig_read(rig, CHUNK, CHUNK));
     rig_end(rig);
 }
 

@@ -369,9 +369,7 @@ volume_bring_up(struct lsvd_volume *v, unsigned flags, bool wants_write)
     if (r == 0)
         r = check_readable(v, flags);
     if (r == 0 && v->force.given_up)
-        r = force_find_chunks(v);
-    if (r == 0 && v->force.given_up)
-        r = force_forget_references(v);
+        r = force_without_journal(v);
     if (r == 0)
         r = chunk_store_init(v);
     if (r == 0)

@@ -13,16 +13,24 @@
  * (FO3) Each part that is left out may have gone on in another history. It is
  *       called dropped by the view that would follow the last one we know, so
  *       that any later view of its own, of whatever epoch, makes it DIVERGED
- *       (membership_returning).
+ *       (membership_returning). Not so one that fails after the start began.
  * (FO4) Without its journal a part that was away may hold bytes, destaged and
  *       not checkpointed, of which no table tells: all of it is copied when it
  *       comes back.
  * (FO5) Without the journal the parts may not agree: readers of a replicated
  *       volume would see now the one, now the other. They are made alike before
- *       it can be served, by the newest copy that passes its check. */
+ *       it can be served, by the newest copy that passes its check; a row of an
+ *       EC volume by the newest that is whole (stripe.c).
+ * (FO6) Without its journal a block may be torn on one part and whole on
+ *       another, and with EC a row half old, half new: a part that is left out
+ *       takes blocks with it. One that is there and fails ends the start.
+ * (FO7) A server that was killed leaves bytes that no disk has yet, and no
+ *       journal will write them again: all files of the parts are durable
+ *       before anything is concluded from them. */
 #include "base/err.h"
 #include "base/memory.h"
 #include "redundancy/membership.h"
+#include "volume/refer.h"
 #include "volume/verify.h"
 #include <ctype.h>
 #include <stdio.h>
@@ -33,6 +41,7 @@
 
 struct forcing {
     struct verify y;
+    const struct lsvd_env *env;
     const struct lsvd_repair_callbacks *cb; /* the caller's; may be NULL */
     uint8_t *odd;     /* bit per chunk: something was found; owned */
     bool given_up;
@@ -72,6 +81,22 @@ check_enough(struct lsvd_volume *v)
     return err_set(-EIO, "volume %s: not enough parts", v->meta.name);
 }
 
+/* FO6. */
+static int
+check_none_fails(const struct lsvd_volume *v)
+{
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        if (v->part[i].state == LSVD_PART_ERROR)
+            return err_set(-EIO,
+                           "volume %s: part %c can't be read, and without it "
+                           "blocks may be lost: %s; try again, or take its "
+                           "directory away if it will never be read",
+                           v->meta.name, v->part[i].letter,
+                           v->part[i].problem);
+    }
+    return 0;
+}
+
 /* Errors that say nothing of the journal. */
 static bool
 is_ours(int r)
@@ -99,6 +124,8 @@ find_cause(struct forcing *f)
                                   "nothing newer exists, or to write");
     volume_judge_parts(v);
     r = check_enough(v);
+    if (r == 0 && f->given_up)
+        r = check_none_fails(v);
     if (r == 0 && f->given_up)
         r = journal_may_give_up(v);
     if (r == 0 && !f->given_up && volume_may_attach(v))
@@ -163,10 +190,11 @@ start(struct forcing *f)
     uint32_t count = (uint32_t)__builtin_popcount(members);
     int r = 0;
 
+    v->force.left_out = ~v->usable;
     v->force.dropped_by = v->view.id;
     v->force.dropped_by.minor++;
     memset(&v->force.dropped_by.start, 0, sizeof v->force.dropped_by.start);
-    v->force.quorum = count < w ? count : w;
+    v->force.quorum = count < w || f->given_up ? count : w;
     v->force.given_up = f->given_up;
     v->view.complete_members = members;
     if (f->given_up)
@@ -186,6 +214,46 @@ force_doubt_absent(struct lsvd_volume *v, struct view *next)
         if (!(next->members & UINT32_C(1) << i))
             next->absent[i].ckpt = VIEW_CKPT_UNKNOWN;
     }
+}
+
+/* ---- what was written and not synced (FO7) ---- */
+
+static int
+sync_file(void *ctx, const char *name)
+{
+    struct object *file;
+    int r;
+
+    if (strcmp(name, LOCK_NAME) == 0)
+        return 0;
+    r = target_open(ctx, name, 0, &file);
+    if (r < 0)
+        return r;
+    r = object_sync(file);
+    object_close(file);
+    return r;
+}
+
+static int
+sync_parts(struct lsvd_volume *v)
+{
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        struct part *p = &v->part[i];
+        int r;
+
+        if (!(v->usable & UINT32_C(1) << i))
+            continue;
+        r = target_list(p->dir, sync_file, p->dir);
+        if (r == 0)
+            r = target_sync(p->dir);
+        if (is_our_trouble(r))
+            return r;
+        if (r < 0) {
+            part_fail(p, LSVD_PART_ERROR, "%s", err_text());
+            v->usable &= ~(UINT32_C(1) << i);
+        }
+    }
+    return 0;
 }
 
 /* ---- chunk files that no table knows ---- */
@@ -227,8 +295,8 @@ find_chunk(void *ctx, const char *name)
     return r;
 }
 
-int
-force_find_chunks(struct lsvd_volume *v)
+static int
+find_chunks(struct lsvd_volume *v)
 {
     int r = 0;
 
@@ -262,10 +330,14 @@ forget_references(struct chunk_table *t)
 }
 
 int
-force_forget_references(struct lsvd_volume *v)
+force_without_journal(struct lsvd_volume *v)
 {
-    int r = 0;
+    int r = sync_parts(v);
 
+    if (r == 0)
+        r = check_none_fails(v);
+    if (r == 0)
+        r = find_chunks(v);
     for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
         if ((v->usable & UINT32_C(1) << i) && v->part[i].table)
             r = forget_references(v->part[i].table);
@@ -438,6 +510,7 @@ run(struct forcing *f, const char *user, const char *reason)
         volume_free(f->y.v);
         return r;
     }
+    sources_open_late(f->y.v, f->env);
     r = verify_and_mend(f);
     snprintf(text, sizeof text, "%s", err_text());
     closed = lsvd_close(f->y.v);
@@ -453,7 +526,7 @@ lsvd_force_start(const struct lsvd_env *env, const char *name,
                  const struct lsvd_repair_callbacks *cb,
                  struct lsvd_report *ret)
 {
-    struct forcing f = {.y = {.report = ret}, .cb = cb};
+    struct forcing f = {.y = {.report = ret}, .env = env, .cb = cb};
     const struct lsvd_repair_callbacks own = {.finding = on_finding,
                                               .lost = on_lost,
                                               .doubtful = on_doubtful,

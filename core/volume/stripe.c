@@ -202,9 +202,11 @@ judge_replicas(struct lsvd_volume *v, const struct rows *rows,
     s->readable = found;
 }
 
-/* The valid parity cell with the greatest sequence, or part_count. */
+/* The valid parity cell with the greatest sequence below that, or part_count.
+ */
 static uint32_t
-find_witness(struct lsvd_volume *v, const struct rows *rows, uint32_t row)
+find_witness(struct lsvd_volume *v, const struct rows *rows, uint32_t row,
+             uint64_t below)
 {
     uint32_t witness = v->g.part_count;
     uint64_t seq = 0;
@@ -215,7 +217,8 @@ find_witness(struct lsvd_volume *v, const struct rows *rows, uint32_t row)
         if (!is_valid(rows, i, row))
             continue;
         entry = fragment_entry(rows->fragment[i], row);
-        if (witness == v->g.part_count || entry.seq > seq) {
+        if (entry.seq < below &&
+            (witness == v->g.part_count || entry.seq > seq)) {
             witness = i;
             seq = entry.seq;
         }
@@ -227,16 +230,21 @@ find_witness(struct lsvd_volume *v, const struct rows *rows, uint32_t row)
  * and above all it is none that needs no other cell (sum_has_bytes). */
 #define SUM_UNKNOWN UINT64_MAX
 
-/* Without any parity: valid data cells stand for themselves. */
+/* Without parity, or with none that counts: valid data cells stand for
+ * themselves. */
 static void
 judge_unwitnessed(struct lsvd_volume *v, const struct rows *rows,
                   struct stripe *s)
 {
+    s->good = 0;
+    s->seq = 0;
     s->readable = true;
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         struct cell_entry entry;
 
-        s->state[i] = CELL_BAD;
+        s->state[i] = i >= v->g.data_count && is_valid(rows, i, s->row)
+                          ? CELL_STALE
+                          : CELL_BAD;
         if (i < v->g.data_count && is_valid(rows, i, s->row)) {
             entry = fragment_entry(rows->fragment[i], s->row);
             s->state[i] = CELL_GOOD;
@@ -281,26 +289,19 @@ witness_is_stale(struct lsvd_volume *v, const struct rows *rows,
     return false;
 }
 
+/* Are the cells that this one witnesses there, or K of them? */
 static void
-judge_ec(struct lsvd_volume *v, const struct rows *rows, struct stripe *s)
+judge_by(struct lsvd_volume *v, const struct rows *rows, uint32_t witness,
+         struct stripe *s)
 {
-    uint32_t witness = find_witness(v, rows, s->row);
-    struct cell_entry entry;
+    struct cell_entry entry = fragment_entry(rows->fragment[witness], s->row);
 
-    if (witness == v->g.part_count) {
-        judge_unwitnessed(v, rows, s);
-        return;
-    }
-    entry = fragment_entry(rows->fragment[witness], s->row);
+    s->good = 0;
     s->seq = entry.seq;
     for (uint32_t i = 0; i < v->g.data_count; i++)
         s->sum[i] = fragment_stripe_sum(rows->fragment[witness], s->row, i);
     if (witness_is_stale(v, rows, s, entry.seq)) {
         judge_unwitnessed(v, rows, s);
-        for (uint32_t i = v->g.data_count; i < v->g.part_count; i++) {
-            if (is_valid(rows, i, s->row))
-                s->state[i] = CELL_STALE;
-        }
         return;
     }
     for (uint32_t i = 0; i < v->g.part_count; i++) {
@@ -325,6 +326,42 @@ judge_ec(struct lsvd_volume *v, const struct rows *rows, struct stripe *s)
                 s->readable = false;
         }
     }
+}
+
+/* FO5: the newest is not whole, and the record that would have made it so is
+ * lost for good. Data that are, as they are read, or else what an older parity
+ * tells. */
+static void
+judge_older(struct lsvd_volume *v, const struct rows *rows, struct stripe *s)
+{
+    struct stripe newest = *s;
+    uint64_t below = newest.seq;
+    uint32_t witness;
+
+    judge_unwitnessed(v, rows, s);
+    while (!s->readable) {
+        witness = find_witness(v, rows, s->row, below);
+        if (witness == v->g.part_count) {
+            *s = newest;
+            break;
+        }
+        below = fragment_entry(rows->fragment[witness], s->row).seq;
+        judge_by(v, rows, witness, s);
+    }
+}
+
+static void
+judge_ec(struct lsvd_volume *v, const struct rows *rows, struct stripe *s)
+{
+    uint32_t witness = find_witness(v, rows, s->row, UINT64_MAX);
+
+    if (witness == v->g.part_count) {
+        judge_unwitnessed(v, rows, s);
+        return;
+    }
+    judge_by(v, rows, witness, s);
+    if (!s->readable && volume_has_accepted_loss(v))
+        judge_older(v, rows, s);
 }
 
 void

@@ -176,8 +176,9 @@ leave_out(struct lsvd_volume *v, struct view *view, uint32_t parts)
         if (!(parts & view->members & UINT32_C(1) << i))
             continue;
         view->absent[i].instance = view->instance[i];
-        view->absent[i].dropped_by = v->force.quorum > 0 ? v->force.dropped_by
-                                                         : view->id;
+        view->absent[i].dropped_by = v->force.left_out & UINT32_C(1) << i
+                                         ? v->force.dropped_by
+                                         : view->id;
         view->absent[i].ckpt = p->has_label ? p->label.ckpt : 0;
         memset(&view->instance[i], 0, sizeof view->instance[i]);
     }

@@ -162,7 +162,8 @@ struct env_world {
 struct force {
     uint32_t quorum;    /* instead of w; 0: no such start */
     bool given_up;      /* the journal is not used, whatever it holds */
-    struct view_id dropped_by; /* of the parts that are left out (FO3) */
+    uint32_t left_out;  /* parts, when it began (FO3), … */
+    struct view_id dropped_by; /* … and by which view */
 };
 
 struct offer;
@@ -714,11 +715,9 @@ int takeover_lock(struct lsvd_volume *v, struct part *p);
 
 /* FO4: what any absent part holds may be newer than the volume. */
 void force_doubt_absent(struct lsvd_volume *v, struct view *next);
-/* Replicas, without the journal: chunk files that no table knows. */
-int force_find_chunks(struct lsvd_volume *v);
-/* Without the journal: RF6 is not to be relied on. Before the volume is ours.
- */
-int force_forget_references(struct lsvd_volume *v);
+/* Before the volume is ours: the tables are made to know chunk files that none
+ * does (replicas), and not to be relied on for references (RF6). -EIO: FO6. */
+int force_without_journal(struct lsvd_volume *v);
 bool volume_has_accepted_loss(struct lsvd_volume *v);
 
 /* ---- live.c ---- */

@@ -133,7 +133,7 @@ admin_end_served(struct life *l, int r)
 /* ---- interrupted ---- */
 
 static const struct scenario *const scenarios[] = {
-    admin_changes, admin_freezes, admin_seconds,
+    admin_changes, admin_freezes, admin_seconds, admin_forces,
 };
 
 static void

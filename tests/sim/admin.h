@@ -23,6 +23,7 @@ struct scenario {
 extern const struct scenario admin_changes[]; /* admin-change.c */
 extern const struct scenario admin_freezes[]; /* admin-freeze.c */
 extern const struct scenario admin_seconds[]; /* admin-second.c */
+extern const struct scenario admin_forces[];  /* admin-force.c */
 
 /* ---- admin.c ---- */
 

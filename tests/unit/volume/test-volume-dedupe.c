@@ -771,10 +771,18 @@ test_without_chunk_files(void **state)
     without_chunk_files(&ec21, 3);
 }
 
+static void
+count_lost(void *ctx, const struct lsvd_lost_range *range)
+{
+    *(uint64_t *)ctx += range->count;
+}
+
 /* RF6: with the journal gone cells may be ahead of the tables, and count. */
 static void
 test_without_the_journal(void **state)
 {
+    uint64_t lost = 0;
+    const struct lsvd_repair_callbacks cb = {.lost = count_lost, .ctx = &lost};
     struct lsvd_report report;
     char path[600], uuid[37];
     struct pair p;
@@ -789,9 +797,10 @@ test_without_the_journal(void **state)
     p.copy = NULL;
     (void)snprintf(path, sizeof path, "%s/%s.journal", p.world.cache, uuid);
     assert_int_equal(unlink(path), 0);
-    MUST(lsvd_force_start(&p.world.env, "v2", "somebody", "a test", NULL,
+    MUST(lsvd_force_start(&p.world.env, "v2", "somebody", "a test", &cb,
                           &report));
     assert_true(report.journal_given_up);
+    assert_int_equal(lost, 0);
     for (char part = 'a'; part <= 'c'; part++)
         hide_chunk(&p, part, 1, true);
     open_copy(&p);

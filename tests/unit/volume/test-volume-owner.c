@@ -233,6 +233,39 @@ refusals_change_nothing(void **state)
     rig_free(rig);
 }
 
+/* FO6: it may be the only one that has a block whole. */
+static void
+one_that_fails_is_not_left_out(void **state)
+{
+    static const char *const files[] = {".label", "3", ".chunks"};
+    static uint8_t old[BYTES];
+
+    (void)state;
+    for (size_t i = 0; i < KINDS; i++) {
+        struct rig *rig = rig_that_lost_its_journal(kinds[i], old);
+        struct lsvd_report report;
+        struct lsvd_info *info;
+        struct told told;
+
+        for (size_t n = 0; n < sizeof files / sizeof files[0]; n++) {
+            rig->io.only = files[n];
+            atomic_store(&rig->io.refuse[1], REFUSE_READS | REFUSE_SYNCS);
+            assert_int_equal(force(rig, &report, &told), -EIO);
+            assert_non_null(strstr(lsvd_error(), "part b can't be read"));
+            assert_non_null(strstr(lsvd_error(), "take its directory away"));
+            atomic_store(&rig->io.refuse[1], 0);
+            info = info_of(rig);
+            assert_int_equal(info->forced_count, n);
+            free(info);
+        }
+        MUST(force(rig, &report, &told));
+        assert_true(report.policy_met);
+        assert_int_equal(told.lost, 0);
+        world_check_sound(&rig->world);
+        rig_free(rig);
+    }
+}
+
 static bool
 at_once(void *ctx)
 {
@@ -658,6 +691,7 @@ main(void)
         cmocka_unit_test(a_lost_journal_is_given_up),
         cmocka_unit_test(copies_that_differ_are_told),
         cmocka_unit_test(refusals_change_nothing),
+        cmocka_unit_test(one_that_fails_is_not_left_out),
         cmocka_unit_test(one_that_was_interrupted_says_so),
         cmocka_unit_test(any_allocation_may_fail),
         cmocka_unit_test(nobody_is_robbed),

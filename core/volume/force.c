@@ -26,7 +26,9 @@
  *       takes blocks with it. One that is there and fails ends the start.
  * (FO7) A server that was killed leaves bytes that no disk has yet, and no
  *       journal will write them again: all files of the parts are durable
- *       before anything is concluded from them. */
+ *       before anything is concluded from them.
+ * (FO8) A journal is given up if it is missing or damaged. One that is there
+ *       and can't be read may be whole a moment later: the start is refused. */
 #include "base/err.h"
 #include "base/memory.h"
 #include "redundancy/membership.h"
@@ -114,10 +116,13 @@ find_cause(struct forcing *f)
     if (r < 0)
         return r;
     r = volume_find_journal(v);
-    if (r == 0 && v->journal)
-        r = journal_check(v);
     if (is_ours(r))
         return r;
+    if (r == 0 && v->journal) {
+        r = journal_check(v);
+        if (r < 0 && r != -EBADMSG) /* FO8 */
+            return r;
+    }
     f->given_up = r < 0;
     snprintf(f->cause, sizeof f->cause, "%s",
              r < 0 ? err_text() : "too few parts are in sync to prove that "

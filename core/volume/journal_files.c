@@ -48,6 +48,8 @@ struct journal_copy {
     bool acceptable;    /* JF2 */
     bool sound;         /* its chain was read to the end */
     bool keep_off;      /* not ours to overwrite */
+    bool unread;        /* nobody knows what is in it: not missing, and not
+                         * damaged as far as was seen */
     struct journal_end end;
     char why[256];      /* it can't be used */
 };
@@ -92,9 +94,11 @@ is_acceptable(const struct lsvd_volume *v, const struct journal_identity *id)
     return false;
 }
 
+/* After an error of reading it. */
 static void
-note_why(struct journal_copy *c)
+note_why(struct journal_copy *c, int r)
 {
+    c->unread = r != -ENOENT && r != -EBADMSG && r != -EPROTO;
     snprintf(c->why, sizeof c->why, "%s", err_text());
 }
 
@@ -109,13 +113,13 @@ copy_open(struct lsvd_volume *v, size_t nth, struct journal_copy *c)
 
     r = env_open_cache(&v->world, &v->config, nth, &c->dir);
     if (r < 0) {
-        note_why(c);
+        note_why(c, r);
         return r;
     }
     journal_name(v, name, sizeof name);
     r = journal_open(c->dir, name, 0, &c->j);
     if (r < 0) {
-        note_why(c);
+        note_why(c, r);
         c->keep_off = r == -EPROTO;
         return r == -EBUSY ? err_wrap(r, "volume %s is in use",
                                       v->meta.name) : r;
@@ -149,12 +153,13 @@ static void
 copy_scan(struct lsvd_volume *v, struct journal_copy *c)
 {
     struct journal_scan found;
+    int r = scan(v, c->j, NULL, &found);
 
-    c->sound = scan(v, c->j, NULL, &found) == 0;
+    c->sound = r == 0;
     if (c->sound) {
         c->end = found.end;
     } else {
-        note_why(c);
+        note_why(c, r);
         log_event(&v->log, LOG_ERROR_LEVEL,
                   "volume %s: a copy of the journal is damaged: %s",
                   v->meta.name, c->why);
@@ -265,10 +270,12 @@ take(struct lsvd_volume *v, struct journal_copy *c)
         return r;
     }
     r = mirror_add(v->mirror, dir);
-    if (r < 0)
-        return r;
     journal_name(v, name, sizeof name);
-    return journal_open(v->mirror, name, 0, &v->journal);
+    if (r == 0)
+        r = journal_open(v->mirror, name, 0, &v->journal);
+    if (r < 0)
+        note_why(c, r);
+    return r;
 }
 
 int
@@ -371,13 +378,27 @@ journal_remembers(struct lsvd_volume *v)
 
 /* ---- a loss that is accepted (force.c) ---- */
 
+/* It may be as it should be a moment later. */
+static int
+say_unread(const struct lsvd_volume *v, const char *why)
+{
+    return err_set(-EIO, "volume %s: its journal is there and can't be read, "
+                   "for which it is not given up: %s; try again, or take it "
+                   "away if it will never be read", v->meta.name, why);
+}
+
 int
 journal_check(struct lsvd_volume *v)
 {
     struct journal_scan found;
+    char why[256];
     int r = scan(v, v->journal, NULL, &found);
 
-    return r < 0 ? err_wrap(r, "volume %s", v->meta.name) : 0;
+    snprintf(why, sizeof why, "%s", err_text());
+    if (r == 0 || r == -ENOMEM)
+        return r;
+    return r == -EBADMSG ? err_wrap(r, "volume %s", v->meta.name)
+                         : say_unread(v, why);
 }
 
 int
@@ -391,6 +412,8 @@ journal_may_give_up(struct lsvd_volume *v)
         if (v->spare && i < MIRROR_COPIES_MAX && v->spare[i].keep_off)
             return err_set(-EEXIST, "volume %s: its journal can't be given "
                            "up: %s", v->meta.name, v->spare[i].why);
+        if (v->spare && i < MIRROR_COPIES_MAX && v->spare[i].unread)
+            return say_unread(v, v->spare[i].why);
         if (env_open_cache(&v->world, &v->config, i, &dir) == 0) {
             target_close(dir);
             r = 0;

@@ -795,10 +795,11 @@ int journal_level(struct lsvd_volume *v);
 /* A journal for a volume that has none, in every directory that works. */
 int journal_make(struct lsvd_volume *v, const struct view *view);
 void journal_files_done(struct lsvd_volume *v);
-/* Can what journal_find took be read to its end? -EBADMSG, -EIO … */
+/* Can what journal_find took be read to its end? -EBADMSG: it is damaged; -EIO:
+ * nobody knows. */
 int journal_check(struct lsvd_volume *v);
 /* May the files that are in the cache directories be given up, and a new
- * journal be made there? -EEXIST, -ENOENT … */
+ * journal be made there? -EEXIST; -EIO: one can't be read; -ENOENT … */
 int journal_may_give_up(struct lsvd_volume *v);
 /* Let go what was found; files keep their bytes and get another name. */
 int journal_give_up(struct lsvd_volume *v);

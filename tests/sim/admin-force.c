@@ -1,7 +1,12 @@
-/* admin-force.c: a server was killed and its journal is gone. What was on the
- * parts before it began is there after a forced start, each block that was
- * written since is as one of its writes left it, or lost and called so, and
- * what it is found to be it stays. */
+/* admin-force.c: a server was killed, and what is left does not start by
+ * itself.
+ *
+ * Its journal is gone: after a forced start what was on the parts before it
+ * began is there, each block that was written since is as one of its writes
+ * left it, or lost and called so, and what it is found to be it stays.
+ *
+ * So many parts are gone that it can't be written: nothing is lost, and when
+ * they are back they are filled. */
 #include "admin.h"
 #include "dedupes.h"
 #include <errno.h>
@@ -174,15 +179,14 @@ force_again(struct life *l)
     return 0; /* what is lost, verify tells */
 }
 
+/* It is verified, and serves. */
 static void
-finish_force(struct life *l, int result, bool crashed)
+use_forced(struct life *l)
 {
     const struct lsvd_repair_callbacks cb = {.lost = note_lost, .ctx = l};
     struct lsvd_report report;
 
-    if ((result < 0 || crashed) && force_again(l) < 0)
-        life_fail(l, "force again: %s", lsvd_error());
-    else if (lsvd_verify(&l->env, LIFE_VOLUME, true, &cb, &report) < 0)
+    if (lsvd_verify(&l->env, LIFE_VOLUME, true, &cb, &report) < 0)
         life_fail(l, "verify after a forced start: %s", lsvd_error());
     else if (life_open(l, 0) < 0)
         life_fail(l, "open after a forced start: %s", lsvd_error());
@@ -190,17 +194,67 @@ finish_force(struct life *l, int result, bool crashed)
         return;
     write_lost(l);
     life_check_image(l, "after a forced start");
-    for (int i = 0; i < 8 && !l->failed; i++)
+    for (int i = 0; i < 8 && !l->failed && lsvd_can_write(l->v); i++)
         life_request(l, false);
-    life_calm(l);
     if (life_close(l) < 0)
         life_fail(l, "close: %s", lsvd_error());
     model_flushed(l->m);
+}
+
+static void
+finish_force(struct life *l, int result, bool crashed)
+{
+    if ((result < 0 || crashed) && force_again(l) < 0)
+        life_fail(l, "force again: %s", lsvd_error());
+    else
+        use_forced(l);
+    admin_judge(l);
+}
+
+/* ---- too few parts ---- */
+
+static bool
+can_be_read_alone(const struct sim_policy *policy)
+{
+    return policy->replicas > 1 || policy->ec_parity > 1;
+}
+
+static void
+hide_parts(struct life *l, bool hidden)
+{
+    for (uint32_t i = 0; i < life_tolerated(&l->policy); i++)
+        simio_hide(l->s, l->dir[i], hidden);
+}
+
+static void
+prepare_few(struct life *l)
+{
+    memset(&forced, 0, sizeof forced);
+    admin_prepare_served(l);
+    for (int i = 0; i < 6 && !l->failed; i++)
+        life_request(l, false);
+    life_crash(l, prng_one_in(&l->prng, 2));
+    hide_parts(l, true);
+}
+
+static void
+finish_few(struct life *l, int result, bool crashed)
+{
+    if (result < 0 && !crashed) /* a sync that failed is as a power cut */
+        model_crashed(l->m, true);
+    if ((result < 0 || crashed) && force_again(l) < 0)
+        life_fail(l, "force again: %s", lsvd_error());
+    else
+        use_forced(l);
+    hide_parts(l, false);
+    if (!l->failed && admin_rebuild(l) < 0)
+        life_fail(l, "rebuild: %s", lsvd_error());
     admin_judge(l);
 }
 
 const struct scenario admin_forces[] = {
     {"force-start", admin_always, prepare_lost_journal, act_force,
      finish_force, SCENARIO_SHARES},
+    {"force-few", can_be_read_alone, prepare_few, act_force, finish_few, 0},
     {0},
 };

@@ -266,6 +266,39 @@ one_that_fails_is_not_left_out(void **state)
     }
 }
 
+/* FO8: what made a start by force needed was something else. */
+static void
+a_journal_that_can_not_be_read_is_not_given_up(void **state)
+{
+    static const unsigned how[] = {REFUSE_READS, REFUSE_BYTES | REFUSE_READS};
+    struct rig *rig = rig_new(&rig_triple);
+    struct lsvd_report report;
+    struct told told;
+
+    (void)state;
+    rig_open_filled(rig);
+    rig_touch(rig, 0, CHUNKS);
+    MUST(lsvd_flush(rig->world.volume));
+    rig_kill(rig);
+    rig_delete(rig, 'b');
+    rig_delete(rig, 'c');
+    for (size_t i = 0; i < sizeof how / sizeof how[0]; i++) {
+        atomic_store(&rig->io.refuse_cache[0], how[i]);
+        assert_int_equal(force(rig, &report, &told), -EIO);
+        assert_non_null(strstr(lsvd_error(), "journal is there and can't be "
+                                             "read"));
+        assert_non_null(strstr(lsvd_error(), "take it away"));
+    }
+    atomic_store(&rig->io.refuse_cache[0], 0);
+    MUST(force(rig, &report, &told));
+    assert_false(report.journal_given_up);
+    assert_int_equal(told.lost, 0);
+    MUST(lsvd_open(&rig->world.env, NAME, 0, &rig->world.volume));
+    MUST(rig_read(rig, 0, BYTES));
+    rig_close(rig);
+    rig_free(rig);
+}
+
 static bool
 at_once(void *ctx)
 {
@@ -692,6 +725,7 @@ main(void)
         cmocka_unit_test(copies_that_differ_are_told),
         cmocka_unit_test(refusals_change_nothing),
         cmocka_unit_test(one_that_fails_is_not_left_out),
+        cmocka_unit_test(a_journal_that_can_not_be_read_is_not_given_up),
         cmocka_unit_test(one_that_was_interrupted_says_so),
         cmocka_unit_test(any_allocation_may_fail),
         cmocka_unit_test(nobody_is_robbed),

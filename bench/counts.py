@@ -10,6 +10,7 @@ import pathlib
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import tempfile
 import threading
@@ -228,6 +229,22 @@ class Proc:
         used = usage_of(self.pid).since(self.before)
         return {"syscalls": used.read_calls + used.write_calls,
                 "switches": switches}
+
+
+class Copies:
+    """What a server copies in memory, by build/bench/libcopies.so, which has to
+    be in its environment from the start and costs time."""
+
+    def __init__(self, library):
+        self.file = tempfile.NamedTemporaryFile(prefix="lsvd-copies.")
+        self.file.write(bytes(16))
+        self.file.flush()
+        self.environment = {"LD_PRELOAD": str(library),
+                            "LSVD_COPIES": self.file.name}
+
+    def copied_bytes(self):
+        calls_and_bytes = pathlib.Path(self.file.name).read_bytes()
+        return struct.unpack("=QQ", calls_and_bytes)[1]
 
 
 def start_counting(counter, pid):

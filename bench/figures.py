@@ -68,7 +68,7 @@ class Figures:
 
     def counted(self, workload, system, key, of="requests"):
         c = self.counts.get((workload, system))
-        if not c or key not in c or not c[of]:
+        if not c or key not in c or not c.get(of):
             return math.nan
         return c[key] / c[of]
 
@@ -88,6 +88,7 @@ class Figures:
             - counted(workload, system, "socket")
             - counted(workload, system, "futex"),
             "switches": counted(workload, system, "switches"),
+            "copies": counted(workload, system, "copied", "asked"),
             "syncs": counted(workload, system, "sync",
                              "flushes" if flushes else "requests"),
             "syncs_of": "flush" if flushes else "request",

@@ -176,11 +176,13 @@ def part_calls(figures, systems, workloads, counter):
                 "%s, %s" % (title(w.key), s.name), number(f["syscalls"]),
                 number(f["socket"]), number(f["futex"]),
                 number(f["own"]), number(f["switches"]),
+                number(f["copies"]),
                 "-" if math.isnan(f["syncs"]) else "%s / %s" % (
                     number(f["syncs"]), f["syncs_of"])])
     return ("\nSystem calls (%s: %s) and context switches of the server per "
-            "request:\n\n" % (counter.name, counter.what)) + table(
-        ["", "calls", "socket", "futex", "others", "switches", "syncs"], rows)
+            "request, bytes it copies in memory per byte asked for:\n\n" % (counter.name, counter.what)) + table(
+        ["", "calls", "socket", "futex", "others", "switches", "copies",
+         "syncs"], rows)
 
 
 def part_costs(figures, systems, workloads):

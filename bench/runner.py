@@ -11,7 +11,7 @@ import time
 
 import clients
 from common import Failed, MIB, progress
-from counts import start_counting
+from counts import Copies, start_counting
 from systems import BASE, MEMORY
 from workloads import COLD, DEGRADED, FILLED, FILLED_4K, FRESH, WARM
 
@@ -35,10 +35,12 @@ def is_counted(system):
 
 
 class Runner:
-    def __init__(self, scale, systems, workloads, directory, counter):
+    def __init__(self, scale, systems, workloads, directory, counter,
+                 copies=None):
         self.scale = scale
         self.systems, self.workloads = systems, workloads
         self.directory, self.counter = directory, counter
+        self.copies = copies  # libcopies.so, or None
         self.failures = []
         self.results = []  # dicts: run, workload, system, …
         self.counts = {}   # (workload, system) -> counts per request
@@ -134,6 +136,33 @@ class Runner:
         counted["flushes"] = job["sync"]["total_ios"]
         return counted
 
+    def count_copies(self, system, workload, run):
+        """By a server of its own. What it writes over is as the one before it
+        has left it."""
+        copies = Copies(self.copies)
+        if workload.state in (COLD, DEGRADED):
+            system.make_cold()
+        system.environment = copies.environment
+        try:
+            server = system.start()
+        finally:
+            system.environment = {}
+        try:
+            self.prepare(system, server,
+                         WARM if workload.state == WARM else None)
+            before = copies.copied_bytes()
+            job = clients.run_fio(server, [
+                *workload.fio, *workload.counted_limits(self.scale)],
+                run + 2001)
+            if workload.writes:  # whoever asks a server makes it copy, too
+                system.settle(server)
+            copied = copies.copied_bytes() - before
+            server.stop()
+        finally:
+            server.kill()
+        data = job["write"] if workload.writes else job["read"]
+        return {"copied": copied, "asked": data["io_bytes"]}
+
     def measure(self, system, workload, run):
         if workload.state == FRESH and system.keeps:
             system.make_anew(self.directory)
@@ -161,11 +190,15 @@ class Runner:
             begin = time.monotonic()
             server.stop()
             result["stop_s"] = time.monotonic() - begin
-            return result
         except Failed as failed:
             raise Failed("%s (%s)" % (failed, server.complaint()))
         finally:
             server.kill()
+        if (workload.key, system.key) in self.counts and run == 0 and \
+                self.copies:
+            self.counts[workload.key, system.key].update(
+                self.count_copies(system, workload, run))
+        return result
 
     def all(self):
         for run in range(self.scale.runs):

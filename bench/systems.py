@@ -22,7 +22,8 @@ DRAIN_SECONDS = 300
 class Server:
     """A server of one volume, in the foreground, on a Unix socket."""
 
-    def __init__(self, directory, words, ready, export="", leaves=False):
+    def __init__(self, directory, words, ready, export="", leaves=False,
+                 environment=None):
         self.socket = directory / "socket"
         self.log = directory / "log"
         self.uri = "nbd+unix:///%s?socket=%s" % (export, self.socket)
@@ -31,7 +32,9 @@ class Server:
         with open(self.log, "w") as log:
             self.process = subprocess.Popen([str(w) for w in words],
                                             stdout=log, stderr=log,
-                                            stdin=subprocess.DEVNULL)
+                                            stdin=subprocess.DEVNULL,
+                                            env={**os.environ,
+                                                 **(environment or {})})
         try:
             # One that goes into the background ends with 0 before it is up.
             wait_until(lambda: ready.exists() or self.process.poll()
@@ -140,6 +143,7 @@ class System:
         self.key, self.name, self.scale = key, name, scale
         self.root = None
         self.filled = False
+        self.environment = {}  # of its next server, beside our own
 
     def missing(self):
         """Why it can't be measured here, or None."""
@@ -172,7 +176,8 @@ class System:
     def nbdkit(self, *words):
         ready = self.root / "pid"
         return Server(self.root, ["nbdkit", "-f", "-U", self.root / "socket",
-                                  "-P", ready, *words], ready)
+                                  "-P", ready, *words], ready,
+                      environment=self.environment)
 
     def settle(self, server):
         """Wait until nothing that was answered is still to be done."""

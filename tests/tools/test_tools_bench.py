@@ -51,6 +51,9 @@ def test_run_measures_judges_and_reports(tmp_path, work):
     assert 1.1 < ours["write-flush-32"]["lsvd-ec"]["journal"] < 6
     assert 0 < ours["write-flush-32"]["lsvd-ec"]["journal_syncs"] <= 1
     assert ours["read"]["lsvd-ec"]["hit_share"] == 1
+    for system, copies in (("file", 0), ("memory", 1), ("lsvd-ec", 1)):
+        assert ours["read"][system]["copies"] == pytest.approx(copies,
+                                                               abs=0.05)
     assert ours["seq-write"]["file"]["kernel"] == pytest.approx(1, abs=0.01)
     picture = xml.dom.minidom.parseString((tmp_path / "svg").read_text())
     assert len(picture.getElementsByTagName("rect")) > 3

@@ -79,11 +79,12 @@ check_letter(struct lsvd_volume *v, char part)
     return err_set(-EINVAL, "volume %s has no part %c", v->meta.name, part);
 }
 
-/* Let the destage thread go on, or do its work if there is none. */
+/* Let the threads go on, or do their work if there are none. */
 static void
 wait_a_moment(struct lsvd_volume *v)
 {
     if (!v->threaded) {
+        lsvd_watch(v);
         (void)destage_batch(v);
         return;
     }
@@ -102,9 +103,14 @@ wait_in_sync(struct verify *y, uint32_t slot)
     struct resync *s = &v->resync;
 
     while (!(v->usable & UINT32_C(1) << slot)) {
-        if (atomic_load(&v->stopping) || atomic_load(&v->hurried))
+        if (atomic_load(&v->stopping) || atomic_load(&v->hurried) ||
+            atomic_load(&v->fenced))
             return err_set(-ESHUTDOWN, "volume %s: the server ends",
                            v->meta.name);
+        if (atomic_load(&v->journal_lost)) /* no view can be recorded */
+            return err_set(-EIO, "volume %s: its journal has failed; part %c "
+                           "can't be taken in before the next start",
+                           v->meta.name, (char)('a' + slot));
         if (!resync_has(v, slot)) {
             char problem[256];
 

@@ -364,6 +364,65 @@ finish_replace(struct life *l, int result, bool crashed)
     admin_judge(l);
 }
 
+/* ---- the same while it serves ---- */
+
+static void
+prepare_damaged_served(struct life *l)
+{
+    delete_some(l);
+    if (!l->failed && life_open(l, 0) < 0)
+        life_fail(l, "open: %s", lsvd_error());
+}
+
+static void
+prepare_replace_served(struct life *l)
+{
+    admin_prepare_served(l);
+    simio_make_dir(l->s, SPARE_ROOT);
+}
+
+static int
+act_rebuild_served(struct life *l)
+{
+    static const struct lsvd_repair_callbacks none;
+    struct lsvd_report report = {0};
+    int r = lsvd_live_rebuild(l->v, 0, &none, &report);
+
+    return admin_end_served(l, admin_whole(l, r, &report));
+}
+
+static int
+act_replace_served(struct life *l)
+{
+    static const struct lsvd_repair_callbacks none;
+    struct lsvd_report report = {0};
+    int r = lsvd_live_replace(l->v, 'a', SPARE_ROOT, &none, &report);
+
+    return admin_end_served(l, admin_whole(l, r, &report));
+}
+
+static void
+finish_rebuild_served(struct life *l, int result, bool crashed)
+{
+    if (result < 0 && !crashed) /* a sync that failed is as a power cut */
+        model_crashed(l->m, true);
+    if (result < 0 && admin_rebuild(l) < 0)
+        life_fail(l, "rebuild again: %s", lsvd_error());
+    admin_judge(l);
+}
+
+/* An error may have cost a request a part, or a root the newest policy: the
+ * next start mends that. */
+static void
+finish_replace_served(struct life *l, int result, bool crashed)
+{
+    if (result < 0 && !crashed)
+        model_crashed(l->m, true);
+    admin_judge(l);
+    if (!l->failed)
+        finish_replace(l, result, crashed);
+}
+
 const struct scenario admin_changes[] = {
     {"create", admin_always, admin_prepare_nothing, life_create,
      admin_finish_create, 0},
@@ -382,5 +441,9 @@ const struct scenario admin_changes[] = {
      finish_rebuild, 0},
     {"replace", admin_has_redundancy, prepare_replace, act_replace,
      finish_replace, 0},
+    {"rebuild-served", admin_has_redundancy, prepare_damaged_served,
+     act_rebuild_served, finish_rebuild_served, 0},
+    {"replace-served", admin_has_redundancy, prepare_replace_served,
+     act_replace_served, finish_replace_served, 0},
     {0},
 };

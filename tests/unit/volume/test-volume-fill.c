@@ -6,7 +6,9 @@
 #include "volume/watch.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const struct kind *const kinds[] = {&rig_mirror, &rig_triple, &rig_ec,
@@ -245,6 +247,41 @@ test_look_that_comes_late(void **state)
     rig_end(rig);
 }
 
+static void
+break_journal(void *ctx, const struct lsvd_progress *progress)
+{
+    struct rig *rig = ctx;
+
+    (void)progress;
+    atomic_store(&rig->io.refuse_cache[0], REFUSE_WRITES | REFUSE_SYNCS);
+}
+
+/* Whoever waits for a part to be filled is told when it never will be. */
+static void
+test_no_journal_to_record_it(void **state)
+{
+    (void)state;
+    for (unsigned dirty = 0; dirty < 2; dirty++) {
+        struct rig *rig = rig_new(&rig_triple);
+        const struct lsvd_repair_callbacks cb = {.progress = break_journal,
+                                                 .ctx = rig};
+        struct lsvd_report report;
+        char root[512];
+
+        (void)snprintf(root, sizeof root, "%s/spare", rig->world.path);
+        assert_int_equal(mkdir(root, 0755), 0);
+        rig_open_filled(rig);
+        if (dirty)
+            rig_touch(rig, 0, CHUNKS);
+        assert_int_equal(lsvd_live_replace(rig->world.volume, 'b', root, &cb,
+                                           &report), -EIO);
+        assert_non_null(strstr(lsvd_error(), dirty ? "journal has failed"
+                                                   : "/cache: broken"));
+        rig_kill(rig);
+        rig_free(rig);
+    }
+}
+
 int
 main(void)
 {
@@ -257,6 +294,7 @@ main(void)
         cmocka_unit_test(test_sources_that_go_on_refusing),
         cmocka_unit_test(test_files_made_anew),
         cmocka_unit_test(test_look_that_comes_late),
+        cmocka_unit_test(test_no_journal_to_record_it),
     };
 
     return cmocka_run_group_tests_name("volume-fill", tests, NULL, NULL);

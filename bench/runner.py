@@ -194,11 +194,18 @@ class Runner:
             raise Failed("%s (%s)" % (failed, server.complaint()))
         finally:
             server.kill()
-        if (workload.key, system.key) in self.counts and run == 0 and \
-                self.copies:
-            self.counts[workload.key, system.key].update(
-                self.count_copies(system, workload, run))
+        counts = self.counts.get((workload.key, system.key))
+        if run == 0 and counts and self.copies:
+            try:
+                counts.update(self.count_copies(system, workload, run))
+            except Failed as failed:
+                self.fail("copies of %s, %s: %s" % (workload.name, system.name,
+                                                    failed))
         return result
+
+    def fail(self, what):
+        self.failures.append(what)
+        progress("FAILED: " + what)
 
     def all(self):
         for run in range(self.scale.runs):
@@ -214,8 +221,7 @@ class Runner:
         try:
             result = self.measure(system, workload, run)
         except Failed as failed:
-            self.failures.append("%s: %s" % (where, failed))
-            progress("FAILED: " + self.failures[-1])
+            self.fail("%s: %s" % (where, failed))
             system.make_anew(self.directory)
             return
         result.update(run=run, workload=workload.key, system=system.key)

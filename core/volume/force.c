@@ -25,8 +25,8 @@
  *       another, and with EC a row half old, half new: a part that is left out
  *       takes blocks with it. One that is there and fails ends the start.
  * (FO7) A server that was killed leaves bytes that no disk has yet, and no
- *       journal will write them again: all files of the parts are durable
- *       before anything is concluded from them.
+ *       journal will write them again: all files of the parts are durable, and
+ *       read anew, before anything is concluded from them.
  * (FO8) A journal is given up if it is missing or damaged. One that is there
  *       and can't be read may be whole a moment later: the start is refused. */
 #include "base/err.h"
@@ -61,6 +61,80 @@ volume_has_accepted_loss(struct lsvd_volume *v)
     return has;
 }
 
+bool
+force_may_look_back(struct lsvd_volume *v)
+{
+    bool may;
+
+    pthread_mutex_lock(&v->state_lock);
+    may = v->meta.accepted_loss && !(v->view.members & ~v->usable);
+    pthread_mutex_unlock(&v->state_lock);
+    return may;
+}
+
+/* ---- what is on the parts, and nowhere else ---- */
+
+static int
+sync_file(void *ctx, const char *name)
+{
+    struct object *file;
+    int r;
+
+    if (strspn(name, "0123456789") != strlen(name) &&
+        references_chunk_of(name) == 0 && strcmp(name, LABEL_NAME) != 0 &&
+        strcmp(name, CHUNK_TABLE_NAME) != 0)
+        return 0;
+    r = target_open(ctx, name, 0, &file);
+    if (r == -ENOENT || r == -EPROTO) /* gone, or no file of ours */
+        return 0;
+    if (r < 0)
+        return r;
+    r = object_sync(file);
+    object_drop_cache(file); /* what an earlier sync could not write */
+    object_close(file);
+    return r;
+}
+
+/* FO7. */
+static int
+sync_parts(struct lsvd_volume *v)
+{
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        struct part *p = &v->part[i];
+        int r;
+
+        if (!(v->usable & UINT32_C(1) << i))
+            continue;
+        r = target_list(p->dir, sync_file, p->dir);
+        if (r == 0)
+            r = target_sync(p->dir);
+        if (r < 0 && !is_part_trouble(r))
+            return r;
+        if (r < 0) {
+            part_fail(p, LSVD_PART_ERROR, "%s", err_text());
+            v->usable &= ~(UINT32_C(1) << i);
+        }
+    }
+    return 0;
+}
+
+/* FO6. */
+static int
+check_none_fails(const struct lsvd_volume *v)
+{
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        if (part_may_be_there(&v->part[i]) &&
+            (v->view.members | v->view.complete_members) & UINT32_C(1) << i)
+            return err_set(-EIO,
+                           "volume %s: part %c fails, and without it blocks "
+                           "may be lost: %s; try again, or, if that will not "
+                           "change, take its directory away",
+                           v->meta.name, v->part[i].letter,
+                           v->part[i].problem);
+    }
+    return 0;
+}
+
 /* ---- is it needed? ---- */
 
 static int
@@ -81,22 +155,6 @@ check_enough(struct lsvd_volume *v)
                            v->part[i].problem);
     }
     return err_set(-EIO, "volume %s: not enough parts", v->meta.name);
-}
-
-/* FO6. */
-static int
-check_none_fails(const struct lsvd_volume *v)
-{
-    for (uint32_t i = 0; i < v->g.part_count; i++) {
-        if (v->part[i].state == LSVD_PART_ERROR)
-            return err_set(-EIO,
-                           "volume %s: part %c can't be read, and without it "
-                           "blocks may be lost: %s; try again, or take its "
-                           "directory away if it will never be read",
-                           v->meta.name, v->part[i].letter,
-                           v->part[i].problem);
-    }
-    return 0;
 }
 
 /* Errors that say nothing of the journal. */
@@ -130,9 +188,11 @@ find_cause(struct forcing *f)
     volume_judge_parts(v);
     r = check_enough(v);
     if (r == 0 && f->given_up)
-        r = check_none_fails(v);
-    if (r == 0 && f->given_up)
         r = journal_may_give_up(v);
+    if (r == 0 && f->given_up)
+        r = sync_parts(v);
+    if (r == 0 && f->given_up)
+        r = check_none_fails(v);
     if (r == 0 && !f->given_up && volume_may_attach(v))
         r = err_set(-EALREADY, "volume %s starts without this; nothing was "
                     "changed", v->meta.name);
@@ -221,46 +281,6 @@ force_doubt_absent(struct lsvd_volume *v, struct view *next)
     }
 }
 
-/* ---- what was written and not synced (FO7) ---- */
-
-static int
-sync_file(void *ctx, const char *name)
-{
-    struct object *file;
-    int r;
-
-    if (strcmp(name, LOCK_NAME) == 0)
-        return 0;
-    r = target_open(ctx, name, 0, &file);
-    if (r < 0)
-        return r;
-    r = object_sync(file);
-    object_close(file);
-    return r;
-}
-
-static int
-sync_parts(struct lsvd_volume *v)
-{
-    for (uint32_t i = 0; i < v->g.part_count; i++) {
-        struct part *p = &v->part[i];
-        int r;
-
-        if (!(v->usable & UINT32_C(1) << i))
-            continue;
-        r = target_list(p->dir, sync_file, p->dir);
-        if (r == 0)
-            r = target_sync(p->dir);
-        if (is_our_trouble(r))
-            return r;
-        if (r < 0) {
-            part_fail(p, LSVD_PART_ERROR, "%s", err_text());
-            v->usable &= ~(UINT32_C(1) << i);
-        }
-    }
-    return 0;
-}
-
 /* ---- chunk files that no table knows ---- */
 
 struct find {
@@ -337,10 +357,8 @@ forget_references(struct chunk_table *t)
 int
 force_without_journal(struct lsvd_volume *v)
 {
-    int r = sync_parts(v);
+    int r = check_none_fails(v); /* a table may have failed just now */
 
-    if (r == 0)
-        r = check_none_fails(v);
     if (r == 0)
         r = find_chunks(v);
     for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {

@@ -126,7 +126,9 @@ copy_open(struct lsvd_volume *v, size_t nth, struct journal_copy *c)
     }
     if (!uuid_equal(&journal_identity(c->j)->volume, &v->meta.uuid)) {
         c->keep_off = true;
-        return err_set(-EBADMSG, "%s/%s is of another volume", path, name);
+        r = err_set(-EBADMSG, "%s/%s is of another volume", path, name);
+        note_why(c, r);
+        return r;
     }
     c->acceptable = is_acceptable(v, journal_identity(c->j));
     return c->acceptable ? 0 : -ENOENT;
@@ -161,8 +163,8 @@ copy_scan(struct lsvd_volume *v, struct journal_copy *c)
     } else {
         note_why(c, r);
         log_event(&v->log, LOG_ERROR_LEVEL,
-                  "volume %s: a copy of the journal is damaged: %s",
-                  v->meta.name, c->why);
+                  "volume %s: a copy of the journal %s: %s", v->meta.name,
+                  c->unread ? "can't be read" : "is damaged", c->why);
     }
 }
 
@@ -382,9 +384,10 @@ journal_remembers(struct lsvd_volume *v)
 static int
 say_unread(const struct lsvd_volume *v, const char *why)
 {
-    return err_set(-EIO, "volume %s: its journal is there and can't be read, "
-                   "for which it is not given up: %s; try again, or take it "
-                   "away if it will never be read", v->meta.name, why);
+    return err_set(-EIO, "volume %s: its journal can't be read, for which it "
+                   "is not given up: %s; try again, or, if it will never be "
+                   "read, take it away, or its directory out of cache=",
+                   v->meta.name, why);
 }
 
 int

@@ -237,6 +237,7 @@ candidate_open(struct lsvd_volume *v, const char *root, uint32_t slot,
         return r;
     r = part_dir_open(v->io, &where, slot, 0, &ret->dir);
     if (r < 0) {
+        ret->failure = r;
         part_fail(ret, LSVD_PART_MISSING, "%s", err_text());
         return r;
     }
@@ -304,6 +305,23 @@ candidate_judge(struct lsvd_volume *v, struct part *p)
         p->state = LSVD_PART_OK;
 }
 
+bool
+part_may_be_there(const struct part *p)
+{
+    return p->state == LSVD_PART_ERROR ||
+           (p->state == LSVD_PART_MISSING && p->failure != 0 &&
+            !is_gone(p->failure));
+}
+
+/* Of two places without a label: where it may be, or else is a directory. */
+static bool
+tells_more(const struct part *place, const struct part *p)
+{
+    if (part_may_be_there(place) != part_may_be_there(p))
+        return part_may_be_there(place);
+    return place->dir && !p->dir;
+}
+
 /* Place a judged candidate; a better one replaces what was known. */
 static int
 candidate_place(struct lsvd_volume *v, struct part *p)
@@ -324,8 +342,10 @@ candidate_place(struct lsvd_volume *v, struct part *p)
         candidate_close(p);
         return 0;
     }
-    if (place->dir && !p->dir)
+    if (tells_more(place, p)) {
+        candidate_close(p);
         return 0;
+    }
     candidate_close(place);
     *place = *p;
     return 0;

@@ -328,9 +328,9 @@ judge_by(struct lsvd_volume *v, const struct rows *rows, uint32_t witness,
     }
 }
 
-/* FO5: the newest is not whole, and the record that would have made it so is
- * lost for good. Data that are, as they are read, or else what an older parity
- * tells. */
+/* FO5: the newest is not whole, though every part has told what it has, and
+ * the record that would have made it so is lost for good. Data that are, as
+ * they are read, or else what an older parity tells. */
 static void
 judge_older(struct lsvd_volume *v, const struct rows *rows, struct stripe *s)
 {
@@ -360,7 +360,8 @@ judge_ec(struct lsvd_volume *v, const struct rows *rows, struct stripe *s)
         return;
     }
     judge_by(v, rows, witness, s);
-    if (!s->readable && volume_has_accepted_loss(v))
+    if (!s->readable && rows->trouble == 0 && rows->skip == 0 &&
+        force_may_look_back(v))
         judge_older(v, rows, s);
 }
 

@@ -497,6 +497,8 @@ int part_init(struct lsvd_volume *v, struct target *dir, uint32_t slot,
 int part_open_table(struct lsvd_volume *v, struct part *p);
 /* Date the chunks of a doubtful table by the headers of their files. */
 int part_raise_table(struct lsvd_volume *v, struct part *p);
+/* It can't be used, and not for want of a directory or an answer. */
+bool part_may_be_there(const struct part *p);
 void part_fail(struct part *p, enum lsvd_part_state state, const char *format,
                ...) __attribute__((format(printf, 3, 4)));
 
@@ -719,6 +721,8 @@ void force_doubt_absent(struct lsvd_volume *v, struct view *next);
  * does (replicas), and not to be relied on for references (RF6). -EIO: FO6. */
 int force_without_journal(struct lsvd_volume *v);
 bool volume_has_accepted_loss(struct lsvd_volume *v);
+/* FO5: such a loss, and no member is away that may have what is newest. */
+bool force_may_look_back(struct lsvd_volume *v);
 
 /* ---- live.c ---- */
 

@@ -251,11 +251,11 @@ one_that_fails_is_not_left_out(void **state)
             rig->io.only = files[n];
             atomic_store(&rig->io.refuse[1], REFUSE_READS | REFUSE_SYNCS);
             assert_int_equal(force(rig, &report, &told), -EIO);
-            assert_non_null(strstr(lsvd_error(), "part b can't be read"));
+            assert_non_null(strstr(lsvd_error(), "part b fails"));
             assert_non_null(strstr(lsvd_error(), "take its directory away"));
             atomic_store(&rig->io.refuse[1], 0);
             info = info_of(rig);
-            assert_int_equal(info->forced_count, n);
+            assert_int_equal(info->forced_count, 0);
             free(info);
         }
         MUST(force(rig, &report, &told));
@@ -285,8 +285,7 @@ a_journal_that_can_not_be_read_is_not_given_up(void **state)
     for (size_t i = 0; i < sizeof how / sizeof how[0]; i++) {
         atomic_store(&rig->io.refuse_cache[0], how[i]);
         assert_int_equal(force(rig, &report, &told), -EIO);
-        assert_non_null(strstr(lsvd_error(), "journal is there and can't be "
-                                             "read"));
+        assert_non_null(strstr(lsvd_error(), "journal can't be read"));
         assert_non_null(strstr(lsvd_error(), "take it away"));
     }
     atomic_store(&rig->io.refuse_cache[0], 0);

@@ -403,6 +403,12 @@ fragment_sync(struct fragment *f)
 }
 
 void
+fragment_drop_cache(struct fragment *f)
+{
+    object_drop_cache(f->object);
+}
+
+void
 fragment_start_sync(struct fragment *f)
 {
     object_start_sync(f->object);

@@ -296,6 +296,7 @@ plan_remove(struct lsvd_volume *v, const struct plan *plan, uint32_t parts)
 struct sync_list {
     struct lsvd_volume *v;
     struct fragment **fragment;
+    bool *drop; /* of each: no reason to keep it in the page cache */
     struct parallel_result *result;
     size_t count;
 };
@@ -304,9 +305,13 @@ static int
 sync_one(void *ctx, size_t i)
 {
     struct sync_list *list = ctx;
+    int r;
 
     atomic_fetch_add(&list->v->count.part_syncs, 1);
-    return fragment_sync(list->fragment[i]);
+    r = fragment_sync(list->fragment[i]);
+    if (r == 0 && list->drop[i])
+        fragment_drop_cache(list->fragment[i]);
+    return r;
 }
 
 static int
@@ -324,6 +329,8 @@ sync_list_add(struct sync_list *list, const struct plan *plan, uint32_t parts)
                                        "part %c: lost the file of chunk %llu",
                                        (char)('a' + i),
                                        (unsigned long long)plan->chunk));
+        list->drop[list->count] = plan->bulk &&
+                                  !volume_reads_first(list->v, plan->pin, i);
         list->fragment[list->count++] = f;
     }
     return 0;
@@ -363,6 +370,8 @@ plan_sync(struct lsvd_volume *v, const struct plan *first, uint32_t parts)
         count += v->g.part_count;
     r = mem_new(count, sizeof *list.fragment, &list.fragment);
     if (r == 0)
+        r = mem_new(count, sizeof *list.drop, &list.drop);
+    if (r == 0)
         r = mem_new(count, sizeof *list.result, &list.result);
     for (plan = first; plan && r == 0; plan = plan->next) {
         if (!plan->remove && !plan->is_done)
@@ -371,6 +380,7 @@ plan_sync(struct lsvd_volume *v, const struct plan *first, uint32_t parts)
     if (r == 0)
         r = sync_all(&list);
     free(list.fragment);
+    free(list.drop);
     free(list.result);
     return r;
 }

@@ -108,8 +108,8 @@ store_entries(struct lsvd_volume *v, struct bypass_chunk *b)
 
 /* Of each chunk a plan, which has nothing to put in place. */
 static int
-make_plans(struct bypass_chunk *const *chunk, size_t count,
-           struct plan **ret_first)
+make_plans(const struct lsvd_volume *v, struct bypass_chunk *const *chunk,
+           size_t count, struct plan **ret_first)
 {
     for (size_t i = count; i-- > 0;) {
         struct plan *plan = plan_new(chunk[i]->chunk);
@@ -118,6 +118,7 @@ make_plans(struct bypass_chunk *const *chunk, size_t count,
             return -ENOMEM;
         plan->seq = chunk[i]->newest;
         plan->pin = chunk[i]->pin;
+        plan->bulk = plan_is_bulk(v, chunk[i]->blocks);
         plan->next = *ret_first;
         *ret_first = plan;
     }
@@ -141,7 +142,7 @@ bypass_make_durable(struct lsvd_volume *v, struct bypass_chunk *const *chunk,
                     size_t count)
 {
     struct plan *first = NULL;
-    int r = make_plans(chunk, count, &first);
+    int r = make_plans(v, chunk, count, &first);
 
     if (r == 0 && count > 0)
         r = plan_sync(v, first, v->usable);

@@ -638,6 +638,7 @@ take_blocks(struct lsvd_volume *v, struct plan *plan, uint32_t rows_max,
         cut_rows(v, plan, rows_max,
                  before == UINT64_MAX && total > plan->block_count);
     plan->taken = plan->block_count;
+    plan->bulk = plan_is_bulk(v, plan->taken);
     plan->seq = journal_take_seq(v->journal);
     return 0;
 }

@@ -347,6 +347,14 @@ preferred_replica(struct lsvd_volume *v, struct chunk *c, uint32_t skip)
     return v->g.part_count;
 }
 
+bool
+volume_reads_first(struct lsvd_volume *v, struct chunk *c, uint32_t slot)
+{
+    if (v->g.is_ec)
+        return slot < v->g.data_count || v->usable != volume_all_parts(v);
+    return slot == preferred_replica(v, c, 0);
+}
+
 struct fragment *
 volume_preferred_fragment(struct lsvd_volume *v, struct chunk *c)
 {

@@ -989,6 +989,9 @@ said_by_sum(uint64_t sum)
            : sum == SUM_REFERENCE ? SAID_REFERENCE
                                   : SAID_BYTES;
 }
+/* Whether what is in place on the part is read while all is well: of parity and
+ * of replicas that others are asked before, nothing is. */
+bool volume_reads_first(struct lsvd_volume *v, struct chunk *c, uint32_t slot);
 /* The file of the replica that is asked first; NULL: none can be. */
 struct fragment *volume_preferred_fragment(struct lsvd_volume *v,
                                            struct chunk *c);
@@ -1082,6 +1085,7 @@ struct plan {
     struct journal_block *blocks; /* what it destages */
     size_t block_count;           /* … and how many, of which … */
     size_t taken;                 /* … the journal has so many */
+    bool bulk; /* PL1 */
     uint64_t zero_seq;
     struct shared *written; /* plan_of_write: its blocks, one behind the other,
                              * then parity; owned */
@@ -1099,6 +1103,16 @@ struct plan {
 
 /* Plans that destage carries out together, each with a redo record at most. */
 #define BATCH_CHUNKS_MAX JOURNAL_REDO_RECORDS_MAX
+
+/* (PL1) Of a chunk that was written in bulk, half of it or more in one go, only
+ * what is read first stays in the page cache: three copies take no more of it
+ * than one. Fewer blocks at random are likely to be followed by others of the
+ * same chunk soon. */
+static inline bool
+plan_is_bulk(const struct lsvd_volume *v, size_t blocks)
+{
+    return 2 * blocks >= v->g.chunk_blocks;
+}
 
 /* Everything that destaging this chunk needs, read and computed; nothing
  * written. rows_max bounds the rows that need a redo record; only rows with a

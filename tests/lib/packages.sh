@@ -13,7 +13,8 @@ packages_demo=(libnbd-bin qemu-utils file)
 # What the tests use: their framework, and the clients that people use.
 packages_check=(libcmocka-dev python3 python3-pytest python3-libnbd
     libnbd-bin qemu-utils fio nbd-client fuse3 mount util-linux
-    e2fsprogs xfsprogs gnutls-bin file jq procps libfuse3-dev spin)
+    util-linux-extra e2fsprogs xfsprogs gnutls-bin file jq procps libfuse3-dev
+    spin)
 
 # The guest with NFS (tests/nfs): its kernel, and the server's programs, which
 # are used in it alone.

@@ -9,7 +9,7 @@ import nbd
 import pytest
 
 from nbdharness import (KIB, MIB, POLICIES, assert_same, extents, poll,
-                        random_bytes, random_file, read_all, run)
+                        random_bytes, random_file, read_all, run, write_all)
 
 
 class Model:
@@ -347,6 +347,32 @@ def test_extents_are_what_is_allocated(volume):
     assert list(extents(h, volume.size)) == want
     h.trim(volume.size, 0)
     assert list(extents(h, volume.size)) == [(volume.size, True)]
+
+
+def cached_bytes(path):
+    return int(run("fincore", "--bytes", "--noheadings", "--output", "RES",
+                   path).stdout or 0)
+
+
+@pytest.mark.parametrize("policy", ["r3", "ec42"])
+@pytest.mark.parametrize("round", ["new", "again"])
+def test_page_cache_keeps_what_is_read(place, policy, round):
+    """Of what is written in large pieces it has one copy, and no parity but
+    of the pieces of a chunk that happen to be destaged by themselves."""
+    kind = run("stat", "--file-system", "--format", "%T", place.path).stdout
+    if kind.strip() in ("tmpfs", "ramfs"):
+        pytest.skip("files of a tmpfs are nowhere but in the page cache")
+    volume = place.volume(policy, size=32 * MIB, chunk=4 * MIB)
+    if round == "again":
+        volume.fill(5)
+    server = volume.serve()
+    write_all(server.connect(), random_bytes(volume.size, 6))
+    server.stop()
+    cached = {letter: sum(cached_bytes(volume.chunk_file(letter, n))
+                          for n in range(1, 9)) for letter in volume.letters}
+    assert volume.size // 2 < sum(cached.values()) < volume.size * 5 // 4
+    if policy == "ec42":
+        assert cached["e"] + cached["f"] < 4 * MIB
 
 
 def test_trim_of_a_whole_large_volume_is_quick(place):

@@ -330,7 +330,8 @@ sync_list_add(struct sync_list *list, const struct plan *plan, uint32_t parts)
                                        (char)('a' + i),
                                        (unsigned long long)plan->chunk));
         list->drop[list->count] = plan->bulk &&
-                                  !volume_reads_first(list->v, plan->pin, i);
+                                  !volume_reads_first(list->v, plan->chunk,
+                                                      i);
         list->fragment[list->count++] = f;
     }
     return 0;

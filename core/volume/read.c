@@ -331,16 +331,23 @@ span_end(struct lsvd_volume *v, struct chunk *c, struct span *s)
     return 0;
 }
 
-/* The replica to ask first: spread over chunks, so that all parts work; a slow
- * one (policy.h) only if there is no other. */
+/* Who is asked as the i-th, in two rounds: spread over chunks, so that all
+ * parts work; slow ones (policy.h) only in the second. false: nobody. */
+static bool
+replica_in_turn(struct lsvd_volume *v, uint64_t chunk, uint32_t i,
+                uint32_t *ret_slot)
+{
+    *ret_slot = (uint32_t)((chunk + i) % v->g.part_count);
+    return atomic_load(&v->part[*ret_slot].slow) == (i >= v->g.part_count);
+}
+
 static uint32_t
 preferred_replica(struct lsvd_volume *v, struct chunk *c, uint32_t skip)
 {
-    for (uint32_t i = 0; i < 2 * v->g.part_count; i++) {
-        uint32_t slot = (uint32_t)((c->number + i) % v->g.part_count);
-        bool slow = atomic_load(&v->part[slot].slow);
+    uint32_t slot;
 
-        if (slow == (i >= v->g.part_count) &&
+    for (uint32_t i = 0; i < 2 * v->g.part_count; i++) {
+        if (replica_in_turn(v, c->number, i, &slot) &&
             !(skip & UINT32_C(1) << slot) && chunk_fragment(v, c, slot, NULL))
             return slot;
     }
@@ -348,11 +355,18 @@ preferred_replica(struct lsvd_volume *v, struct chunk *c, uint32_t skip)
 }
 
 bool
-volume_reads_first(struct lsvd_volume *v, struct chunk *c, uint32_t slot)
+volume_reads_first(struct lsvd_volume *v, uint64_t chunk, uint32_t slot)
 {
+    uint32_t usable = atomic_load(&v->usable), first;
+
     if (v->g.is_ec)
-        return slot < v->g.data_count || v->usable != volume_all_parts(v);
-    return slot == preferred_replica(v, c, 0);
+        return slot < v->g.data_count || usable != volume_all_parts(v);
+    for (uint32_t i = 0; i < 2 * v->g.part_count; i++) {
+        if (replica_in_turn(v, chunk, i, &first) &&
+            usable & UINT32_C(1) << first)
+            return slot == first;
+    }
+    return true;
 }
 
 struct fragment *

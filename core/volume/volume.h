@@ -991,7 +991,7 @@ said_by_sum(uint64_t sum)
 }
 /* Whether what is in place on the part is read while all is well: of parity and
  * of replicas that others are asked before, nothing is. */
-bool volume_reads_first(struct lsvd_volume *v, struct chunk *c, uint32_t slot);
+bool volume_reads_first(struct lsvd_volume *v, uint64_t chunk, uint32_t slot);
 /* The file of the replica that is asked first; NULL: none can be. */
 struct fragment *volume_preferred_fragment(struct lsvd_volume *v,
                                            struct chunk *c);

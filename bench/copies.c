@@ -1,8 +1,8 @@
 /* copies.c: preloaded into a server, this counts what it copies by memcpy and
  * memmove, in pieces of at least PIECE bytes, for bench/counts.py: two numbers,
  * calls and bytes, in the file that LSVD_COPIES names, which is there and has
- * room for them. What the kernel copies is not seen, nor what
- * a compiler does in place, as it may when it knows the size. */
+ * room for them. What the kernel copies is not seen, nor what a compiler does
+ * in place, as it may when it knows the size. */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdatomic.h>

@@ -397,11 +397,12 @@ journal_check(struct lsvd_volume *v)
     char why[256];
     int r = scan(v, v->journal, NULL, &found);
 
-    snprintf(why, sizeof why, "%s", err_text());
     if (r == 0 || r == -ENOMEM)
         return r;
-    return r == -EBADMSG ? err_wrap(r, "volume %s", v->meta.name)
-                         : say_unread(v, why);
+    if (r == -EBADMSG)
+        return err_wrap(r, "volume %s", v->meta.name);
+    snprintf(why, sizeof why, "%s", err_text());
+    return say_unread(v, why);
 }
 
 int

@@ -165,8 +165,7 @@ finish_grow_served(struct life *l, int result, bool crashed)
 {
     struct lsvd_info info;
 
-    if (result < 0 && !crashed) /* a sync that failed is as a power cut */
-        model_crashed(l->m, true);
+    admin_after_error(l, result, crashed);
     if (lsvd_info(&l->env, LIFE_VOLUME, &info) < 0)
         life_fail(l, "info: %s", lsvd_error());
     else if (info.size_bytes != grown(l) &&
@@ -404,8 +403,7 @@ act_replace_served(struct life *l)
 static void
 finish_rebuild_served(struct life *l, int result, bool crashed)
 {
-    if (result < 0 && !crashed) /* a sync that failed is as a power cut */
-        model_crashed(l->m, true);
+    admin_after_error(l, result, crashed);
     if (result < 0 && admin_rebuild(l) < 0)
         life_fail(l, "rebuild again: %s", lsvd_error());
     admin_judge(l);
@@ -416,8 +414,7 @@ finish_rebuild_served(struct life *l, int result, bool crashed)
 static void
 finish_replace_served(struct life *l, int result, bool crashed)
 {
-    if (result < 0 && !crashed)
-        model_crashed(l->m, true);
+    admin_after_error(l, result, crashed);
     admin_judge(l);
     if (!l->failed)
         finish_replace(l, result, crashed);

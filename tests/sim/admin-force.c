@@ -240,8 +240,7 @@ prepare_few(struct life *l)
 static void
 finish_few(struct life *l, int result, bool crashed)
 {
-    if (result < 0 && !crashed) /* a sync that failed is as a power cut */
-        model_crashed(l->m, true);
+    admin_after_error(l, result, crashed);
     if ((result < 0 || crashed) && force_again(l) < 0)
         life_fail(l, "force again: %s", lsvd_error());
     else

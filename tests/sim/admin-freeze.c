@@ -49,8 +49,7 @@ static void
 finish_snapshot_served(struct life *l, int result, bool crashed)
 {
     snapshots_find(l);
-    if (result < 0 && !crashed) /* a sync that failed is as a power cut */
-        model_crashed(l->m, true);
+    admin_after_error(l, result, crashed);
     admin_judge(l);
     snapshots_check(l);
     if (result == 0 && l->frozen_count != 1)
@@ -230,8 +229,7 @@ act_merge_served(struct life *l)
 static void
 finish_merge_served(struct life *l, int result, bool crashed)
 {
-    if (result < 0 && !crashed) /* a sync that failed is as a power cut */
-        model_crashed(l->m, true);
+    admin_after_error(l, result, crashed);
     finish_remove_snapshot(l, result, crashed);
 }
 
@@ -277,8 +275,7 @@ finish_dedupe(struct life *l, int result, bool crashed)
 static void
 finish_dedupe_served(struct life *l, int result, bool crashed)
 {
-    if (result < 0 && !crashed) /* a sync that failed is as a power cut */
-        model_crashed(l->m, true);
+    admin_after_error(l, result, crashed);
     finish_dedupe(l, result, crashed);
 }
 

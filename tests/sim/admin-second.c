@@ -48,8 +48,7 @@ use_until_cut(struct life *l, bool perhaps)
 static void
 finish_use(struct life *l, int result, bool crashed)
 {
-    if (result < 0 && !crashed) /* a sync that failed is as a power cut */
-        model_crashed(l->m, true);
+    admin_after_error(l, result, crashed);
     use_until_cut(l, true);
     admin_judge(l);
 }

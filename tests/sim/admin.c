@@ -34,6 +34,13 @@ admin_has_redundancy(const struct sim_policy *policy)
 }
 
 void
+admin_after_error(struct life *l, int result, bool crashed)
+{
+    if (result < 0 && !crashed)
+        model_crashed(l->m, true);
+}
+
+void
 admin_judge(struct life *l)
 {
     if (l->failed)

@@ -43,6 +43,9 @@ int admin_rebuild(struct life *l);
 /* An error on a part may have cost it its place: a person would rebuild it
  * first. */
 int admin_once_more(struct life *l, int (*act)(struct life *l));
+/* What a volume that was served may hold now: of an error, a sync that failed,
+ * as little as of a power cut. result, crashed: of what was done. */
+void admin_after_error(struct life *l, int result, bool crashed);
 /* The closed volume: opens, holds what it must, closes, verifies. */
 void admin_judge(struct life *l);
 

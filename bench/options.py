@@ -9,11 +9,13 @@ import signal
 import sys
 import tempfile
 
+import memory
 from common import progress
 from systems import BASE, ELSEWHERE, MEMORY
 from workloads import BY_KEY, SCALES, WARM, WORKLOADS, chosen
 
 SOURCES = pathlib.Path(__file__).resolve().parents[1]
+COPIES = 3  # of a volume: what is written at once
 PROGRAMS = ("fio", "nbdkit", "nbdcopy", "df", "sync")
 
 
@@ -110,12 +112,16 @@ def systems_of(p, args, everything, quick, workloads):
 
 
 @contextlib.contextmanager
-def workplace(args):
-    """A directory that goes when we go, even if we are asked to."""
+def workplace(args, scale):
+    """A directory that goes when we go, even if we are asked to; and how the
+    machine is."""
     def leave(number, frame):
         sys.exit(128 + number)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, leave)
     with tempfile.TemporaryDirectory(prefix="lsvd-bench.", dir=args.dir,
                                      ignore_cleanup_errors=True) as path:
-        yield pathlib.Path(path), os.getloadavg()[0]
+        load = os.getloadavg()[0]
+        first, again = memory.first_use(COPIES * scale.size)
+        yield pathlib.Path(path), {
+            "load_before": load, "memory_first": first, "memory_again": again}

@@ -71,7 +71,7 @@ def commit_of(directory):
     return done.stdout.strip() or "unknown"
 
 
-def facts(args, scale, directory, load):
+def facts(args, scale, directory, before):
     """Where and how, for the head of the report and for programs."""
     cpu = re.search(r"^model name\s*: (.*)$",
                     pathlib.Path("/proc/cpuinfo").read_text(), re.M)
@@ -80,7 +80,8 @@ def facts(args, scale, directory, load):
         "kernel": os.uname().release, "cpus": os.cpu_count(),
         "cpu": cpu.group(1) if cpu else os.uname().machine,
         "file_system": call("df", "--output=fstype", directory).split()[-1],
-        "load_before": load, "load_after": os.getloadavg()[0],
+        "load_after": os.getloadavg()[0],
+        **before,
         "size_mib": scale.size, "journal_mib": scale.journal,
         "ram_mib": scale.ram, "seconds": scale.seconds,
         "sustained_seconds": scale.sustained, "runs": scale.runs,
@@ -96,6 +97,8 @@ def describe(f):
         "Commit %(commit)s, %(date)s, `--%(scale)s`; Linux %(kernel)s,\n"
         "%(cpus)d CPUs (%(cpu)s), %(file_system)s; load average "
         "%(load_before).1f before and %(load_after).1f after.\n"
+        "A GiB of memory took %(memory_first).2f s at its first use, "
+        "%(memory_again).2f s at once again.\n"
         "Volumes of %(size_mib)d MiB, journals of %(journal_mib)d MiB, "
         "`ram=%(ram_mib)dM`; runs: %(runs)d of %(seconds)g s (sustained: "
         "%(sustained_seconds)g s). %(fill)s\n" % f)
@@ -179,8 +182,9 @@ def part_calls(figures, systems, workloads, counter):
                 number(f["copies"]),
                 "-" if math.isnan(f["syncs"]) else "%s / %s" % (
                     number(f["syncs"]), f["syncs_of"])])
-    return ("\nSystem calls (%s: %s) and context switches of the server per "
-            "request, bytes it copies in memory per byte asked for:\n\n" % (counter.name, counter.what)) + table(
+    head = ("\nSystem calls (%s: %s) and context switches of the server per "
+            "request, bytes it copies in memory per byte asked for:\n\n")
+    return head % (counter.name, counter.what) + table(
         ["", "calls", "socket", "futex", "others", "switches", "copies",
          "syncs"], rows)
 

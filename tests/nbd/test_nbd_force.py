@@ -99,6 +99,26 @@ def test_a_damaged_journal_is_kept_aside(place):
     assert_old_or_new(volume.content(), old, new, volume.block)
 
 
+def test_a_part_that_can_not_be_looked_at_is_not_left_out(place):
+    """It may be back in a moment, with what the others do not have (FO6)."""
+    volume = place.volume("r3", size=SIZE)
+    crash(volume, "loop")
+    journal, = volume.cache.glob("*.journal")
+    journal.unlink()
+    part = volume.part_dir("b")
+    aside = part.with_name("aside")
+    part.rename(aside)
+    part.symlink_to(part)
+    before = state(volume)
+    done = force(volume, 3, f"--accept-loss={WHY}")
+    assert "part b fails" in one_line(done.stderr)
+    assert state(volume) == before
+    part.unlink()
+    aside.rename(part)
+    assert forced(volume)["policy_met"] is True
+    volume.verify()
+
+
 def test_replicas_that_differ_are_listed_and_made_alike(place):
     """As a destage that was cut short leaves them, and the journal gone."""
     volume = place.volume("r2", size=SIZE)

@@ -99,7 +99,8 @@ def test_a_damaged_journal_is_kept_aside(place):
     assert_old_or_new(volume.content(), old, new, volume.block)
 
 
-def test_a_part_that_can_not_be_looked_at_is_not_left_out(place):
+@pytest.mark.parametrize("other", ["nothing else", "an empty directory"])
+def test_a_part_that_can_not_be_looked_at_is_not_left_out(place, other):
     """It may be back in a moment, with what the others do not have (FO6)."""
     volume = place.volume("r3", size=SIZE)
     crash(volume, "loop")
@@ -109,6 +110,8 @@ def test_a_part_that_can_not_be_looked_at_is_not_left_out(place):
     aside = part.with_name("aside")
     part.rename(aside)
     part.symlink_to(part)
+    if other == "an empty directory":
+        (volume.part_dir("c").parent / "b").mkdir()
     before = state(volume)
     done = force(volume, 3, f"--accept-loss={WHY}")
     assert "part b fails" in one_line(done.stderr)

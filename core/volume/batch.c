@@ -33,7 +33,7 @@ struct looks {
     struct lsvd_volume *v;
     uint64_t chunk[BATCH_CHUNKS_MAX];
     uint32_t broken[BATCH_CHUNKS_MAX]; /* bit per part */
-    bool is_bulk[BATCH_CHUNKS_MAX];    /* half of it is new, or more */
+    bool is_bulk[BATCH_CHUNKS_MAX];
     struct parallel_result result[BATCH_CHUNKS_MAX];
 };
 
@@ -52,7 +52,7 @@ look_at(void *ctx, size_t i)
 
     looks->broken[i] = 0;
     journal_chunk_blocks(v->journal, chunk - 1, NULL, 0, &total, &zero_seq);
-    looks->is_bulk[i] = total >= v->g.chunk_blocks / 2;
+    looks->is_bulk[i] = plan_is_bulk(v, total);
     if (zero_seq != 0 || chunk_truth(v, chunk).state != CHUNK_PRESENT)
         return 0;
     r = chunk_get(v, chunk, &c);

@@ -19,10 +19,16 @@
 #define PLAN_BYTES_MAX (8u << 20) /* of new data */
 #define RUN_BLOCKS_MAX 256u        /* read from the journal at once */
 
+/* Small things of a plan, a handful for each row, lie in one piece one behind
+ * the other; what is larger has a piece of its own. */
+#define SLAB_BYTES 65536u
+#define SLAB_ALIGN 64u
+
 struct plan_memory {
     struct plan_memory *next;
-    void *bytes;
+    uint8_t *bytes;
     size_t size;
+    size_t used;
 };
 
 struct plan *
@@ -65,22 +71,39 @@ plan_newest_seq(const struct plan *plan)
     return newest;
 }
 
-/* Not initialised. */
-static void *
-alloc_bytes(struct plan *plan, size_t bytes)
+/* One more piece, the first to be taken from. */
+static struct plan_memory *
+add_memory(struct plan *plan, size_t size)
 {
     struct plan_memory *m;
 
     if (mem_new(1, sizeof *m, &m) < 0)
         return NULL;
-    m->size = bytes ? bytes : 1;
-    if (recycle_get(m->size, &m->bytes) < 0) {
+    m->size = size;
+    if (recycle_get(size, &m->bytes) < 0) {
         free(m);
         return NULL;
     }
     m->next = plan->memory;
     plan->memory = m;
-    return m->bytes;
+    return m;
+}
+
+/* Not initialised; aligned to SLAB_ALIGN. */
+static void *
+alloc_bytes(struct plan *plan, size_t bytes)
+{
+    size_t size = (bytes + SLAB_ALIGN - 1) / SLAB_ALIGN * SLAB_ALIGN;
+    struct plan_memory *m = plan->memory;
+    void *p;
+
+    if (!m || m->size - m->used < size)
+        m = add_memory(plan, size < SLAB_BYTES ? SLAB_BYTES : size);
+    if (!m)
+        return NULL;
+    p = m->bytes + m->used;
+    m->used += size;
+    return p;
 }
 
 void *

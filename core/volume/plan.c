@@ -19,10 +19,12 @@
 #define PLAN_BYTES_MAX (8u << 20) /* of new data */
 #define RUN_BLOCKS_MAX 256u        /* read from the journal at once */
 
-/* Small things of a plan, a handful for each row, lie in one piece one behind
- * the other; what is larger has a piece of its own. */
-#define SLAB_BYTES 65536u
-#define SLAB_ALIGN 64u
+/* Small things of a plan, a handful for each row, lie one behind the other in a
+ * piece; what is larger has a piece of its own. Many small plans wait for their
+ * chunks to be closed (bypass.h), so the first piece is small. */
+#define FIRST_PIECE_BYTES 8192u
+#define PIECE_BYTES 32768u
+#define PIECE_ALIGN 64u
 
 struct plan_memory {
     struct plan_memory *next;
@@ -71,12 +73,19 @@ plan_newest_seq(const struct plan *plan)
     return newest;
 }
 
-/* One more piece, the first to be taken from. */
+/* One more piece, to be taken from until it is full; but one that is made for
+ * something large leaves that to the one before. */
 static struct plan_memory *
-add_memory(struct plan *plan, size_t size)
+add_piece(struct plan *plan, size_t size)
 {
-    struct plan_memory *m;
+    struct plan_memory **at = &plan->memory, *m;
 
+    if (*at && size > PIECE_BYTES)
+        at = &(*at)->next;
+    else if (!*at && size < FIRST_PIECE_BYTES)
+        size = FIRST_PIECE_BYTES;
+    else if (size < PIECE_BYTES)
+        size = PIECE_BYTES;
     if (mem_new(1, sizeof *m, &m) < 0)
         return NULL;
     m->size = size;
@@ -84,21 +93,21 @@ add_memory(struct plan *plan, size_t size)
         free(m);
         return NULL;
     }
-    m->next = plan->memory;
-    plan->memory = m;
+    m->next = *at;
+    *at = m;
     return m;
 }
 
-/* Not initialised; aligned to SLAB_ALIGN. */
+/* Not initialised; aligned to PIECE_ALIGN. */
 static void *
 alloc_bytes(struct plan *plan, size_t bytes)
 {
-    size_t size = (bytes + SLAB_ALIGN - 1) / SLAB_ALIGN * SLAB_ALIGN;
+    size_t size = (bytes + PIECE_ALIGN - 1) / PIECE_ALIGN * PIECE_ALIGN;
     struct plan_memory *m = plan->memory;
     void *p;
 
     if (!m || m->size - m->used < size)
-        m = add_memory(plan, size < SLAB_BYTES ? SLAB_BYTES : size);
+        m = add_piece(plan, size);
     if (!m)
         return NULL;
     p = m->bytes + m->used;

@@ -4,7 +4,9 @@
  * good - its own cells included -, synced, read again from the medium, and
  * only then takes the old one's name. Killed anywhere it can be run again.
  * (F1) Never from a source that fails its check; never over the last good
- *      copy: what the old file alone holds is copied into the new one.
+ *      copy: what the old file alone holds is copied into the new one. It is
+ *      read twice, to be judged and to be copied: what was there the first time
+ *      and is not the second ends it.
  * (F2) A cell that nobody has stays an error; it does not become zeroes. A file
  *      with such cells is not replaced but mended in place, and not even that
  *      if it can't be opened now: what can't be read today (no memory, a bad
@@ -27,6 +29,7 @@ struct rebuild {
     struct fragment *own; /* the old file, or NULL */
     struct fragment *to;  /* the new one; NULL: only judging, or in place */
     bool in_place;        /* no room for a second file: mend the old one */
+    bool no_old;          /* there is no old file, own is NULL */
     bool replaced;        /* the name is another file's now */
     uint64_t wrong;   /* cells found that can be made right */
     uint64_t unknown; /* cells that nobody has */
@@ -251,6 +254,24 @@ fragment_judge_unknown(struct lsvd_volume *v, uint32_t slot, uint64_t chunk,
                    "now", p->letter, (unsigned long long)chunk);
 }
 
+/* F1. Of what would be given up the old file had something a moment ago; or, of
+ * a member, which has lost its file, others may have it in a moment. What is
+ * left as it is is judged anew the next time. */
+static int
+check_given_up(const struct rebuild *b)
+{
+    bool is_member = b->v->usable & UINT32_C(1) << b->slot;
+    bool will_pass = b->trouble != 0 && b->trouble != -EIO;
+
+    if (b->lost == 0 || (b->no_old && !(is_member && will_pass)))
+        return 0;
+    return err_set(b->trouble == -ENOMEM ? -ENOMEM : -EIO,
+                   "part %c: chunk %llu: not all that there is of it can be "
+                   "read now: it is left as it is",
+                   b->v->part[b->slot].letter,
+                   (unsigned long long)b->chunk->number);
+}
+
 static int
 make_anew(struct rebuild *b)
 {
@@ -273,6 +294,8 @@ make_anew(struct rebuild *b)
     if (r < 0)
         return r;
     r = rebuild_all_rows(b);
+    if (r == 0)
+        r = check_given_up(b);
     if (r == 0 && b->unknown > 0)
         r = fragment_judge_unknown(v, b->slot, id.chunk, b->trouble);
     if (r == 0)
@@ -319,8 +342,9 @@ judge_and_mend(struct rebuild *b)
     int r;
 
     b->own = chunk_fragment(v, b->chunk, b->slot, &state);
-    if (state == FRAGMENT_MISSING ||
-        (state == FRAGMENT_AWAY && !has_old_file(b))) {
+    b->no_old = state == FRAGMENT_MISSING ||
+                (state == FRAGMENT_AWAY && !has_old_file(b));
+    if (b->no_old) {
         r = make_anew(b);
         return r < 0 ? r : 1;
     }

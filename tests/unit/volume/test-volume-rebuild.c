@@ -1,6 +1,7 @@
 /* Rebuilding a volume of which some things can't be rebuilt. */
 #include "unit.h"
 #include "rig.h"
+#include <errno.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -32,7 +33,7 @@ delete_file(struct rig *rig, char part, unsigned chunk)
 }
 
 static bool
-has_file(struct rig *rig, char part, unsigned chunk)
+exists(struct rig *rig, char part, unsigned chunk)
 {
     char path[512];
 
@@ -66,9 +67,9 @@ is_rebuilt(struct rig *rig, const struct lsvd_report *report)
     assert_false(report->policy_met);
     assert_true(report->data_lost);
     assert_int_equal(report->lost_bytes, CHUNK);
-    assert_true(has_file(rig, 'b', 1));
-    assert_true(has_file(rig, 'b', 3));
-    assert_true(has_file(rig, 'b', CHUNKS));
+    assert_true(exists(rig, 'b', 1));
+    assert_true(exists(rig, 'b', 3));
+    assert_true(exists(rig, 'b', CHUNKS));
     assert_int_equal(report->rebuilt, 3);
     assert_true(rig_has_said(rig, "chunk 2 can't be used"));
 }
@@ -134,6 +135,60 @@ test_stale_and_damaged(void **state)
     }
 }
 
+/* Each copy has damage, and each what is damaged in the other one: both are
+ * mended, or, when there is no memory for a read of one of them, left as they
+ * are. True: it came to the read of that number. */
+static bool
+is_kept(bool live, bool has_file, unsigned nth)
+{
+    struct rig *rig = rig_new(&rig_mirror);
+    struct lsvd_report report;
+    int r;
+
+    rig_open(rig, false);
+    rig_fill(rig);
+    rig_close(rig);
+    if (has_file) {
+        world_flip(&rig->world, "a/1", -5 - 7 * BLOCK);
+        world_flip(&rig->world, "b/1", -5);
+    } else {
+        delete_file(rig, 'b', 1);
+    }
+    if (live)
+        rig_open(rig, false);
+    rig->io.reads = 0;
+    rig->io.no_memory_at = nth;
+    r = live ? lsvd_live_rebuild(rig->world.volume, 0, NULL, &report)
+             : lsvd_rebuild(&rig->world.env, NAME, 0, false, NULL, &report);
+    assert_true(r == 0 || r == -ENOMEM || r == -EIO);
+    rig->io.no_memory_at = 0;
+    if (!live)
+        rig_open(rig, false);
+    rig_check(rig);
+    /* what could not be read is not called lost on the other part either */
+    if (!has_file && exists(rig, 'b', 1)) {
+        rig->io.refuse[0] = REFUSE_READS;
+        MUST(rig_read(rig, 0, CHUNK));
+    }
+    rig_kill(rig);
+    r = rig->io.reads >= nth;
+    rig_free(rig);
+    return r;
+}
+
+static void
+test_the_last_good_cell_is_kept(void **state)
+{
+    (void)state;
+    for (unsigned what = 0; what < 4; what++) {
+        unsigned nth = 1;
+
+        while (is_kept(what & 1, what & 2, nth))
+            nth++;
+        assert_true(nth > 2 * CHUNKS); /* both are read to the end */
+    }
+}
+
 int
 main(void)
 {
@@ -141,6 +196,7 @@ main(void)
         cmocka_unit_test(test_what_is_lost_holds_up_nothing_else),
         cmocka_unit_test(test_nor_while_it_is_served),
         cmocka_unit_test(test_stale_and_damaged),
+        cmocka_unit_test(test_the_last_good_cell_is_kept),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -167,12 +167,16 @@ tell_progress(struct lsvd_volume *v)
 }
 
 /* Labels and the journal's tail may stay behind for a while: their syncs take
- * longer than all others while much is being written. */
+ * longer than all others while much is being written. A batch that is kept has
+ * its REDO records in the journal, which must not be taken as done with, and
+ * comes to a checkpoint by itself. */
 static bool
 is_checkpoint_due(struct lsvd_volume *v)
 {
     struct journal_space now;
 
+    if (v->batch)
+        return false;
     journal_space(v->journal, &now);
     return atomic_load(&v->bypass.count) == 0 ||
            now.used_bytes > now.ring_bytes / CHECKPOINT_PART;

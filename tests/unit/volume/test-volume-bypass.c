@@ -1,6 +1,7 @@
 /* Large writes into new chunks, which go past the journal. */
 #include "unit.h"
 #include "rig.h"
+#include "volume/bypass.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,6 +19,9 @@ static const struct kind one = {.replicas = 1, .block_bytes = BLOCK,
 static const struct kind wide = {.ec_data = 4, .ec_parity = 2,
                                  .block_bytes = BLOCK, .chunk_bytes = CHUNK,
                                  .size_bytes = BYTES, .journal_bytes = RING};
+static const struct kind narrow = {.ec_data = 2, .ec_parity = 1,
+                                   .block_bytes = BLOCK, .chunk_bytes = CHUNK,
+                                   .size_bytes = BYTES, .journal_bytes = RING};
 static const struct kind *const kinds[] = {&three, &one, &wide};
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
@@ -303,6 +307,48 @@ test_the_only_part_fails(void **state)
     rig_end(rig);
 }
 
+/* A batch that two parts refuse is kept, of a row that is new on the third: its
+ * REDO record is all that the row can be put right with. To close a chunk
+ * beside it does not end that. False: it was closed before. */
+static bool
+keeps_redo_beside_it(bool one_round_before)
+{
+    struct rig *rig = opened(&narrow, false);
+    bool beside;
+
+    stream(rig, 0, 4);
+    flush(rig);
+    world_drain(&rig->world);
+    if (one_round_before) /* every second one closes what is open */
+        (void)lsvd_destage_step(rig->world.volume);
+    assert_int_equal(rig_write(rig, 0, BLOCK), 0); /* a block of part a */
+    stream(rig, 1, 2);
+    rig->io.only = "1";
+    rig->io.refuse[1] = rig->io.refuse[2] = REFUSE_WRITES;
+    assert_int_equal(lsvd_destage_step(rig->world.volume), -EIO);
+    assert_false(rig_has_dropped(rig_status(rig), 1));
+    beside = rig->world.volume->bypass.count == 1;
+    flush(rig);
+    assert_int_equal(rig->world.volume->bypass.count, 0);
+    rig_kill(rig);
+    rig->io.refuse[1] = rig->io.refuse[2] = 0;
+    rig_take_away(rig, 'b');
+    rig_open(rig, false);
+    rig_check(rig);
+    rig_kill(rig);
+    rig_free(rig);
+    return beside;
+}
+
+static void
+test_a_kept_batch_keeps_its_redo(void **state)
+{
+    bool first = keeps_redo_beside_it(false);
+
+    (void)state;
+    assert_int_equal(keeps_redo_beside_it(true), !first);
+}
+
 /* Blocks to read, and what is allocated, while it is open. */
 static void
 test_it_is_read_while_it_is_open(void **state)
@@ -396,6 +442,7 @@ main(void)
         cmocka_unit_test(test_other_writes_close_it),
         cmocka_unit_test(test_a_part_fails),
         cmocka_unit_test(test_the_only_part_fails),
+        cmocka_unit_test(test_a_kept_batch_keeps_its_redo),
         cmocka_unit_test(test_it_is_read_while_it_is_open),
         cmocka_unit_test(test_beside_other_work),
         cmocka_unit_test(test_what_does_not_go_past),

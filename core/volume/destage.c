@@ -41,14 +41,12 @@ forget_applied(struct lsvd_volume *v)
 }
 
 /* What of the batch was being written to a part that is a member again may be
- * there or not. */
+ * there or not; what is in place is there, as it was a member then (D6). */
 void
 batch_begin_anew(struct lsvd_volume *v)
 {
-    if (!v->batch)
-        return;
-    v->batch->in_place = false;
-    forget_applied(v);
+    if (v->batch && !v->batch->in_place)
+        forget_applied(v);
 }
 
 bool

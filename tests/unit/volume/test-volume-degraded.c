@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <utime.h>
 
 static const struct kind *const kinds[] = {&rig_mirror, &rig_triple, &rig_ec,
                                            &rig_wide};
@@ -901,6 +902,39 @@ test_resize(void **state)
     end(rig);
 }
 
+/* D6: what is in place when the only part goes away, before its table says so,
+ * is not put there again when it is back. */
+static void
+test_back_with_a_batch_in_place(void **state)
+{
+    static const struct kind single = {.replicas = 1, .block_bytes = BLOCK,
+                                       .chunk_bytes = CHUNK,
+                                       .size_bytes = BYTES};
+    static const struct utimbuf long_ago = {.actime = 1, .modtime = 1};
+    struct rig *rig = rig_new(&single);
+    struct stat st;
+    char path[512];
+
+    (void)state;
+    rig_open(rig, false);
+    assert_int_equal(rig_write(rig, 3 * CHUNK, BLOCK), 0);
+    rig->io.only = ".chunks";
+    rig->io.refuse[0] = REFUSE_WRITES;
+    assert_int_equal(lsvd_destage_step(rig->world.volume), -EIO);
+    world_path(&rig->world, "a/4", path);
+    assert_int_equal(utime(path, &long_ago), 0);
+    rig_take_away(rig, 'a');
+    rig_until(rig, rig_has_dropped, 0);
+    rig->io.refuse[0] = 0;
+    rig_put_back(rig, 'a');
+    rig_until(rig, rig_is_healthy, 0);
+    assert_true(rig_has_said(rig, "nothing was written without it"));
+    world_drain(&rig->world);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mtime, long_ago.modtime);
+    end(rig);
+}
+
 int
 main(void)
 {
@@ -929,6 +963,7 @@ main(void)
         cmocka_unit_test(test_diverged_at_start),
         cmocka_unit_test(test_half_replaced),
         cmocka_unit_test(test_append_only),
+        cmocka_unit_test(test_back_with_a_batch_in_place),
         cmocka_unit_test(test_resize),
     };
 

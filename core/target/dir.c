@@ -923,6 +923,8 @@ file_stat(struct object *o, struct object_stat *ret)
         return file_error(f, "can't stat", errno);
     ret->size_bytes = (uint64_t)st.st_size;
     ret->allocated_bytes = (uint64_t)st.st_blocks * 512;
+    ret->device = st.st_dev;
+    ret->node = st.st_ino;
     return 0;
 }
 

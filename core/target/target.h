@@ -39,6 +39,7 @@ enum {
 struct object_stat {
     uint64_t size_bytes;
     uint64_t allocated_bytes; /* really occupied on the medium */
+    uint64_t device, node;    /* alike: the same object, by whatever path */
 };
 
 struct target_space {

@@ -217,8 +217,39 @@ part_take_lock(struct lsvd_volume *v, struct part *p, bool exclusive)
     return 0;
 }
 
+static void
+candidate_close(struct part *p)
+{
+    object_close(p->lock);
+    target_close(p->dir);
+    p->lock = NULL;
+    p->dir = NULL;
+}
+
+/* Somebody has this lock: is it us, by another path to the same directory (a
+ * slash more, a symlink, a second mount)? No part is leased. */
+static bool
+is_held_by_us(struct lsvd_volume *v, struct object *lock)
+{
+    struct object_stat theirs, ours;
+    bool same = false;
+
+    if (object_stat(lock, &theirs) < 0)
+        return false;
+    for (uint32_t i = 0; i < v->g.part_count && !same; i++) {
+        struct lease lease;
+
+        lease_get(&v->part_leases, &lease, i, i + 1, false);
+        same = v->part[i].lock && object_stat(v->part[i].lock, &ours) == 0 &&
+               ours.device == theirs.device && ours.node == theirs.node;
+        lease_put(&v->part_leases, &lease);
+    }
+    return same;
+}
+
 /* Open the directory under this root and see what label it has. 0: this
- * volume's; the label's slot may differ from the letter. */
+ * volume's; the label's slot may differ from the letter. One that is in use by
+ * us is none. */
 static int
 candidate_open(struct lsvd_volume *v, const char *root, uint32_t slot,
                bool exclusive, struct part *ret)
@@ -247,6 +278,13 @@ candidate_open(struct lsvd_volume *v, const char *root, uint32_t slot,
         ret->lock = NULL;
         if (!v->observer)
             r = part_take_lock(v, ret, exclusive);
+        if (r == -EBUSY && is_held_by_us(v, ret->lock)) {
+            r = err_set(-ENOENT, "%s is in use as another part already",
+                        ret->dir->path);
+            part_fail(ret, LSVD_PART_MISSING, "%s", err_text());
+            candidate_close(ret);
+            return r;
+        }
     }
     if (r < 0 && r != -ENOENT) {
         part_fail(ret, LSVD_PART_ERROR, "%s", err_text());
@@ -261,15 +299,6 @@ candidate_open(struct lsvd_volume *v, const char *root, uint32_t slot,
     }
     ret->has_label = true;
     return 0;
-}
-
-static void
-candidate_close(struct part *p)
-{
-    object_close(p->lock);
-    target_close(p->dir);
-    p->lock = NULL;
-    p->dir = NULL;
 }
 
 /* Judge a label against the policy, whichever letter it was found under. */

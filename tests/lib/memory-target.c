@@ -203,6 +203,8 @@ memory_stat(struct object *o, struct object_stat *ret)
         return r;
     ret->size_bytes = file_of(o)->size;
     ret->allocated_bytes = file_of(o)->size;
+    ret->device = 0;
+    ret->node = (uintptr_t)file_of(o);
     return 0;
 }
 

@@ -495,6 +495,8 @@ sim_stat(struct object *base, struct object_stat *ret)
         return code;
     ret->size_bytes = o->inode->file.now.size_bytes;
     ret->allocated_bytes = sim_map_allocated(&o->inode->file.now);
+    ret->device = 0;
+    ret->node = (uintptr_t)o->inode;
     return 0;
 }
 

@@ -193,7 +193,8 @@ cut_object_sync(struct object *o)
 static int
 cut_stat(struct object *o, struct object_stat *ret)
 {
-    *ret = (struct object_stat){ of(o)->bytes, of(o)->bytes };
+    *ret = (struct object_stat){.size_bytes = of(o)->bytes,
+                                .allocated_bytes = of(o)->bytes};
     return 0;
 }
 

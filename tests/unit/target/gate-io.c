@@ -291,6 +291,8 @@ gate_stat(struct object *object, struct object_stat *ret)
     r = pass(o->gate, GATE_STAT, o->file->name);
     pthread_mutex_lock(&o->gate->lock);
     ret->size_bytes = ret->allocated_bytes = o->file->size;
+    ret->device = 0;
+    ret->node = (uintptr_t)o->file;
     pthread_mutex_unlock(&o->gate->lock);
     return r;
 }

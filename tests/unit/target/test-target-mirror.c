@@ -140,7 +140,8 @@ fake_sync(struct object *o)
 static int
 fake_stat(struct object *o, struct object_stat *ret)
 {
-    *ret = (struct object_stat){of(o->target)->size, of(o->target)->size};
+    *ret = (struct object_stat){.size_bytes = of(o->target)->size,
+                                .allocated_bytes = of(o->target)->size};
     return 0;
 }
 

@@ -150,7 +150,7 @@ int fragment_store_meta(struct fragment *f, uint64_t seq);
  * does not reach it (guard.h, G4); an error of any of that. */
 int fragment_await(struct fragment *f);
 int fragment_sync(struct fragment *f);
-/* It is not going to be read soon: what of it is cached may make room. */
+/* What of it is cached may go: it is not read soon, or read from the part. */
 void fragment_drop_cache(struct fragment *f);
 /* It will be synced soon. */
 void fragment_start_sync(struct fragment *f);

@@ -239,11 +239,9 @@ say_what(struct forcing *f)
     }
     f->y.report->journal_given_up = true;
     event_note(v, LOG_WARNING_LEVEL, "force", 0,
-               "writes since sequence %u.%llu that were only in the journal "
-               "are lost; which blocks is not known",
-               seq_epoch(f->y.report->kept_seq),
-               (unsigned long long)(f->y.report->kept_seq &
-                                    ((UINT64_C(1) << SEQ_COUNTER_BITS) - 1)));
+               "writes since sequence %llu that were only in the journal are "
+               "lost; which blocks is not known",
+               (unsigned long long)f->y.report->kept_seq);
 }
 
 static int
@@ -439,20 +437,23 @@ is_cancelled(void *ctx)
     return f->cb && f->cb->cancelled && f->cb->cancelled(f->cb->ctx);
 }
 
-/* FO5. One chunk on all members. */
+/* FO5. One chunk on all members. What can't be mended of it holds up neither
+ * its other files nor other chunks. */
 static int
-make_alike(struct lsvd_volume *v, uint64_t chunk, uint64_t *ret_written)
+make_alike(struct verify *y, uint64_t chunk)
 {
+    struct lsvd_volume *v = y->v;
     uint64_t lost;
     int r = 0;
 
-    for (uint32_t i = 0; i < v->g.part_count && r >= 0; i++) {
+    for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
         if (!(v->usable & UINT32_C(1) << i))
             continue;
         r = fragment_rebuild(v, chunk, i, &lost);
-        *ret_written += r > 0;
+        y->report->rebuilt += r > 0;
+        r = verify_pass_over(y, r);
     }
-    return r < 0 ? r : 0;
+    return r;
 }
 
 static int
@@ -464,7 +465,7 @@ mend(struct forcing *f)
     for (uint64_t c = 1; c <= geometry_chunk_count(&v->g) && r == 0; c++) {
         if (!is_odd(f, c))
             continue;
-        r = make_alike(v, c, &f->y.report->rebuilt);
+        r = make_alike(&f->y, c);
         if (r == 0 && verify_progress(&f->y))
             r = err_set(-EINTR, "interrupted");
     }
@@ -490,6 +491,7 @@ look_again(struct forcing *f)
     seen.kept_seq = report->kept_seq;
     *report = seen;
     f->y.mendable = y.mendable;
+    f->y.unread = y.unread;
     return 0;
 }
 
@@ -506,6 +508,8 @@ verify_and_mend(struct forcing *f)
         r = look_again(f);
     if (r == 0)
         r = verify_settles_loss(&f->y);
+    if (r == 0 && f->y.failed < 0)
+        log_event(&f->y.v->log, LOG_ERROR_LEVEL, "%s", f->y.problem);
     return r;
 }
 

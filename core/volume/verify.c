@@ -252,6 +252,7 @@ check_rows(void *ctx, uint32_t first, uint32_t count)
     struct full_check *full = ctx;
 
     rows_load(full->v, full->chunk, first, count, &full->rows);
+    full->check->unread |= full->rows.trouble != 0;
     for (uint32_t i = 0; i < count; i++)
         check_row(full->v, &full->rows, first + i, full->scratch,
                   full->check);
@@ -268,7 +269,7 @@ check_full(struct lsvd_volume *v, struct chunk *c, struct chunk_check *check)
         struct fragment *f = chunk_fragment(v, c, i, NULL);
 
         if (f)
-            object_drop_cache(f->object);
+            fragment_drop_cache(f);
     }
     r = rows_new(v, rows_at_once(v), &full.rows);
     if (r == 0)
@@ -309,6 +310,7 @@ chunk_check(struct lsvd_volume *v, uint64_t number, bool full,
 
     memset(check->kind, 0, sizeof check->kind);
     check->lost_count = check->odd_count = 0;
+    check->unread = false;
     check->present = truth.state == CHUNK_PRESENT;
     if (!check->present)
         return 0;
@@ -532,6 +534,7 @@ tell_doubtful(struct verify *y, uint64_t chunk,
     if (bad == 0)
         return;
     y->mendable += check->lost_count == 0;
+    y->unread += check->lost_count > 0 && check->unread;
     if (!check->odd)
         return;
     if (check->odd_count == 0)
@@ -809,7 +812,7 @@ verify_settles_loss(struct verify *y)
     int r;
 
     if (!volume_has_accepted_loss(v) || !y->report->full || v->observer ||
-        y->mendable > 0)
+        y->mendable > 0 || y->unread > 0 || v->view.members & ~v->usable)
         return 0;
     r = verify_step_begin(y, &role);
     if (r < 0)

@@ -14,6 +14,8 @@ struct verify {
     bool live; /* the volume is being served: take the role for each step */
     uint64_t step_ns;  /* when this one began */
     uint64_t mendable; /* chunks with something wrong and nothing lost */
+    uint64_t unread;   /* chunks with something lost, of which not all that may
+                        * be there could be read */
     int failed;        /* the first error that did not end it; its text */
     char problem[1024];
 };
@@ -21,6 +23,7 @@ struct verify {
 /* What was found of one chunk. */
 struct chunk_check {
     bool present; /* else a hole: nothing to check */
+    bool unread;  /* a part did not tell all that it has */
     enum lsvd_chunk_finding kind[PARTS_MAX];
     char text[PARTS_MAX][160];
     uint32_t *lost; /* blocks of the chunk; lost_max long */
@@ -56,7 +59,8 @@ void chunk_check_free(struct chunk_check *check); /* NULL is fine */
 int verify_volume(struct verify *y);
 
 /* After a verify that ran to its end: what there was to be found of an accepted
- * loss is known, if nothing is left that could be mended. */
+ * loss is known, if nothing is left that could be mended, and no part may have
+ * more of what is lost. */
 int verify_settles_loss(struct verify *y);
 
 /* A step of it, between two of which nothing is held. */

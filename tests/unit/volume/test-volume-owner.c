@@ -169,16 +169,13 @@ a_lost_journal_is_given_up(void **state)
     }
 }
 
-/* What the one copy has and the other not is told, and then they are alike. */
-static void
-copies_that_differ_are_told(void **state)
+/* Of three blocks in chunk 3; the journal is lost. */
+static struct rig *
+rig_with_copies_that_differ(void)
 {
     struct rig *rig = rig_new(&rig_mirror);
     char from[512], to[512];
-    struct lsvd_report report;
-    struct told told;
 
-    (void)state;
     rig_open(rig, false);
     rig_fill(rig);
     rig_close(rig);
@@ -193,6 +190,18 @@ copies_that_differ_are_told(void **state)
     world_path(&rig->world, "b/3", to);
     rig_copy(rig, from, to);
     remove_journal(rig);
+    return rig;
+}
+
+/* What the one copy has and the other not is told, and then they are alike. */
+static void
+copies_that_differ_are_told(void **state)
+{
+    struct rig *rig = rig_with_copies_that_differ();
+    struct lsvd_report report;
+    struct told told;
+
+    (void)state;
     MUST(force(rig, &report, &told));
     assert_in_range(told.doubtful, 3 * BLOCK, CHUNK);
     assert_true(report.rebuilt > 0);
@@ -201,6 +210,36 @@ copies_that_differ_are_told(void **state)
     assert_memory_equal(rig->found, rig->model, BYTES);
     rig_check_from(rig, 1);
     rig_check_from(rig, 2);
+    rig_close(rig);
+    rig_free(rig);
+}
+
+/* FO5: also where another chunk can't be mended. */
+static void
+what_is_lost_holds_up_nothing_else(void **state)
+{
+    struct rig *rig = rig_with_copies_that_differ();
+    struct lsvd_report report;
+    struct lsvd_info *info;
+    struct told told;
+
+    (void)state;
+    world_flip(&rig->world, "a/1", 9); /* all of it */
+    world_flip(&rig->world, "b/1", -5);
+    MUST(force(rig, &report, &told));
+    assert_true(report.data_lost);
+    assert_int_equal(told.lost, BLOCK);
+    assert_true(report.rebuilt > 0);
+    info = info_of(rig);
+    assert_false(info->accepted_loss);
+    free(info);
+    rig_open(rig, false);
+    assert_true(rig_has_said(rig, "chunk 1 can't be used"));
+    for (unsigned i = 0; i < 2; i++) {
+        rig->io.refuse[i] = REFUSE_READS;
+        MUST(rig_read(rig, 2 * CHUNK, CHUNK));
+        rig->io.refuse[i] = 0;
+    }
     rig_close(rig);
     rig_free(rig);
 }
@@ -323,6 +362,13 @@ one_that_was_interrupted_says_so(void **state)
         info = info_of(rig);
         assert_true(info->accepted_loss);
         assert_int_equal(info->forced_count, 1);
+        free(info);
+        /* nor is it verified without a part that may have more */
+        rig_take_away(rig, 'b');
+        (void)lsvd_verify(&rig->world.env, NAME, true, NULL, &report);
+        rig_put_back(rig, 'b');
+        info = info_of(rig);
+        assert_true(info->accepted_loss);
         free(info);
         rig_forget_said(rig);
         rig_open(rig, false);
@@ -722,6 +768,7 @@ main(void)
         cmocka_unit_test(a_part_that_can_not_be_locked_is_not_missing),
         cmocka_unit_test(a_lost_journal_is_given_up),
         cmocka_unit_test(copies_that_differ_are_told),
+        cmocka_unit_test(what_is_lost_holds_up_nothing_else),
         cmocka_unit_test(refusals_change_nothing),
         cmocka_unit_test(one_that_fails_is_not_left_out),
         cmocka_unit_test(a_journal_that_can_not_be_read_is_not_given_up),

@@ -156,21 +156,46 @@ meta_from_spec(const struct lsvd_create *spec, const struct config *config,
 }
 
 struct used_numbers {
+    bool is_used[VOLUME_NUMBER_MAX + 1];
     uint32_t greatest;
 };
 
-static int
-note_number(void *ctx, const char *name)
+static void
+note_used(struct used_numbers *used, unsigned long number)
 {
-    struct used_numbers *used = ctx;
+    if (number > VOLUME_NUMBER_MAX)
+        return;
+    used->is_used[number] = true;
+    if (number > used->greatest)
+        used->greatest = (uint32_t)number;
+}
+
+static int
+note_directory(void *ctx, const char *name)
+{
     char *end;
     unsigned long number;
 
     if (!isdigit((unsigned char)name[0]))
         return 0;
     number = strtoul(name, &end, 10);
-    if (!*end && number <= VOLUME_NUMBER_MAX && number > used->greatest)
-        used->greatest = (uint32_t)number;
+    if (!*end)
+        note_used(ctx, number);
+    return 0;
+}
+
+/* The next one; when the last was given, the first that nobody has any more, as
+ * each snapshot takes one: what refers to a volume names its UUID, too. 0: all
+ * are taken. */
+static uint32_t
+unused_number(const struct used_numbers *used)
+{
+    if (used->greatest < VOLUME_NUMBER_MAX)
+        return used->greatest + 1;
+    for (uint32_t i = VOLUME_NUMBER_FIRST; i < VOLUME_NUMBER_MAX; i++) {
+        if (!used->is_used[i])
+            return i;
+    }
     return 0;
 }
 
@@ -194,40 +219,55 @@ survey_root(struct io *io, const struct logger *log, const char *path,
         if (entry)
             r = err_set(-EEXIST, "volume %s exists already (%s/%u)", name,
                         path, entry->number);
-        for (size_t i = 0; i < registry.count; i++) {
-            if (registry.entry[i].number > used->greatest)
-                used->greatest = registry.entry[i].number;
-        }
+        for (size_t i = 0; i < registry.count; i++)
+            note_used(used, registry.entry[i].number);
         registry_done(&registry);
     }
     if (r == 0)
-        r = target_list(root, note_number, used);
+        r = target_list(root, note_directory, used);
     target_close(root);
     return r;
+}
+
+static int
+survey_roots(struct io *io, const struct logger *log,
+             const struct config *config, const struct volume_meta *meta,
+             struct used_numbers *used)
+{
+    int r;
+
+    for (uint32_t i = 0; i < meta->part_count; i++) {
+        r = survey_root(io, log, meta->part[i].root, meta->name, used);
+        if (r < 0)
+            return r;
+    }
+    /* Other roots of this machine should not know the name either. */
+    for (size_t i = 0; config->data[i]; i++) {
+        r = survey_root(io, log, config->data[i], meta->name, used);
+        if (r == -EEXIST)
+            return r;
+    }
+    return 0;
 }
 
 static int
 choose_number(struct io *io, const struct logger *log,
               const struct config *config, struct volume_meta *meta)
 {
-    struct used_numbers used = {VOLUME_NUMBER_FIRST - 1};
-    int r;
+    struct used_numbers *used;
+    int r = mem_new(1, sizeof *used, &used);
 
-    for (uint32_t i = 0; i < meta->part_count; i++) {
-        r = survey_root(io, log, meta->part[i].root, meta->name, &used);
-        if (r < 0)
-            return r;
+    if (r < 0)
+        return r;
+    used->greatest = VOLUME_NUMBER_FIRST - 1;
+    r = survey_roots(io, log, config, meta, used);
+    if (r == 0) {
+        meta->number = unused_number(used);
+        if (meta->number == 0)
+            r = err_set(-ENOSPC, "no volume number is left");
     }
-    /* Other roots of this machine should not know the name either. */
-    for (size_t i = 0; config->data[i]; i++) {
-        r = survey_root(io, log, config->data[i], meta->name, &used);
-        if (r == -EEXIST)
-            return r;
-    }
-    if (used.greatest >= VOLUME_NUMBER_MAX)
-        return err_set(-ENOSPC, "no volume number is left");
-    meta->number = used.greatest + 1;
-    return 0;
+    free(used);
+    return r;
 }
 
 /* Now that its number is known. */

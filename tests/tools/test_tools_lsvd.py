@@ -114,6 +114,19 @@ def test_numbers_begin_at_11_and_names_are_listed(world):
     assert text[2].split()[0] == "vm2"
 
 
+def test_numbers_do_not_run_out(world):
+    """After the last come those that nobody has any more."""
+    (world.roots[0] / "65535").mkdir()
+    world.create("vm1", parts=1)
+    world.create("vm2", parts=1)
+    world.lsvd("remove", "vm1")
+    world.create("vm3", parts=1)
+    listed = world.lsvd("list", "--json").json()
+    assert {(v["name"], v["number"]) for v in listed} == {
+        ("vm2", 12), ("vm3", 11)}
+    assert all(v["problem"] is None for v in listed)
+
+
 def test_list_of_nothing(world):
     assert world.lsvd("list", "--json").json() == []
     assert world.lsvd("list").out == "no volumes\n"

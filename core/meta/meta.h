@@ -166,6 +166,7 @@ struct registry {
     uint64_t ro_compat, compat; /* feature masks, kept as they were read */
     size_t count;
     struct registry_entry *entry; /* owned; in order of number */
+    char unknown[256]; /* "", or why it can't be told what else belongs in it */
 };
 
 void registry_done(struct registry *registry);

@@ -577,6 +577,7 @@ each_policy_of(struct places *p, struct target *root, struct told *told,
 
     if (r < 0)
         return r;
+    r = registry_is_complete(root, &registry);
     for (size_t i = 0; i < registry.count && r == 0; i++) {
         r = told_add(told, registry.entry[i].number,
                      &registry.entry[i].uuid);

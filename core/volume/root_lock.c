@@ -282,7 +282,9 @@ change_once(struct target *root, const struct logger *log,
     *ret_changed = false;
     if (r < 0)
         return r;
-    r = change(ctx, root, &registry, damaged, ret_changed);
+    r = registry_is_complete(root, &registry);
+    if (r == 0)
+        r = change(ctx, root, &registry, damaged, ret_changed);
     if (r == 0 && *ret_changed && may_store) {
         registry.generation++;
         r = registry_store(root, &registry);

@@ -101,6 +101,52 @@ struct rebuild_registry {
     struct registry *registry;
 };
 
+/* Not there, or rotten: no more will be known tomorrow. */
+static bool
+is_for_good(int r)
+{
+    return r == -ENOENT || r == -ENOTDIR || r == -EBADMSG;
+}
+
+/* 0: the directory's own; else of a part below it. */
+static int
+load_copy(struct target *dir, uint32_t nth, struct volume_meta *ret)
+{
+    char letter[2] = {(char)('a' + nth - 1), 0};
+    struct target *part;
+    int r;
+
+    if (nth == 0)
+        return volume_load_meta(dir, ret);
+    r = target_subdir(dir, letter, 0, &part);
+    if (r < 0)
+        return r;
+    r = volume_load_meta(part, ret);
+    target_close(part);
+    return r;
+}
+
+/* Whichever copy can be read. The first error that may pass comes before all
+ * others. */
+static int
+load_any_copy(struct target *dir, struct volume_meta *ret)
+{
+    char text[256] = "";
+    int r = -ENOENT;
+
+    for (uint32_t i = 0; i <= PARTS_MAX; i++) {
+        int one = load_copy(dir, i, ret);
+
+        if (one == 0)
+            return 0;
+        if (is_for_good(one) || !is_for_good(r))
+            continue;
+        r = one;
+        snprintf(text, sizeof text, "%s", err_text());
+    }
+    return err_set(r, "%s", text);
+}
+
 static int
 registry_add_found(void *ctx, const char *name)
 {
@@ -114,19 +160,16 @@ registry_add_found(void *ctx, const char *name)
         if (!isdigit((unsigned char)*p))
             return 0;
     }
-    if (target_subdir(rebuild->root, name, 0, &dir) < 0)
+    r = target_subdir(rebuild->root, name, 0, &dir);
+    if (r == -EPROTO) /* a symlink is no directory of ours */
         return 0;
-    r = volume_load_meta(dir, &meta);
-    for (uint32_t i = 0; i < PARTS_MAX && r < 0; i++) {
-        char letter[2] = {(char)('a' + i), 0};
-        struct target *part;
-
-        if (target_subdir(dir, letter, 0, &part) < 0)
-            continue;
-        r = volume_load_meta(part, &meta);
-        target_close(part);
+    if (r == 0) {
+        r = load_any_copy(dir, &meta);
+        target_close(dir);
     }
-    target_close(dir);
+    if (r < 0 && !is_for_good(r))
+        snprintf(rebuild->registry->unknown,
+                 sizeof rebuild->registry->unknown, "%s", err_text());
     if (r < 0)
         return 0;
     memset(&entry, 0, sizeof entry);
@@ -169,6 +212,8 @@ registry_load(struct target *root, const struct logger *log,
         registry_done(ret);
         return r;
     }
+    if (ret->count == 0 && !*ret_damaged)
+        ret->unknown[0] = '\0'; /* new to us: what is there is others' */
     if (ret->count > 0 && !*ret_damaged) {
         *ret_damaged = true;
         log_event(log, LOG_WARNING_LEVEL,
@@ -176,6 +221,16 @@ registry_load(struct target *root, const struct logger *log,
                   root->path, REGISTRY_NAME);
     }
     return 0;
+}
+
+int
+registry_is_complete(struct target *root, const struct registry *registry)
+{
+    if (registry->unknown[0] == '\0')
+        return 0;
+    return err_set(-EIO, "%s/%s is damaged or missing, and it can't be told "
+                   "what else belongs in it: %s", root->path, REGISTRY_NAME,
+                   registry->unknown);
 }
 
 int

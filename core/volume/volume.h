@@ -420,9 +420,13 @@ int roots_open(struct io *io, const struct logger *log, char *const *paths,
 void roots_close(struct roots *roots);
 
 /* Load a root's registry; damaged or missing: rebuilt in memory from the
- * .meta files below it, *ret_damaged says why ("" if sound). */
+ * .meta files below it, of which some may be out of reach just now
+ * (ret->unknown). */
 int registry_load(struct target *root, const struct logger *log,
                   struct registry *ret, bool *ret_damaged);
+/* For who stores it, or has to know of every volume: -EIO, and why, if some are
+ * out of reach. */
+int registry_is_complete(struct target *root, const struct registry *registry);
 /* With the root's lock: root_lock.h. */
 int registry_store(struct target *root, const struct registry *registry);
 
@@ -990,7 +994,9 @@ said_by_sum(uint64_t sum)
                                   : SAID_BYTES;
 }
 /* Whether what is in place on the part is read while all is well: of parity and
- * of replicas that others are asked before, nothing is. */
+ * of replicas that others are asked before, nothing is. By the parts alone: it
+ * may be asked with a file on its way, of which opening would say that it is
+ * missing. */
 bool volume_reads_first(struct lsvd_volume *v, uint64_t chunk, uint32_t slot);
 /* The file of the replica that is asked first; NULL: none can be. */
 struct fragment *volume_preferred_fragment(struct lsvd_volume *v,

@@ -3,6 +3,7 @@
 #include "unit.h"
 #include "base/err.h"
 #include "faulty-io.h"
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -356,6 +357,39 @@ data_directories_are_locked_too(void **state)
     root_locks_release(&locks);
 }
 
+/* A registry that is damaged is made anew by what lies below its root; not
+ * while it can't be told what that is. */
+static void
+what_is_out_of_reach_is_not_forgotten(void **state)
+{
+    static const char damage[] = "nothing of ours";
+    struct place *p = *state;
+    char registry[100], volume[100], policy[120];
+    uint32_t number = 11;
+    struct stat st;
+    FILE *file;
+
+    snprintf(registry, sizeof registry, "%s/.volumesmeta", p->root[0]);
+    snprintf(volume, sizeof volume, "%s/12", p->root[0]);
+    snprintf(policy, sizeof policy, "%s/.meta", volume);
+    assert_int_equal(mkdir(volume, 0700), 0);
+    assert_int_equal(mkdir(policy, 0700), 0); /* which can't be read */
+    file = fopen(registry, "w");
+    assert_non_null(file);
+    assert_true(fputs(damage, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+    assert_int_equal(registry_change(io_system(), &silent, p->root[0], NULL,
+                                     add, &number), -EIO);
+    assert_non_null(strstr(err_text(), "what else belongs in it"));
+    assert_int_equal(stat(registry, &st), 0);
+    assert_int_equal(st.st_size, strlen(damage));
+    assert_int_equal(rmdir(policy), 0);
+    assert_int_equal(registry_change(io_system(), &silent, p->root[0], NULL,
+                                     add, &number), 0);
+    assert_int_equal(count_entries(p->root[0]), 1);
+    assert_int_equal(rmdir(volume), 0);
+}
+
 int
 main(void)
 {
@@ -376,6 +410,8 @@ main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(
             who_has_lost_a_lock_leaves_that_of_the_next, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_out_of_reach_is_not_forgotten,
+                                        set_up, tear_down),
         cmocka_unit_test_setup_teardown(data_directories_are_locked_too,
                                         set_up, tear_down),
     };

@@ -75,16 +75,6 @@ prepare_tables(struct lsvd_volume *v, const struct geometry *next)
     return tables_store(v, parts);
 }
 
-static int
-take_back(struct lsvd_volume *v)
-{
-    if (volume_restore_meta(v) < 0)
-        return err_wrap(-EIO, "volume %s has its old size until the next "
-                        "start, and perhaps the new one from then on",
-                        v->meta.name);
-    return err_wrap(-EIO, "volume %s stays as it was", v->meta.name);
-}
-
 /* GR2. */
 static void
 put_in_force(struct lsvd_volume *v, const struct volume_meta *meta,
@@ -123,9 +113,9 @@ grow(struct lsvd_volume *v, uint64_t size_bytes)
     r = prepare_tables(v, &g);
     if (r < 0)
         return err_wrap(r, "volume %s stays as it was", v->meta.name);
-    r = volume_store_meta_in_use(v, &next);
+    r = volume_change_meta(v, &next);
     if (r < 0)
-        return take_back(v);
+        return r;
     put_in_force(v, &next, &g);
     event_note(v, LOG_WARNING_LEVEL, "resize", 0, "the volume has grown from "
                "%llu to %llu bytes; clients see it when they connect again",

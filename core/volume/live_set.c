@@ -35,25 +35,11 @@ put_in_force(struct lsvd_volume *v, const struct volume_meta *meta)
     v->append_only = meta->append_only;
 }
 
-/* Some copies may be the new ones, and the newest counts: so the old policy
- * becomes a newer one. */
-static void
-take_back(struct lsvd_volume *v, struct volume_meta *old)
-{
-    char text[512];
-
-    snprintf(text, sizeof text, "%s", err_text());
-    old->generation += 2;
-    (void)volume_store_meta(v->io, old);
-    put_in_force(v, old);
-    (void)err_set(-EIO, "volume %s stays as it was: %s", v->meta.name, text);
-}
-
 /* The role's. A stricter rule holds at once, a laxer one when it is stored. */
 static int
 set(struct lsvd_volume *v, const char *key, const char *value)
 {
-    struct volume_meta old = v->meta, next = v->meta;
+    struct volume_meta next = v->meta;
     bool *flag, on;
     int r;
 
@@ -72,12 +58,10 @@ set(struct lsvd_volume *v, const char *key, const char *value)
         v->client_read_only = next.read_only;
         v->append_only = next.append_only;
     }
-    r = volume_store_meta_everywhere(v->io, &next, NULL);
-    if (r < 0) {
-        take_back(v, &old);
-        return -EIO;
-    }
-    put_in_force(v, &next);
+    r = volume_change_meta(v, &next);
+    put_in_force(v, r == 0 ? &next : &v->meta);
+    if (r < 0)
+        return r;
     event_note(v, LOG_WARNING_LEVEL, "set", 0, "%s is %s now", key,
                on ? "on" : "off");
     return 0;

@@ -210,13 +210,22 @@ resize_tables(struct lsvd_volume *v, uint64_t size_bytes)
     return r;
 }
 
+/* Its own pointers stay v's. */
 static int
-store_and_close(struct lsvd_volume *v)
+change_meta(struct lsvd_volume *v, struct volume_meta *next)
 {
     int r;
 
-    v->meta.generation++;
-    r = volume_store_meta_everywhere(v->io, &v->meta, NULL);
+    next->generation++;
+    r = volume_change_meta(v, next);
+    if (r == 0)
+        v->meta = *next;
+    return r;
+}
+
+static int
+finish(struct lsvd_volume *v, int r)
+{
     if (r == 0)
         return lsvd_close(v);
     lsvd_abandon(v);
@@ -259,6 +268,7 @@ int
 lsvd_resize(const struct lsvd_env *env, const char *name, uint64_t size_bytes,
             bool allow_shrink)
 {
+    struct volume_meta next;
     struct lsvd_volume *v;
     uint64_t old;
     int r;
@@ -267,8 +277,9 @@ lsvd_resize(const struct lsvd_env *env, const char *name, uint64_t size_bytes,
     if (r < 0)
         return r;
     old = v->meta.size_bytes;
-    take_size(&v->meta, size_bytes);
-    r = meta_check(&v->meta);
+    next = v->meta;
+    take_size(&next, size_bytes);
+    r = meta_check(&next);
     if (r == 0)
         r = parent_check_thaw(v);
     if (r == 0 && size_bytes < old && !allow_shrink)
@@ -286,21 +297,17 @@ lsvd_resize(const struct lsvd_env *env, const char *name, uint64_t size_bytes,
             r = open_settled(env, name, &v);
         if (r < 0)
             return r;
-        take_size(&v->meta, size_bytes);
     }
     if (r == 0 && size_bytes > old)
         r = resize_tables(v, size_bytes);
     if (r == 0 && size_bytes != old) {
-        v->meta.generation++;
-        r = volume_store_meta_everywhere(v->io, &v->meta, NULL);
+        next = v->meta;
+        take_size(&next, size_bytes);
+        r = change_meta(v, &next);
         if (r == 0 && size_bytes < old)
             r = resize_tables(v, size_bytes);
     }
-    if (r < 0) {
-        lsvd_abandon(v);
-        return r;
-    }
-    return lsvd_close(v);
+    return finish(v, r);
 }
 
 int
@@ -329,25 +336,25 @@ int
 lsvd_set(const struct lsvd_env *env, const char *name, const char *key,
          const char *value)
 {
-    struct volume_meta judged;
+    struct volume_meta next;
     struct lsvd_volume *v;
     bool *flag, on;
     int r;
 
-    r = policy_flag(&judged, key, value, &flag, &on);
+    r = policy_flag(&next, key, value, &flag, &on);
     if (r == 0)
         r = open_settled(env, name, &v);
     if (r < 0)
         return r;
-    (void)policy_flag(&v->meta, key, value, &flag, &on);
-    if (flag == &v->meta.read_only && !on)
+    next = v->meta;
+    (void)policy_flag(&next, key, value, &flag, &on);
+    if (flag == &next.read_only && !on)
         r = parent_check_thaw(v);
-    if (r < 0) {
-        lsvd_abandon(v);
-        return r;
+    if (r == 0) {
+        *flag = on;
+        r = change_meta(v, &next);
     }
-    *flag = on;
-    return store_and_close(v);
+    return finish(v, r);
 }
 
 void

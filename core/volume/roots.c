@@ -532,6 +532,18 @@ volume_restore_meta(struct lsvd_volume *v)
 }
 
 int
+volume_change_meta(struct lsvd_volume *v, const struct volume_meta *next)
+{
+    if (volume_store_meta_in_use(v, next) == 0)
+        return 0;
+    if (volume_restore_meta(v) < 0)
+        return err_wrap(-EIO, "volume %s stays as it was until it is started "
+                        "again, and is perhaps changed from then on",
+                        v->meta.name);
+    return err_wrap(-EIO, "volume %s stays as it was", v->meta.name);
+}
+
+int
 volume_store_part_meta(struct lsvd_volume *v, uint32_t slot)
 {
     AUTO_FREE char *text = NULL;

@@ -478,6 +478,10 @@ int volume_store_meta_in_use(struct lsvd_volume *v,
  * newest counts. So v's own becomes a newer one, and is stored; an error: not
  * everywhere. The error text stays. The role's. */
 int volume_restore_meta(struct lsvd_volume *v);
+/* Both: next is stored, or, with -EIO, v's own as a newer one; the text says
+ * so, or that it is not known which the next start will find. v->meta's other
+ * fields are the caller's to change. The role's. */
+int volume_change_meta(struct lsvd_volume *v, const struct volume_meta *next);
 /* Bring the copy in one part, which is open, up to date; and its root's, of
  * which a failure is only logged. The role's. */
 int volume_store_part_meta(struct lsvd_volume *v, uint32_t slot);

@@ -745,6 +745,40 @@ test_heal_on_read(void **state)
     rig_free(rig);
 }
 
+/* Of one part's copy: the volume stays as it was, by the others' too. */
+static void
+test_a_policy_that_can_not_be_stored(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        struct rig *rig = rig_new(kinds[i]);
+        const struct lsvd_env *env = &rig->world.env;
+
+        rig_open_filled(rig);
+        rig_close(rig);
+        rig->io.only = ".meta.new";
+        rig->io.refuse[1] = REFUSE_WRITES;
+        assert_int_equal(lsvd_set(env, NAME, "read-only", "on"), -EIO);
+        assert_non_null(strstr(lsvd_error(), "stays as it was"));
+        assert_int_equal(lsvd_resize(env, NAME, 2 * BYTES, false), -EIO);
+        assert_int_equal(lsvd_resize(env, NAME, BYTES / 2, true), -EIO);
+        memset(rig->model + BYTES / 2, 0, BYTES / 2); /* that was meant */
+        rig_open(rig, false);
+        assert_int_equal(lsvd_get_size(rig->world.volume), BYTES);
+        assert_int_equal(lsvd_live_set(rig->world.volume, "append-only",
+                                       "on"), -EIO);
+        MUST(rig_write(rig, CHUNK, BLOCK));
+        assert_int_equal(lsvd_live_resize(rig->world.volume, 2 * BYTES), -EIO);
+        rig->io.refuse[1] = 0;
+        rig_close(rig);
+        rig_open(rig, false);
+        assert_int_equal(lsvd_get_size(rig->world.volume), BYTES);
+        MUST(rig_write(rig, CHUNK, BLOCK));
+        rig_check(rig);
+        rig_end(rig);
+    }
+}
+
 int
 main(void)
 {
@@ -769,6 +803,7 @@ main(void)
         cmocka_unit_test(test_heal_that_fails),
         cmocka_unit_test(test_heal),
         cmocka_unit_test(test_heal_on_read),
+        cmocka_unit_test(test_a_policy_that_can_not_be_stored),
     };
 
     return cmocka_run_group_tests_name("volume-faults", tests, NULL, NULL);

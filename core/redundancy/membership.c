@@ -201,5 +201,5 @@ membership_next_epoch(const struct label *const *labels, uint32_t count,
         if (labels[i]->view.id.epoch > epoch)
             epoch = labels[i]->view.id.epoch;
     }
-    return epoch + 1;
+    return epoch == UINT32_MAX ? epoch : epoch + 1; /* no start takes that */
 }

@@ -152,6 +152,8 @@ put_in_place(struct lsvd_volume *v, struct offer *offer,
     p->problem[0] = '\0';
     p->failure = 0;
     p->off_until_ns = 0;
+    /* What a late reader says is of the directory that was let go. */
+    v->gone &= ~(UINT32_C(1) << p->slot);
     pthread_mutex_unlock(&v->state_lock);
     pthread_mutex_lock(&v->table_lock);
     p->table = offer->part.table;

@@ -425,6 +425,8 @@ test_next_epoch(void **state)
     assert_int_equal(membership_next_epoch(labels, 3, &view), 9);
     labels[2] = &used;
     assert_int_equal(membership_next_epoch(labels, 3, &view), 10);
+    promised.promised = UINT32_MAX; /* and does not begin anew */
+    assert_int_equal(membership_next_epoch(labels, 3, &view), UINT32_MAX);
 }
 
 int

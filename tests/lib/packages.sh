@@ -14,7 +14,7 @@ packages_demo=(libnbd-bin qemu-utils file)
 packages_check=(libcmocka-dev python3 python3-pytest python3-libnbd
     libnbd-bin qemu-utils fio nbd-client fuse3 mount util-linux
     util-linux-extra e2fsprogs xfsprogs gnutls-bin file jq procps libfuse3-dev
-    spin)
+    spin strace)
 
 # The guest with NFS (tests/nfs): its kernel, and the server's programs, which
 # are used in it alone.

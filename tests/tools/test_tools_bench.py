@@ -243,3 +243,23 @@ def test_scale_makes_and_verifies(tmp_path, work):
     assert len(found["costs_us"]) == 2 and len(found["written_mib"]) == 3
     assert found["volumes"]["open_s"] > 0
     assert len(found["verify"]) == 1
+
+
+def test_sharing_shares_and_measures(tmp_path, work):
+    done = run(SOURCES / "bench" / "sharing", "--build", BUILD, "--dir", work,
+               "--size", 32, "--ram", 8, "--seconds", 1, "--runs", 1,
+               "--json", tmp_path / "json")
+    assert done.code == 0, done.err
+    found = json.loads((tmp_path / "json").read_text())
+    # All blocks were references after one run, which gave their space back.
+    assert found["dedupe"]["run"]["matched"] == 32 * 256
+    before, after = found["dedupe"]["allocated"]
+    assert after < before / 10
+    assert len(found["reads"]) == 9
+    assert all(us > 0 for values in found["reads"].values() for us in values)
+    assert len(found["clone_s"]) == 20 and len(found["pauses_us"]) == 8
+    if found["opened"]:
+        assert found["opened"] == {"its own": 1, "a reference": 2,
+                                   "its parent's parent's": 1}
+    else:
+        assert "files opened: not counted: " in done.err

@@ -266,6 +266,7 @@ plan_remove(struct lsvd_volume *v, const struct plan *plan, uint32_t parts)
 {
     struct lease lease;
     struct chunk *c;
+    bool references;
     char name[24];
     int r;
 
@@ -273,6 +274,9 @@ plan_remove(struct lsvd_volume *v, const struct plan *plan, uint32_t parts)
     if (r < 0)
         return r;
     fragment_name(plan->chunk, name);
+    /* Not what a block needs that the plan could not take (RF2). */
+    references = volume_has_references(v) &&
+                 !refer_journal_has(v, plan->chunk);
     lease_get(&v->chunk_leases, &lease, plan->chunk, plan->chunk + 1, true);
     chunk_forget_fragments(v, c);
     for (uint32_t i = 0; i < v->g.part_count; i++) {
@@ -281,7 +285,7 @@ plan_remove(struct lsvd_volume *v, const struct plan *plan, uint32_t parts)
         if (!(parts & UINT32_C(1) << i))
             continue;
         removed = target_remove(v->part[i].dir, name);
-        if ((removed == 0 || removed == -ENOENT) && volume_has_references(v))
+        if ((removed == 0 || removed == -ENOENT) && references)
             removed = references_remove(v->part[i].dir, plan->chunk);
         if (removed < 0 && removed != -ENOENT)
             r = part_failed(v, i, err_wrap(removed, "part %c",

@@ -222,21 +222,30 @@ fragment_refers(const struct lsvd_volume *v, const struct fragment *f)
     return false;
 }
 
-static bool
+/* 1, 0; an error if those that know of all cells can't be opened now. */
+static int
 has_references(struct lsvd_volume *v, struct chunk *c)
 {
+    bool known = false;
+    int trouble = 0;
+
     for (uint32_t i = 0; i < v->g.part_count; i++) {
-        const struct fragment *f = chunk_fragment(v, c, i, NULL);
+        enum fragment_state state;
+        const struct fragment *f = chunk_fragment(v, c, i, &state);
 
         if (f && fragment_refers(v, f))
-            return true;
+            return 1;
+        known |= f && (!v->g.is_ec || geometry_is_parity(&v->g, i));
+        rows_trouble(&trouble, fragment_trouble(state));
     }
-    return false;
+    return known || trouble == 0
+               ? 0
+               : err_set(trouble, "chunk %llu: its files can't be opened now",
+                         (unsigned long long)c->number);
 }
 
-/* Is one written that no cell of a file knows of yet? */
-static bool
-journal_has_references(struct lsvd_volume *v, uint64_t chunk)
+bool
+refer_journal_has(struct lsvd_volume *v, uint64_t chunk)
 {
     uint64_t first = geometry_first_block(&v->g, chunk);
     uint32_t count = geometry_blocks_in(&v->g, chunk);
@@ -258,10 +267,12 @@ journal_has_references(struct lsvd_volume *v, uint64_t chunk)
 static int
 load_newest(struct lsvd_volume *v, struct chunk *c, struct references **ret)
 {
-    int r;
+    int r = volume_has_references(v) ? has_references(v, c) : 0;
 
-    if (!volume_has_references(v) ||
-        (!has_references(v, c) && !journal_has_references(v, c->number)))
+    if (r < 0)
+        return r;
+    if (r == 0 && (!volume_has_references(v) ||
+                   !refer_journal_has(v, c->number)))
         return -ENOENT;
     r = load(v, c, true, ret);
     return r == -ENOENT ? -EIO : r;

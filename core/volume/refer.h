@@ -72,6 +72,8 @@ volume_has_references(const struct lsvd_volume *v)
 
 /* ---- reading ---- */
 
+/* Does the journal say of a block of the chunk that it is a reference? */
+bool refer_journal_has(struct lsvd_volume *v, uint64_t chunk);
 /* Do the cells that can be read say that the block is a reference? Caller holds
  * the chunk lease. */
 bool refer_cell_says_so(struct lsvd_volume *v, struct chunk *c,

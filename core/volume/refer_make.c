@@ -226,6 +226,29 @@ compare_all(struct making *m, const struct references *want,
     return r;
 }
 
+/* As journal_await, which would wait for who waits for the role. */
+static int
+settle(struct lsvd_volume *v)
+{
+    int r = journal_settle(v);
+
+    return r < 0 ? journal_failed(v, r) : 0;
+}
+
+/* Before an entry goes that no block needs any more (RF2): a record that says
+ * otherwise may be durable, and those over it not yet. */
+static int
+make_durable(struct making *m)
+{
+    struct lsvd_volume *v = m->v;
+    int r;
+
+    if (!volume_chunk_is_dirty(v, m->chunk->number))
+        return 0;
+    r = journal_sync(v->journal);
+    return r < 0 ? journal_failed(v, r) : settle(v);
+}
+
 static int
 append(struct lsvd_volume *v, uint64_t first, uint32_t count)
 {
@@ -238,7 +261,7 @@ append(struct lsvd_volume *v, uint64_t first, uint32_t count)
     space_admitted(v, &a, r == 0);
     if (r == -EAGAIN)
         return r;
-    return r < 0 ? journal_failed(v, r) : journal_await(v);
+    return r < 0 ? journal_failed(v, r) : settle(v);
 }
 
 /* RF2: the file is durable. */
@@ -314,6 +337,8 @@ refer_all(struct making *m, const struct references *want,
         return r;
     r = compare_all(m, want, next, &equal);
     if (r == 0 && equal > 0)
+        r = make_durable(m);
+    if (r == 0 && equal > 0)
         r = references_put(m->v, m->chunk, next);
     if (r < 0 || equal == 0) {
         references_free(next);
@@ -366,7 +391,7 @@ take_over(struct making *m, uint32_t at, uint32_t count,
         if (r < 0 && r != -EAGAIN)
             r = journal_failed(v, r);
         else if (r == 0)
-            r = journal_await(v);
+            r = settle(v);
         ret->blocks += r == 0 ? n : 0;
     }
     return r;
@@ -430,13 +455,16 @@ remove_on_parts(struct lsvd_volume *v, struct chunk *c)
 static int
 tidy(struct making *m)
 {
+    int r;
+
     if (memchr(m->is, OWN_REFERENCE, m->count) ||
         memchr(m->is, OVERWRITTEN, m->count) ||
         memchr(m->is, OWN_UNKNOWN, m->count))
         return -EAGAIN;
-    return references_exist(m->v, m->chunk->number)
-               ? remove_on_parts(m->v, m->chunk)
-               : 0;
+    if (!references_exist(m->v, m->chunk->number))
+        return 0;
+    r = make_durable(m);
+    return r < 0 ? r : remove_on_parts(m->v, m->chunk);
 }
 
 int

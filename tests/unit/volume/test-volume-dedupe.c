@@ -1,5 +1,6 @@
 /* References: a volume whose blocks lie in another one reads as before, costs
  * what it changed, and loses nothing, whatever happens to it. */
+#include "faulty-io.h"
 #include "unit.h"
 #include "volume/refer.h"
 #include "world.h"
@@ -251,6 +252,39 @@ test_a_copy_gives_its_space_back(void **state)
     a_copy(&ec21);
     a_copy(&ec42);
     a_copy(&large);
+}
+
+/* Of a volume that is served, whose journal loses a copy meanwhile: who records
+ * that waits for who makes references, and not the other way round, too. */
+static void
+test_a_copy_of_the_journal_fails_meanwhile(void **state)
+{
+    char second[320];
+    struct faulty_io io;
+    struct pair p;
+
+    (void)state;
+    begin(&p, &one, &one);
+    close_copy(&p);
+    MUST(lsvd_remove(&p.world.env, "v2"));
+    faulty_io_init(&io);
+    p.world.env.io = &io.io;
+    (void)snprintf(second, sizeof second, "%s/cache2", p.world.path);
+    assert_int_equal(mkdir(second, 0700), 0);
+    p.world.cache_list[1] = second;
+    make(&p, "v2", &one);
+    open_copy(&p);
+    write_at(&p, p.source, BYTES / 4 * 3, 0);
+    drain(&p);
+    MUST(lsvd_start(p.copy));
+    atomic_store(&io.refuse_cache[1], REFUSE_WRITES);
+    alarm(60); /* it hangs for ever, or not */
+    assert_true(dedupe(&p).blocks_matched > 0);
+    alarm(0);
+    assert_true(io.refused > 0);
+    check(&p);
+    atomic_store(&io.refuse_cache[1], 0);
+    end(&p);
 }
 
 static void
@@ -1062,6 +1096,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_copy_gives_its_space_back),
+        cmocka_unit_test(test_a_copy_of_the_journal_fails_meanwhile),
         cmocka_unit_test(test_blocks_of_512_bytes),
         cmocka_unit_test(test_elsewhere),
         cmocka_unit_test(test_lives),

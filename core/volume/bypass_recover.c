@@ -119,17 +119,11 @@ set_parity(struct lsvd_volume *v, struct bypass_chunk *b,
 static int
 open_files(struct lsvd_volume *v, struct bypass_chunk *b)
 {
-    for (uint32_t i = 0; i < v->g.part_count; i++) {
-        enum fragment_state state;
-        struct fragment *f = chunk_fragment(v, b->pin, i, &state);
+    int r = chunk_files_answer(v, b->pin);
 
-        if (state == FRAGMENT_ERROR)
-            return -ENOMEM;
-        if (state == FRAGMENT_REFUSED)
-            return part_failed(v, i, err_set(-EIO, "part %c: its file of chunk "
-                                             "%llu can't be opened",
-                                             v->part[i].letter,
-                                             (unsigned long long)b->chunk));
+    for (uint32_t i = 0; i < v->g.part_count && r == 0; i++) {
+        struct fragment *f = chunk_fragment(v, b->pin, i, NULL);
+
         if (f)
             f->doubtful = false;
         for (const struct bypass_sums *s = b->sums; s && f; s = s->next) {
@@ -139,7 +133,7 @@ open_files(struct lsvd_volume *v, struct bypass_chunk *b)
                 set_data(v, b, s, i);
         }
     }
-    return 0;
+    return r;
 }
 
 /* ---- rows ---- */

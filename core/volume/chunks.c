@@ -357,6 +357,28 @@ chunk_fragment(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
     return NULL;
 }
 
+int
+chunk_files_answer(struct lsvd_volume *v, struct chunk *c)
+{
+    int r = 0;
+
+    for (uint32_t i = 0; i < v->g.part_count; i++) {
+        enum fragment_state state;
+
+        (void)chunk_fragment(v, c, i, &state);
+        if (state == FRAGMENT_ERROR)
+            return err_set(-ENOMEM, "chunk %llu: its file on part %c can't be "
+                           "opened", (unsigned long long)c->number,
+                           v->part[i].letter);
+        if (state == FRAGMENT_REFUSED)
+            r = part_failed(v, i, err_set(-EIO, "part %c: its file of chunk "
+                                          "%llu can't be opened",
+                                          v->part[i].letter,
+                                          (unsigned long long)c->number));
+    }
+    return r;
+}
+
 struct fragment *
 chunk_fragment_to_write(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
                         enum fragment_state *ret)

@@ -246,7 +246,9 @@ load_old_cell(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
             *ret_sum = fragment_entry(f, row).sum;
             return 0;
         }
-        volume_note_bad(v, c, slot, row, "the block does not pass its check");
+        if (r == 0)
+            volume_note_bad(v, c, slot, row,
+                            "the block does not pass its check");
     }
     r = rows_new(v, 1, &rows);
     if (r < 0)
@@ -257,6 +259,8 @@ load_old_cell(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
         entry.sum = stripe.sum[slot];
     else
         r = rows_rebuild(v, &rows, &stripe, slot, &entry);
+    if (r == -EIO && rows.trouble != 0 && rows.trouble != -EIO)
+        r = err_set(rows.trouble, "row %u can't be read now", row);
     if (r == 0) {
         memcpy(to, rows.cell[slot], v->g.block_bytes);
         *ret_sum = entry.sum;
@@ -299,7 +303,7 @@ parts_answer(struct lsvd_volume *v, struct chunk *c)
         if (state == FRAGMENT_REFUSED || state == FRAGMENT_ERROR ||
             state == FRAGMENT_AWAY)
             return false;
-        r = label_load(v->part[i].dir, &label, &damaged);
+        r = label_load_fresh(v->part[i].dir, &label, &damaged);
         if (r < 0 || !uuid_equal(&label.instance,
                                  &v->part[i].label.instance))
             return false;

@@ -368,13 +368,16 @@ redo_apply(struct lsvd_volume *v, struct redo_item *item)
      * be so in the page cache alone. */
     if (truth.seq < seq)
         chunk_read_anew(v, c);
+    /* First: one that can't be opened just now would be left out for good. */
+    r = truth.seq < seq ? chunk_files_answer(v, c) : 0;
     parts = parts_with_file(v, c);
     item->everywhere = parts == v->usable;
-    if (truth.seq >= seq) {
+    if (r == 0 && truth.seq >= seq) {
         chunk_put(v, c);
         return 0;
     }
-    r = redo_decode(v, item->body, item->bytes, &plan);
+    if (r == 0)
+        r = redo_decode(v, item->body, item->bytes, &plan);
     if (r < 0) {
         chunk_put(v, c);
         return r;

@@ -71,6 +71,27 @@ check_parts(const struct lsvd_volume *v)
     return 0;
 }
 
+/* Everywhere, or it has its old name. */
+static int
+change_name(struct lsvd_volume *v, const char *name,
+            const struct root_locks *held)
+{
+    char old[VOLUME_NAME_BYTES_MAX + 1], why[LSVD_TEXT_BYTES];
+
+    snprintf(old, sizeof old, "%s", v->meta.name);
+    snprintf(v->meta.name, sizeof v->meta.name, "%s", name);
+    v->meta.generation++;
+    if (volume_store_meta_everywhere(v->io, &v->meta, held) == 0)
+        return 0;
+    snprintf(why, sizeof why, "%s", err_text());
+    snprintf(v->meta.name, sizeof v->meta.name, "%s", old);
+    v->meta.generation++;
+    if (volume_store_meta_everywhere(v->io, &v->meta, held) == 0)
+        return err_set(-EIO, "volume %s keeps its name: %s", old, why);
+    return err_set(-EIO, "volume %s keeps its name, but not all of its parts "
+                   "could be told so: %s", old, why);
+}
+
 static int
 store_renamed(const struct renaming *y, struct lsvd_volume *v)
 {
@@ -87,11 +108,8 @@ store_renamed(const struct renaming *y, struct lsvd_volume *v)
     }
     if (r == 0)
         r = check_is_free(v, name);
-    if (r == 0) {
-        memcpy(v->meta.name, name, sizeof name);
-        v->meta.generation++;
-        r = volume_store_meta_everywhere(v->io, &v->meta, &held);
-    }
+    if (r == 0)
+        r = change_name(v, name, &held);
     root_locks_release(&held);
     return r;
 }

@@ -497,6 +497,8 @@ void part_path(const struct volume_meta *meta, uint32_t slot, char *text,
 /* Open directories, labels, tables of all parts; sets state and problem. */
 int parts_open(struct lsvd_volume *v, bool exclusive);
 void parts_close(struct lsvd_volume *v);
+/* -EBUSY: somebody else has it; -EEXIST: another part of v, which is the same
+ * directory, has it. */
 int part_take_lock(struct lsvd_volume *v, struct part *p, bool exclusive);
 /* Make label and table of a blank part; state INIT; nothing else there is
  * touched. */
@@ -853,6 +855,10 @@ void chunk_count_fragment(struct lsvd_volume *v, const struct fragment *f);
  * lease. */
 struct fragment *chunk_fragment(struct lsvd_volume *v, struct chunk *c,
                                 uint32_t slot, enum fragment_state *ret);
+/* Is it known of each part in use what file it has? Then chunk_fragment says so
+ * until it is forgotten. -ENOMEM; -EIO: some refuse just now, and are noted
+ * (part_failed). As chunk_fragment. */
+int chunk_files_answer(struct lsvd_volume *v, struct chunk *c);
 /* The same for the role, also on a part that is being filled (resync.c), and
  * only if it can be written; exclusive lease, if it was not written before. */
 struct fragment *chunk_fragment_to_write(struct lsvd_volume *v,

@@ -209,7 +209,9 @@ op_readv(struct object *o, const struct iovec *iov, int count, uint64_t at)
 
     ASK_OBJECT(o, REFUSE_READS | REFUSE_BYTES);
     if (is_of_chunk(o)) {
-        if (++world->reads == world->no_memory_at)
+        unsigned nth = ++world->reads, first = world->no_memory_at;
+
+        if (first > 0 && nth >= first && nth <= first + world->no_memory_more)
             return err_set(-ENOMEM, "no memory, says the test");
         world->ahead_ns += world->read_ns;
         meet(world, &world->together_reads);

@@ -38,7 +38,8 @@ struct faulty_io {
                            * 0 from then on */
     atomic_uint together_reads; /* the same for reads of them */
     atomic_uint reads;          /* of chunk files, so far */
-    atomic_uint no_memory_at;   /* for this one of them; 0: for all */
+    atomic_uint no_memory_at;   /* for this one of them; 0: for all … */
+    atomic_uint no_memory_more; /* … and so many after it */
     atomic_bool apart;    /* one gave up */
     pthread_mutex_t lock;
     pthread_cond_t came;

@@ -745,6 +745,97 @@ test_heal_on_read(void **state)
     rig_free(rig);
 }
 
+/* A crash in the midst of a destage: of a row with EC one block is in place, of
+ * which the other two cells are old; the REDO record has them. */
+static struct rig *
+rig_with_half_a_row(void)
+{
+    struct rig *rig = rig_new(&rig_ec);
+
+    rig_open_filled(rig);
+    MUST(rig_write(rig, 0, BLOCK)); /* of part a */
+    rig->io.only = "1";
+    rig->io.refuse[1] = rig->io.refuse[2] = REFUSE_WRITES;
+    assert_int_equal(lsvd_destage_step(rig->world.volume), -EIO);
+    rig_kill(rig);
+    rig->io.refuse[1] = rig->io.refuse[2] = 0;
+    return rig;
+}
+
+/* Then it is started without part b, and once there is no memory to read a
+ * file: none is left out of what the record has. True: it came so far. */
+static bool
+redo_leaves_none_out(unsigned nth)
+{
+    struct rig *rig = rig_with_half_a_row();
+    bool came;
+    int r;
+
+    rig_take_away(rig, 'b');
+    rig->io.reads = 0;
+    rig->io.no_memory_at = nth;
+    r = lsvd_open(&rig->world.env, NAME, 0, &rig->world.volume);
+    came = rig->io.reads >= nth;
+    rig->io.no_memory_at = 0;
+    if (r < 0) {
+        rig->world.volume = NULL;
+        rig_open(rig, false);
+    }
+    rig_check(rig);
+    rig_kill(rig);
+    rig_free(rig);
+    return came;
+}
+
+static void
+test_redo_leaves_none_out(void **state)
+{
+    unsigned nth = 1;
+
+    (void)state;
+    while (redo_leaves_none_out(nth))
+        nth++;
+    assert_true(nth > 2);
+}
+
+/* A block is written of a row with EC whose part is away, and there is no
+ * memory to read the other one of it, nor once more: that one is not lost. */
+static bool
+neighbours_are_kept(unsigned nth)
+{
+    struct rig *rig = rig_new(&rig_ec);
+    bool came;
+
+    rig_open_filled(rig);
+    rig_take_away(rig, 'a');
+    rig_until(rig, rig_has_dropped, 0);
+    MUST(rig_write(rig, 0, BLOCK)); /* of part a */
+    rig->io.reads = 0;
+    rig->io.no_memory_at = nth;
+    rig->io.no_memory_more = 1;
+    (void)lsvd_destage_step(rig->world.volume);
+    came = rig->io.reads >= nth;
+    rig->io.no_memory_at = 0;
+    world_drain(&rig->world);
+    rig_check(rig);
+    rig_put_back(rig, 'a');
+    rig_until(rig, rig_is_healthy, 0);
+    rig_check(rig);
+    rig_end(rig);
+    return came;
+}
+
+static void
+test_neighbours_are_kept(void **state)
+{
+    unsigned nth = 1;
+
+    (void)state;
+    while (neighbours_are_kept(nth))
+        nth++;
+    assert_true(nth > 1);
+}
+
 /* Of one part's copy: the volume stays as it was, by the others' too. */
 static void
 test_a_policy_that_can_not_be_stored(void **state)
@@ -763,6 +854,8 @@ test_a_policy_that_can_not_be_stored(void **state)
         assert_int_equal(lsvd_resize(env, NAME, 2 * BYTES, false), -EIO);
         assert_int_equal(lsvd_resize(env, NAME, BYTES / 2, true), -EIO);
         memset(rig->model + BYTES / 2, 0, BYTES / 2); /* that was meant */
+        assert_int_equal(lsvd_rename(env, NAME, "v2"), -EIO);
+        assert_non_null(strstr(lsvd_error(), "keeps its name"));
         rig_open(rig, false);
         assert_int_equal(lsvd_get_size(rig->world.volume), BYTES);
         assert_int_equal(lsvd_live_set(rig->world.volume, "append-only",
@@ -803,6 +896,8 @@ main(void)
         cmocka_unit_test(test_heal_that_fails),
         cmocka_unit_test(test_heal),
         cmocka_unit_test(test_heal_on_read),
+        cmocka_unit_test(test_redo_leaves_none_out),
+        cmocka_unit_test(test_neighbours_are_kept),
         cmocka_unit_test(test_a_policy_that_can_not_be_stored),
     };
 

@@ -182,6 +182,31 @@ give_up_lock(struct lsvd_volume *old, const struct target *dir)
     }
 }
 
+/* Somebody has this lock: is it us, by another path to the same directory (a
+ * slash more, a symlink, a second mount)? Not p's own. A part that somebody has
+ * leased, perhaps the caller, is not asked: the next look will. */
+static bool
+is_held_by_us(struct lsvd_volume *v, const struct part *p)
+{
+    struct object_stat theirs, ours;
+    bool same = false;
+
+    if (!p->lock || object_stat(p->lock, &theirs) < 0)
+        return false;
+    for (uint32_t i = 0; i < v->g.part_count && !same; i++) {
+        const struct part *own = &v->part[i];
+        struct lease lease;
+
+        if (own == p ||
+            !lease_try(&v->part_leases, &lease, i, i + 1, false))
+            continue;
+        same = own->lock && object_stat(own->lock, &ours) == 0 &&
+               ours.device == theirs.device && ours.node == theirs.node;
+        lease_put(&v->part_leases, &lease);
+    }
+    return same;
+}
+
 int
 part_take_lock(struct lsvd_volume *v, struct part *p, bool exclusive)
 {
@@ -199,6 +224,9 @@ part_take_lock(struct lsvd_volume *v, struct part *p, bool exclusive)
     if (v->instead)
         give_up_lock(v->instead, p->dir);
     r = object_lock(p->lock, 0, 1, exclusive);
+    if (r == -EBUSY && is_held_by_us(v, p))
+        return err_set(-EEXIST, "%s is in use as another part already",
+                       p->dir->path);
     if (r == -EBUSY && v->takes_over)
         return takeover_lock(v, p);
     if (r == -EBUSY) {
@@ -224,27 +252,6 @@ candidate_close(struct part *p)
     target_close(p->dir);
     p->lock = NULL;
     p->dir = NULL;
-}
-
-/* Somebody has this lock: is it us, by another path to the same directory (a
- * slash more, a symlink, a second mount)? No part is leased. */
-static bool
-is_held_by_us(struct lsvd_volume *v, struct object *lock)
-{
-    struct object_stat theirs, ours;
-    bool same = false;
-
-    if (object_stat(lock, &theirs) < 0)
-        return false;
-    for (uint32_t i = 0; i < v->g.part_count && !same; i++) {
-        struct lease lease;
-
-        lease_get(&v->part_leases, &lease, i, i + 1, false);
-        same = v->part[i].lock && object_stat(v->part[i].lock, &ours) == 0 &&
-               ours.device == theirs.device && ours.node == theirs.node;
-        lease_put(&v->part_leases, &lease);
-    }
-    return same;
 }
 
 /* Open the directory under this root and see what label it has. 0: this
@@ -278,12 +285,10 @@ candidate_open(struct lsvd_volume *v, const char *root, uint32_t slot,
         ret->lock = NULL;
         if (!v->observer)
             r = part_take_lock(v, ret, exclusive);
-        if (r == -EBUSY && is_held_by_us(v, ret->lock)) {
-            r = err_set(-ENOENT, "%s is in use as another part already",
-                        ret->dir->path);
+        if (r == -EEXIST) {
             part_fail(ret, LSVD_PART_MISSING, "%s", err_text());
             candidate_close(ret);
-            return r;
+            return -ENOENT;
         }
     }
     if (r < 0 && r != -ENOENT) {

@@ -206,6 +206,12 @@ fragment_open(struct target *part, const struct geometry *g,
     return 0;
 }
 
+bool
+fragment_is_none(int r)
+{
+    return r == -ENOENT || r == -EBADMSG || r == -EPROTO;
+}
+
 /* Whatever was there is gone, and all of the file is a hole. */
 static int
 make_empty(struct fragment *f, bool is_new)

@@ -57,6 +57,9 @@ void fragment_name(uint64_t chunk, char *text);
 int fragment_open(struct target *part, const struct geometry *g,
                   const struct fragment_id *id, bool writable,
                   struct fragment **ret);
+/* There is no file that could be opened at another time: an error of
+ * fragment_open that says so. */
+bool fragment_is_none(int r);
 
 /* Make the file name (or take over an existing one, whose content is lost:
  * for the caller's ".new" names and for chunks the table says are holes),

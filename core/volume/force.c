@@ -308,9 +308,16 @@ find_chunk(void *ctx, const char *name)
         id.chunk > geometry_chunk_count(&v->g))
         return 0;
     truth = chunk_truth(v, id.chunk);
-    if (truth.state == CHUNK_PRESENT ||
-        fragment_open(p->dir, &v->g, &id, false, &f) < 0)
+    if (truth.state == CHUNK_PRESENT)
         return 0;
+    r = fragment_open(p->dir, &v->g, &id, false, &f);
+    if (r < 0) /* FO6 */
+        return fragment_is_none(r)
+                   ? 0
+                   : err_wrap(r, "part %c fails, and without its file of "
+                              "chunk %llu blocks may be lost; try again, or, "
+                              "if that will not change, take the file away",
+                              p->letter, (unsigned long long)id.chunk);
     if (f->seq > truth.seq)
         r = chunk_table_set(p->table, id.chunk,
                             (struct chunk_entry){f->seq, CHUNK_PRESENT, 0});

@@ -658,8 +658,9 @@ table_raise(void *ctx, const char *name)
     if (!isdigit((unsigned char)name[0]) || *end || errno || id.chunk == 0 ||
         id.chunk > geometry_chunk_count(&scan->v->g))
         return 0;
-    if (fragment_open(scan->p->dir, &scan->v->g, &id, false, &f) < 0)
-        return 0;
+    r = fragment_open(scan->p->dir, &scan->v->g, &id, false, &f);
+    if (r < 0)
+        return fragment_is_none(r) ? 0 : r;
     entry = chunk_table_get(scan->p->table, id.chunk);
     if (f->seq > entry.seq ||
         (f->seq == entry.seq && entry.state != CHUNK_PRESENT)) {

@@ -175,6 +175,14 @@ fit_table(struct lsvd_volume *v, struct chunk_table *table)
                : chunk_table_resize(table, chunks);
 }
 
+/* A table that says nothing of some chunks. If no other part is in use, it is
+ * all that is known: then chunk files date themselves, as at a start. */
+static int
+mend_table(struct lsvd_volume *v, uint32_t slot)
+{
+    return v->usable == 0 ? part_raise_table(v, &v->part[slot]) : 0;
+}
+
 /* It is what it was when it was last heard of: nothing was destaged without
  * it. */
 static void
@@ -192,16 +200,20 @@ welcome_member(struct lsvd_volume *v, struct offer *offer)
     }
     put_in_place(v, offer, LSVD_PART_OK);
     r = volume_store_part_meta(v, slot); /* RS5 */
+    if (r == 0 && doubtful)
+        r = mend_table(v, slot);
+    if (r == 0) {
+        atomic_fetch_or(&v->usable, UINT32_C(1) << slot);
+        batch_begin_anew(v);
+        v->view_begun = true; /* its label may be one behind */
+    }
+    if (r == 0 && doubtful)
+        r = tables_level(v);
     if (r < 0) {
         (void)part_failed(v, slot, r);
         part_lost(v, UINT32_C(1) << slot);
         return;
     }
-    atomic_fetch_or(&v->usable, UINT32_C(1) << slot);
-    batch_begin_anew(v);
-    v->view_begun = true; /* its label may be one behind */
-    if (doubtful)
-        (void)tables_level(v);
     event_note(v, LOG_WARNING_LEVEL, "return", v->part[slot].letter,
                "part %c answers again; nothing was written without it",
                v->part[slot].letter);

@@ -903,14 +903,40 @@ test_resize(void **state)
     end(rig);
 }
 
+static const struct kind single = {.replicas = 1, .block_bytes = BLOCK,
+                                   .chunk_bytes = CHUNK, .size_bytes = BYTES};
+
+/* The only part comes back with a chunk table that is damaged: what its files
+ * say of themselves is all that is known. */
+static void
+test_back_with_a_damaged_table(void **state)
+{
+    struct rig *rig = filled(&single);
+    char path[512];
+    struct stat st;
+
+    (void)state;
+    rig_open(rig, false);
+    world_path(&rig->world, "a/.chunks", path);
+    assert_int_equal(stat(path, &st), 0);
+    for (int64_t at = 100; at < st.st_size; at += 4096)
+        world_flip(&rig->world, "a/.chunks", at);
+    rig_take_away(rig, 'a');
+    rig_until(rig, rig_has_dropped, 0);
+    rig_put_back(rig, 'a');
+    rig_until(rig, rig_is_healthy, 0);
+    rig_check(rig);
+    rig_touch(rig, 0, CHUNKS);
+    rig_close(rig);
+    rig_open(rig, false);
+    end(rig);
+}
+
 /* D6: what is in place when the only part goes away, before its table says so,
  * is not put there again when it is back. */
 static void
 test_back_with_a_batch_in_place(void **state)
 {
-    static const struct kind single = {.replicas = 1, .block_bytes = BLOCK,
-                                       .chunk_bytes = CHUNK,
-                                       .size_bytes = BYTES};
     static const struct utimbuf long_ago = {.actime = 1, .modtime = 1};
     struct rig *rig = rig_new(&single);
     struct stat st;
@@ -995,6 +1021,7 @@ main(void)
         cmocka_unit_test(test_diverged_at_start),
         cmocka_unit_test(test_half_replaced),
         cmocka_unit_test(test_append_only),
+        cmocka_unit_test(test_back_with_a_damaged_table),
         cmocka_unit_test(test_back_with_a_batch_in_place),
         cmocka_unit_test(test_a_root_by_another_path),
         cmocka_unit_test(test_resize),

@@ -185,11 +185,12 @@ open_settled(const struct lsvd_env *env, const char *name,
         lsvd_abandon(*ret);
         return r;
     }
-    if ((*ret)->attached) {
+    if ((*ret)->attached)
         r = volume_detach(*ret);
-        if (r < 0)
-            lsvd_abandon(*ret);
-    }
+    if (r == 0) /* one may have failed just then */
+        r = check_all_there(*ret);
+    if (r < 0)
+        lsvd_abandon(*ret);
     return r;
 }
 

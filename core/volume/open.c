@@ -195,7 +195,7 @@ say_accepted_loss(struct lsvd_volume *v)
     if (v->meta.accepted_loss && v->force.quorum == 0)
         log_event(&v->log, LOG_WARNING_LEVEL,
                   "volume %s: a loss was accepted, and what it did is not "
-                  "verified: run lsvd-repair verify --full %s",
+                  "verified: run lsvd-repair rebuild %s",
                   v->meta.name, v->meta.name);
 }
 

@@ -254,14 +254,28 @@ fragment_judge_unknown(struct lsvd_volume *v, uint32_t slot, uint64_t chunk,
                    "now", p->letter, (unsigned long long)chunk);
 }
 
+/* Is there one that is a member, and did not answer? It is about to be dropped,
+ * or to come back. */
+static bool
+is_any_gone(struct lsvd_volume *v)
+{
+    bool any;
+
+    pthread_mutex_lock(&v->state_lock);
+    any = v->gone & v->usable;
+    pthread_mutex_unlock(&v->state_lock);
+    return any;
+}
+
 /* F1. Of what would be given up the old file had something a moment ago; or, of
- * a member, which has lost its file, others may have it in a moment. What is
- * left as it is is judged anew the next time. */
+ * a member, which has lost its file, other members may have it in a moment.
+ * What is left as it is is judged anew the next time. */
 static int
 check_given_up(const struct rebuild *b)
 {
     bool is_member = b->v->usable & UINT32_C(1) << b->slot;
-    bool will_pass = b->trouble != 0 && b->trouble != -EIO;
+    bool will_pass = (b->trouble != 0 && b->trouble != -EIO) ||
+                     is_any_gone(b->v);
 
     if (b->lost == 0 || (b->no_old && !(is_member && will_pass)))
         return 0;

@@ -320,7 +320,7 @@ settle(struct repair *p)
     r = repair_open(p);
     if (r < 0)
         return r;
-    p->y.mendable = 0;
+    p->y.mendable = p->y.unread = 0;
     r = verify_volume(&p->y);
     if (r == 0)
         r = verify_settles_loss(&p->y);

@@ -276,15 +276,17 @@ change_once(struct target *root, const struct logger *log,
             bool *ret_changed)
 {
     struct registry registry;
-    bool damaged;
+    bool damaged, is_complete;
     int r = registry_load(root, log, &registry, &damaged);
 
     *ret_changed = false;
     if (r < 0)
         return r;
-    r = registry_is_complete(root, &registry);
-    if (r == 0)
-        r = change(ctx, root, &registry, damaged, ret_changed);
+    is_complete = registry_is_complete(root, &registry) == 0;
+    /* What is known already needs not be stored for being damaged alone. */
+    r = change(ctx, root, &registry, damaged && is_complete, ret_changed);
+    if (r == 0 && *ret_changed)
+        r = registry_is_complete(root, &registry);
     if (r == 0 && *ret_changed && may_store) {
         registry.generation++;
         r = registry_store(root, &registry);

@@ -531,10 +531,11 @@ tell_doubtful(struct verify *y, uint64_t chunk,
             check->kind[i] != LSVD_CHUNK_HEALTHY)
             bad++;
     }
+    y->unread += check->lost_count > 0 &&
+                 (check->unread || (v->view.members & ~v->usable));
     if (bad == 0)
         return;
     y->mendable += check->lost_count == 0;
-    y->unread += check->lost_count > 0 && check->unread;
     if (!check->odd)
         return;
     if (check->odd_count == 0)
@@ -812,11 +813,15 @@ verify_settles_loss(struct verify *y)
     int r;
 
     if (!volume_has_accepted_loss(v) || !y->report->full || v->observer ||
-        y->mendable > 0 || y->unread > 0 || v->view.members & ~v->usable)
+        y->mendable > 0 || y->unread > 0)
         return 0;
     r = verify_step_begin(y, &role);
     if (r < 0)
         return r;
+    if (v->view.members & ~v->usable) {
+        verify_step_end(y, &role);
+        return 0;
+    }
     pthread_mutex_lock(&v->state_lock);
     v->meta.accepted_loss = false;
     v->meta.generation++;

@@ -231,8 +231,12 @@ tables_open(struct lsvd_volume *v)
 
         if (v->usable & UINT32_C(1) << i)
             r = part_raise_table(v, &v->part[i]);
-        if (r < 0)
-            return err_wrap(r, "part %c", v->part[i].letter);
+        if (is_our_trouble(r))
+            return r;
+        if (r < 0) {
+            part_fail(&v->part[i], LSVD_PART_ERROR, "%s", err_text());
+            v->usable &= ~(UINT32_C(1) << i);
+        }
     }
     return 0;
 }

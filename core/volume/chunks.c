@@ -372,7 +372,8 @@ chunk_files_answer(struct lsvd_volume *v, struct chunk *c)
                            v->part[i].letter);
         if (state == FRAGMENT_REFUSED)
             r = part_failed(v, i, err_set(-EIO, "part %c: its file of chunk "
-                                          "%llu can't be opened",
+                                          "%llu can't be opened; take it away "
+                                          "if that will not change",
                                           v->part[i].letter,
                                           (unsigned long long)c->number));
     }

@@ -645,7 +645,8 @@ static int
 table_raise(void *ctx, const char *name)
 {
     struct table_scan *scan = ctx;
-    struct fragment_id id = {.volume = scan->v->meta.uuid,
+    struct lsvd_volume *v = scan->v;
+    struct fragment_id id = {.volume = v->meta.uuid,
                              .instance = scan->p->label.instance,
                              .fragment = scan->p->slot};
     struct chunk_entry entry;
@@ -656,16 +657,25 @@ table_raise(void *ctx, const char *name)
     errno = 0;
     id.chunk = strtoull(name, &end, 10);
     if (!isdigit((unsigned char)name[0]) || *end || errno || id.chunk == 0 ||
-        id.chunk > geometry_chunk_count(&scan->v->g))
+        id.chunk > geometry_chunk_count(&v->g))
         return 0;
-    r = fragment_open(scan->p->dir, &scan->v->g, &id, false, &f);
-    if (r < 0)
-        return fragment_is_none(r) ? 0 : r;
+    if (atomic_load(&v->stopping))
+        return err_set(-EINTR, "volume %s is being closed", v->meta.name);
+    pthread_mutex_lock(&v->table_lock);
     entry = chunk_table_get(scan->p->table, id.chunk);
+    pthread_mutex_unlock(&v->table_lock);
+    r = fragment_open(scan->p->dir, &v->g, &id, false, &f);
+    if (r < 0) /* what the table calls present is no hole for that */
+        return fragment_is_none(r) || entry.state == CHUNK_PRESENT
+                   ? 0
+                   : err_wrap(r, "no table says what is in it; take the file "
+                              "away if it can't be read any more");
     if (f->seq > entry.seq ||
         (f->seq == entry.seq && entry.state != CHUNK_PRESENT)) {
         entry = (struct chunk_entry){.seq = f->seq, .state = CHUNK_PRESENT};
+        pthread_mutex_lock(&v->table_lock);
         r = chunk_table_set(scan->p->table, id.chunk, entry);
+        pthread_mutex_unlock(&v->table_lock);
     }
     fragment_close(f);
     return r;

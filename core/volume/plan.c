@@ -246,7 +246,7 @@ load_old_cell(struct lsvd_volume *v, struct chunk *c, uint32_t slot,
             *ret_sum = fragment_entry(f, row).sum;
             return 0;
         }
-        if (r == 0)
+        if (r == 0 || r == -EIO)
             volume_note_bad(v, c, slot, row,
                             "the block does not pass its check");
     }
@@ -285,6 +285,7 @@ struct ec_build {
     const uint8_t *zeroes;
     uint8_t *old;    /* K blocks of scratch */
     uint8_t *parity; /* next free parity block; NULL: to be made */
+    bool all_answer; /* parts_answer said so */
 };
 
 /* Does every part of the view still answer, so that what can't be read of the
@@ -332,7 +333,9 @@ complete_row(struct ec_build *b, struct new_row *row, bool *ret_needs_redo)
             continue;
         *ret_needs_redo = true;
         r = load_old_cell(v, b->chunk, i, row->row, old, &row->sum[i]);
-        if (r == -EIO && !parts_answer(v, b->chunk))
+        if (r == -EIO && !b->all_answer)
+            b->all_answer = parts_answer(v, b->chunk);
+        if (r == -EIO && !b->all_answer)
             return err_set(-EIO, "row %u can't be read now: not all parts "
                            "answer", row->row);
         if (r == -EIO) {

@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "base/memory.h"
 #include "base/sum.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -332,16 +333,36 @@ redo_remember(void *ctx, uint64_t seq, const uint8_t *body, size_t bytes)
 
 /* Parts whose file of the chunk can take the bytes; a damaged or missing one
  * is for repair, not for replay. */
-static uint32_t
-parts_with_file(struct lsvd_volume *v, struct chunk *c)
+static int
+parts_with_file(struct lsvd_volume *v, struct chunk *c, uint32_t *ret)
 {
-    uint32_t parts = 0;
-
+    *ret = 0;
     for (uint32_t i = 0; i < v->g.part_count; i++) {
         if ((v->usable & UINT32_C(1) << i) && chunk_fragment(v, c, i, NULL))
-            parts |= UINT32_C(1) << i;
+            *ret |= UINT32_C(1) << i;
     }
-    return parts;
+    return 0;
+}
+
+/* The same. One that can't be opened just now, and is left out, is stale from
+ * then on: so the others must be able to make it anew. */
+static int
+ask_for_files(struct lsvd_volume *v, struct chunk *c, uint32_t *ret)
+{
+    uint32_t failed = v->failed, count;
+    int r = chunk_files_answer(v, c);
+    char text[256];
+
+    *ret = 0;
+    if (r < 0 && r != -EIO)
+        return r;
+    snprintf(text, sizeof text, "%s", err_text());
+    (void)parts_with_file(v, c, ret);
+    count = (uint32_t)__builtin_popcount(*ret);
+    if (r < 0 && count < v->g.data_count)
+        return err_set(r, "%s", text);
+    v->failed = failed;
+    return 0;
 }
 
 static int
@@ -368,9 +389,8 @@ redo_apply(struct lsvd_volume *v, struct redo_item *item)
      * be so in the page cache alone. */
     if (truth.seq < seq)
         chunk_read_anew(v, c);
-    /* First: one that can't be opened just now would be left out for good. */
-    r = truth.seq < seq ? chunk_files_answer(v, c) : 0;
-    parts = parts_with_file(v, c);
+    r = truth.seq < seq ? ask_for_files(v, c, &parts)
+                        : parts_with_file(v, c, &parts);
     item->everywhere = parts == v->usable;
     if (r == 0 && truth.seq >= seq) {
         chunk_put(v, c);

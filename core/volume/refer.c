@@ -226,6 +226,7 @@ fragment_refers(const struct lsvd_volume *v, const struct fragment *f)
 static int
 has_references(struct lsvd_volume *v, struct chunk *c)
 {
+    uint32_t data = 0; /* fragments that were asked */
     bool known = false;
     int trouble = 0;
 
@@ -236,9 +237,10 @@ has_references(struct lsvd_volume *v, struct chunk *c)
         if (f && fragment_refers(v, f))
             return 1;
         known |= f && (!v->g.is_ec || geometry_is_parity(&v->g, i));
+        data += f && !geometry_is_parity(&v->g, i);
         rows_trouble(&trouble, fragment_trouble(state));
     }
-    return known || trouble == 0
+    return known || data == v->g.data_count || trouble == 0
                ? 0
                : err_set(trouble, "chunk %llu: its files can't be opened now",
                          (unsigned long long)c->number);

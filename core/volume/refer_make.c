@@ -339,6 +339,8 @@ refer_all(struct making *m, const struct references *want,
     if (r == 0 && equal > 0)
         r = make_durable(m);
     if (r == 0 && equal > 0)
+        r = check_parts(m->v); /* that may have cost one */
+    if (r == 0 && equal > 0)
         r = references_put(m->v, m->chunk, next);
     if (r < 0 || equal == 0) {
         references_free(next);

@@ -175,12 +175,26 @@ fit_table(struct lsvd_volume *v, struct chunk_table *table)
                : chunk_table_resize(table, chunks);
 }
 
-/* A table that says nothing of some chunks. If no other part is in use, it is
- * all that is known: then chunk files date themselves, as at a start. */
+/* A table that says nothing of some chunks, and is all that is known: chunk
+ * files date themselves then, as at a start. */
 static int
 mend_table(struct lsvd_volume *v, uint32_t slot)
 {
     return v->usable == 0 ? part_raise_table(v, &v->part[slot]) : 0;
+}
+
+/* While other members are away, whose tables may be sound, it waits for them:
+ * headers of files that a destage did not come to on all parts are ahead. */
+static bool
+must_wait(struct lsvd_volume *v, uint32_t slot)
+{
+    if (v->usable != 0 || !(v->view.members & ~(UINT32_C(1) << slot)))
+        return false;
+    pthread_mutex_lock(&v->state_lock);
+    part_fail(&v->part[slot], LSVD_PART_ERROR,
+              "its chunk table is damaged, and no other part is there");
+    pthread_mutex_unlock(&v->state_lock);
+    return true;
 }
 
 /* It is what it was when it was last heard of: nothing was destaged without
@@ -188,13 +202,14 @@ mend_table(struct lsvd_volume *v, uint32_t slot)
 static void
 welcome_member(struct lsvd_volume *v, struct offer *offer)
 {
-    uint32_t slot = offer->part.slot;
-    bool still = (v->view.members & UINT32_C(1) << slot) &&
-                 !(v->usable & UINT32_C(1) << slot) && !v->part[slot].dir;
+    uint32_t slot = offer->part.slot, bit = UINT32_C(1) << slot;
+    bool still = (v->view.members & bit) && !(v->usable & bit) &&
+                 !v->part[slot].dir;
     bool doubtful = offer->full;
     int r;
 
-    if (!still || fit_table(v, offer->part.table) < 0) {
+    if (!still || fit_table(v, offer->part.table) < 0 ||
+        (doubtful && must_wait(v, slot))) {
         offer_free(offer);
         return;
     }
@@ -203,15 +218,19 @@ welcome_member(struct lsvd_volume *v, struct offer *offer)
     if (r == 0 && doubtful)
         r = mend_table(v, slot);
     if (r == 0) {
-        atomic_fetch_or(&v->usable, UINT32_C(1) << slot);
+        atomic_fetch_or(&v->usable, bit);
         batch_begin_anew(v);
         v->view_begun = true; /* its label may be one behind */
     }
-    if (r == 0 && doubtful)
+    if (r == 0 && doubtful) {
+        v->failed = 0;
         r = tables_level(v);
+        if (r < 0 && !(v->failed & bit))
+            r = 0; /* destage will meet the others' */
+    }
     if (r < 0) {
         (void)part_failed(v, slot, r);
-        part_lost(v, UINT32_C(1) << slot);
+        part_lost(v, bit);
         return;
     }
     event_note(v, LOG_WARNING_LEVEL, "return", v->part[slot].letter,
@@ -386,7 +405,7 @@ remove_file(struct lsvd_volume *v, uint32_t slot, uint64_t chunk)
     fragment_name(chunk, name);
     r = target_remove(p->dir, name);
     if ((r == 0 || r == -ENOENT) && volume_has_references(v) &&
-        references_remove(p->dir, chunk) == 0)
+        !refer_journal_has(v, chunk) && references_remove(p->dir, chunk) == 0)
         r = 0;
     if (r == 0)
         r = target_sync(p->dir);

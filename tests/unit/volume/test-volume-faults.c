@@ -745,12 +745,12 @@ test_heal_on_read(void **state)
     rig_free(rig);
 }
 
-/* A crash in the midst of a destage: of a row with EC one block is in place, of
- * which the other two cells are old; the REDO record has them. */
+/* A crash in the midst of a destage: of a row with EC one block is in place,
+ * and what is on parts b and c is old; the REDO record has all. */
 static struct rig *
-rig_with_half_a_row(void)
+rig_with_half_a_row(const struct kind *kind)
 {
-    struct rig *rig = rig_new(&rig_ec);
+    struct rig *rig = rig_new(kind);
 
     rig_open_filled(rig);
     MUST(rig_write(rig, 0, BLOCK)); /* of part a */
@@ -767,7 +767,7 @@ rig_with_half_a_row(void)
 static bool
 redo_leaves_none_out(unsigned nth)
 {
-    struct rig *rig = rig_with_half_a_row();
+    struct rig *rig = rig_with_half_a_row(&rig_ec);
     bool came;
     int r;
 
@@ -796,6 +796,28 @@ test_redo_leaves_none_out(void **state)
     while (redo_leaves_none_out(nth))
         nth++;
     assert_true(nth > 2);
+}
+
+/* A file that can't be read any more does not keep it from being started where
+ * the others are enough. */
+static void
+test_redo_goes_on_without_a_file(void **state)
+{
+    struct rig *rig = rig_with_half_a_row(&rig_wide);
+
+    (void)state;
+    rig_take_away(rig, 'f');
+    rig->io.refuse[1] = REFUSE_READS; /* that one */
+    rig_open(rig, false);
+    rig_check(rig);
+    rig->io.refuse[1] = 0;
+    rig_put_back(rig, 'f');
+    rig_until(rig, rig_is_healthy, 0);
+    rig_check(rig);
+    MUST(lsvd_live_rebuild(rig->world.volume, 0, NULL,
+                           &(struct lsvd_report){.full = false}));
+    rig_check_from(rig, 0x3c);
+    rig_end(rig);
 }
 
 /* A block is written of a row with EC whose part is away, and there is no
@@ -897,6 +919,7 @@ main(void)
         cmocka_unit_test(test_heal),
         cmocka_unit_test(test_heal_on_read),
         cmocka_unit_test(test_redo_leaves_none_out),
+        cmocka_unit_test(test_redo_goes_on_without_a_file),
         cmocka_unit_test(test_neighbours_are_kept),
         cmocka_unit_test(test_a_policy_that_can_not_be_stored),
     };

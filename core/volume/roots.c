@@ -392,11 +392,22 @@ volume_sync_roots(struct io *io, const struct volume_meta *meta)
     }
 }
 
+/* Of several errors the first one, and its text; -ENOMEM comes before all. */
+static void
+note_first(int r, int *first, char text[LSVD_TEXT_BYTES])
+{
+    if (r >= 0 || (*first < 0 && r != -ENOMEM))
+        return;
+    *first = r;
+    snprintf(text, LSVD_TEXT_BYTES, "%s", err_text());
+}
+
 static int
 store_copies(struct io *io, const struct volume_meta *meta,
              const struct root_locks *held, int *ret_stored)
 {
     AUTO_FREE char *text = NULL;
+    char why[LSVD_TEXT_BYTES] = "";
     struct target *dir;
     size_t bytes;
     int r, failed = 0;
@@ -412,21 +423,17 @@ store_copies(struct io *io, const struct volume_meta *meta,
             r = store_policy(dir, meta, text, bytes);
             target_close(dir);
         }
-        if (r < 0)
-            failed = r;
-        else
-            ++*ret_stored;
+        note_first(r, &failed, why);
+        *ret_stored += r == 0;
     }
     for (uint32_t i = 0; i < meta->part_count; i++) {
         if (!volume_is_first_of_root(meta, i))
             continue;
         r = store_in_root(io, meta, meta->part[i].root, text, bytes, held);
-        if (r < 0)
-            failed = r;
-        else
-            ++*ret_stored;
+        note_first(r, &failed, why);
+        *ret_stored += r == 0;
     }
-    return failed;
+    return failed < 0 ? err_set(failed, "%s", why) : 0;
 }
 
 int

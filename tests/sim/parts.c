@@ -220,9 +220,10 @@ put_copy(struct life *l, uint32_t dir)
         return;
     if (!records_label(l, l->dir[dir], false, &before))
         return;
-    /* A server whose directory is another one that says the same can't tell,
-     * and writes where nobody looks. */
-    if (l->v && before.write_count == l->copy_writes[dir])
+    /* Who finds another directory that says the same can't tell: a server
+     * writes where nobody looks, and a start may lack what a destage wrote that
+     * was cut off before its label. */
+    if (before.write_count == l->copy_writes[dir])
         return;
     simio_put_dir(l->s, l->dir[dir], l->dir_copy[dir]);
     if (!records_label(l, l->dir[dir], false, &after) ||
